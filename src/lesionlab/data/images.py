@@ -1,0 +1,337 @@
+"""From a file to uint8 pixels: the one place that decodes, and the memory-mapped cache.
+
+What happens here is the first half of the preprocessing (decode, turn upright, RGB, resize). The
+second half (scaling, normalisation) belongs to the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lesionlab.errors import DataError, FindingsError
+from lesionlab.files import cannot_write, fingerprint, write_csv, write_json
+from lesionlab.progress import Listener, Notice, Step, silent
+from lesionlab.tables import Finding, describe, findings_table
+
+if TYPE_CHECKING:
+    from lesionlab.recipe import Images
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+PREPROCESSING = 1
+"""Version of what `to_pixels` does; raised when its output changes."""
+_CHUNK = 512  # images between two writes of the cache's index
+
+
+class ImageFault(DataError):
+    """One image that cannot be used. `kind` is a word for tables, the text is for people."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Reader:
+    """Reads images of a data folder by the `path` column of its catalogue.
+
+    A path is a file ("part_1/ISIC_0024306.jpg") or a row of an array: "dermamnist.npz#train_images/17"
+    or "hmnist_28_28_RGB.csv#17".
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._arrays: dict[str, NDArray[np.uint8]] = {}
+
+    def bytes_of(self, path: str) -> bytes:
+        """The content of an image: its file's bytes, or the pixels of an array's row.
+
+        Raises:
+            ImageFault: if the file is missing, empty or cannot be read.
+        """
+        if "#" in path:
+            return self._row(path).tobytes()
+        try:
+            content = (self.root / path).read_bytes()
+        except FileNotFoundError as error:
+            raise ImageFault("missing_image", f"{path} does not exist") from error
+        except OSError as error:
+            raise ImageFault("unreadable", f"{path} cannot be read ({error.strerror})") from error
+        if not content:
+            raise ImageFault("empty_file", f"{path} has 0 bytes")
+        return content
+
+    def open(self, path: str, content: bytes | None = None) -> Image.Image:
+        """The image, not yet decoded where its format allows that.
+
+        Raises:
+            ImageFault: if the file is missing, empty or no image.
+        """
+        if "#" in path:
+            return Image.fromarray(self._row(path))
+        content = self.bytes_of(path) if content is None else content
+        try:
+            return Image.open(io.BytesIO(content))
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+            raise ImageFault("unreadable", f"{path} is not an image that Pillow can read") from error
+        except Image.DecompressionBombError as error:
+            raise ImageFault("too_large", f"{path} is too large to decode safely") from error
+
+    def pixels(self, path: str, images: Images, sha256: str = "") -> NDArray[np.uint8]:
+        """Decode, turn upright, convert to RGB and resize one image.
+
+        Args:
+            path: as in the catalogue.
+            images: size and fit.
+            sha256: if given, what the content must hash to.
+
+        Returns:
+            uint8, shape (height, width, 3).
+
+        Raises:
+            ImageFault: if the image cannot be read whole or is not the one that was catalogued.
+        """
+        content = self.bytes_of(path)
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+            raise ImageFault("changed", f"{path} is not the file that was catalogued")
+        return to_pixels(self.open(path, content), images, path)
+
+    def _row(self, path: str) -> NDArray[np.uint8]:
+        file, _, key = path.partition("#")
+        array, _, row = key.rpartition("/")
+        name = f"{file}#{array}"
+        if name not in self._arrays:
+            if not (self.root / file).is_file():
+                raise ImageFault("missing_image", f"{file} does not exist")
+            if array:
+                with np.load(self.root / file) as arrays:
+                    self._arrays[name] = arrays[array]
+            else:
+                self._arrays[name] = read_pixel_table(self.root / file)[0]
+        return self._arrays[name][int(row)]
+
+
+def read_pixel_table(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read one of Kaggle's `hmnist_*` tables: one row per image, a column per pixel, then the label.
+
+    Returns:
+        Images, uint8, shape (n, side, side) or (n, side, side, 3), and labels, shape (n,).
+
+    Raises:
+        DataError: if the number of pixel columns fits no square image.
+    """
+    table = pd.read_csv(path)
+    if "label" not in table.columns:
+        raise DataError(f"{path} has no column 'label', so it is not one of the hmnist tables.")
+    labels = table.pop("label").to_numpy(np.int64)
+    pixels = table.to_numpy(np.uint8)
+    for channels in (1, 3):
+        side = round((pixels.shape[1] / channels) ** 0.5)
+        if side * side * channels == pixels.shape[1]:
+            shape = (len(pixels), side, side) + ((3,) if channels == 3 else ())
+            return pixels.reshape(shape), labels
+    raise DataError(f"{path} has {pixels.shape[1]} pixel columns, which is no square image.")
+
+
+def to_pixels(image: Image.Image, images: Images, name: str = "the image") -> NDArray[np.uint8]:
+    """Turn an opened image into pixels: the first half of the preprocessing, everywhere.
+
+    A JPEG more than four times too large is decoded at half, quarter or eighth size first, which
+    costs a fraction of the time; it is still at least twice the asked size before the last resize.
+
+    Args:
+        image: as `PIL.Image.open` gives it.
+        images: size and fit.
+        name: what to call it in messages.
+
+    Returns:
+        uint8, shape (height, width, 3).
+
+    Raises:
+        ImageFault: if the image is truncated or broken.
+    """
+    height, width = images.size
+    try:
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # orientation: on its side
+        image.draft("RGB", (2 * height, 2 * width) if turned else (2 * width, 2 * height))
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except Image.DecompressionBombError as error:
+        raise ImageFault("too_large", f"{name} is too large to decode safely") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        kind = "truncated" if "truncated" in str(error) else "unreadable"
+        raise ImageFault(kind, f"{name} cannot be decoded: {error}") from error
+    if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8 instead of scaling
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    colour = upright.convert("RGB")
+    if images.fit == "crop":
+        sized = ImageOps.fit(colour, (width, height), Image.Resampling.BILINEAR)
+    elif images.fit == "pad":
+        sized = ImageOps.pad(colour, (width, height), Image.Resampling.BILINEAR)
+    else:
+        sized = colour.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(sized)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Decoded images of one size, in one file.
+
+    Attributes:
+        folder: holds images.npy (uint8, shape (n, height, width, 3)), index.csv and cache.json.
+    """
+
+    folder: Path
+
+    @cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        """All images, memory-mapped read-only: uint8, shape (n, height, width, 3)."""
+        return np.load(self.folder / "images.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Row of each image, by the SHA-256 of its content."""
+        return _read_index(self.folder)
+
+    def rows(self, sha256: Sequence[str]) -> NDArray[np.int64]:
+        """Rows of images, by the SHA-256 of their content, shape (n,).
+
+        Raises:
+            DataError: if some are not in the cache.
+        """
+        missing = sum(each not in self.index for each in sha256)
+        if missing:
+            raise DataError(
+                f"{missing} of {len(sha256)} images are not in the cache {self.folder}. "
+                "Run `lesionlab cache` for this catalogue and size, and try again."
+            )
+        return np.array([self.index[each] for each in sha256], dtype=np.int64)
+
+
+def cache(
+    table: pd.DataFrame,
+    root: Path,
+    images: Images,
+    to: Path,
+    *,
+    workers: int | None = None,
+    listen: Listener = silent,
+) -> Cache:
+    """Decode every image of a catalogue once, into one memory-mapped file.
+
+    The cache is keyed by content: images already in it are not decoded again, new ones are added
+    behind the others, and identical files share a row. Stopped at any moment, it goes on from the
+    last finished few hundred images.
+
+    Args:
+        table: a catalogue's table; uses `path`, `sha256` and `image_id`.
+        root: the folder that `path` is relative to.
+        images: size and fit.
+        to: folder that holds the caches of this data, one subfolder per preprocessing.
+        workers: threads that decode; by default one per core.
+        listen: told of the progress.
+
+    Raises:
+        FindingsError: with every image that could not be decoded; the others are kept.
+        DataError: if the disk has no room.
+    """
+    key = fingerprint({"version": PREPROCESSING, **asdict(images)})
+    folder = to / f"{images.size[0]}x{images.size[1]}-{key[:8]}"
+    index = _read_index(folder)
+    todo = table.drop_duplicates("sha256")
+    todo = todo[~todo["sha256"].isin(index)]
+    if todo.empty:
+        listen(Notice(f"The cache {folder} is complete: {len(index)} images."))
+        return Cache(folder)
+    rows = iter(sorted(set(range(len(index) + len(todo))) - set(index.values())))
+    memory = _grow(folder, len(index) + len(todo), images.size)
+    write_json(folder / "cache.json", {"version": PREPROCESSING, "images": asdict(images)})
+    faults: list[Finding] = []
+    done = 0
+    reader = Reader(root)
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for chunk in _chunks(todo):
+            results = pool.map(lambda row: _decoded(reader, row, images), chunk)
+            for row, result in zip(chunk, results, strict=True):
+                if isinstance(result, Finding):
+                    faults.append(result)
+                else:
+                    place = next(rows)
+                    memory[place] = result
+                    index[row.sha256] = place
+                done += 1
+                if done % 64 == 0:
+                    listen(Step("decoding images", done, len(todo), "images"))
+            memory.flush()
+            _write_index(folder, index)
+    listen(Step("decoding images", done, len(todo), "images"))
+    if faults:
+        found = findings_table(faults)
+        raise FindingsError(
+            f"{len(faults)} of {len(table)} images cannot be decoded:\n{describe(found)}\n"
+            "Run `lesionlab audit` for the whole list, then "
+            "`lesionlab catalogue ... --exclude findings.csv` to leave them out.",
+            found,
+        )
+    return Cache(folder)
+
+
+def _chunks(table: pd.DataFrame) -> Iterator[list[Any]]:
+    rows = list(table[["image_id", "path", "sha256"]].itertuples(index=False))
+    for start in range(0, len(rows), _CHUNK):
+        yield rows[start : start + _CHUNK]
+
+
+def _decoded(reader: Reader, row: Any, images: Images) -> NDArray[np.uint8] | Finding:
+    try:
+        return reader.pixels(row.path, images, row.sha256)
+    except ImageFault as fault:
+        return Finding(
+            fault.kind, str(fault), column="path", image_id=row.image_id, path=row.path, exclude=True
+        )
+
+
+def _read_index(folder: Path) -> dict[str, int]:
+    path = folder / "index.csv"
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path)
+    return dict(zip(table["sha256"].astype(str), table["row"].astype(int), strict=True))
+
+
+def _write_index(folder: Path, index: dict[str, int]) -> None:
+    write_csv(folder / "index.csv", pd.DataFrame({"sha256": index.keys(), "row": index.values()}))
+
+
+def _grow(folder: Path, count: int, size: tuple[int, int]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """Open images.npy for `count` images, longer than before if need be, with its room reserved."""
+    path = folder / "images.npy"
+    shape = (count, *size, 3)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"shape": shape, "fortran_order": False, "descr": "|u1"}
+    )  # padded by numpy so that the first axis can grow in place
+    length = len(header.getvalue()) + int(np.prod(shape))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("r+b" if path.exists() else "w+b") as handle:
+            if hasattr(os, "posix_fallocate"):  # a full disk shows now, not as a crash later
+                os.posix_fallocate(handle.fileno(), 0, length)
+            handle.truncate(length)
+            handle.write(header.getvalue())
+    except OSError as error:
+        if not _read_index(folder):
+            path.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+    return np.lib.format.open_memmap(path, mode="r+")

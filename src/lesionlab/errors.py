@@ -1,0 +1,40 @@
+"""What can go wrong, in a few classes; every message says what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class LesionlabError(Exception):
+    """Base of every error that a user can mend. The command line shows its text and exits with 2."""
+
+
+class DataError(LesionlabError):
+    """Files or tables that cannot be read as they are."""
+
+
+class FindingsError(DataError):
+    """A table or folder with faults, all of them at once.
+
+    Attributes:
+        findings: one row per fault, in the columns of `lesionlab.tables.FINDINGS`.
+    """
+
+    def __init__(self, message: str, findings: pd.DataFrame) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
+class SettingsError(LesionlabError):
+    """A recipe or an option that does not say something lesionlab can do."""
+
+
+class RunError(LesionlabError):
+    """A run folder that belongs to something else, or is not finished."""
+
+
+class DownloadError(LesionlabError):
+    """A file that could not be fetched whole and checked."""

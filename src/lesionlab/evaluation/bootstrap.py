@@ -1,0 +1,266 @@
+"""Values with intervals: a bootstrap over lesions, all metrics in one pass over replicate weights.
+
+Images of one lesion are not independent, so lesions are drawn, not images (the cluster bootstrap:
+Field and Welsh, J. R. Stat. Soc. B 69:369-390, 2007). A replicate is a row of weights, one
+per image: how often its lesion was drawn. A metric is a function of such rows, and row 0, all
+ones, gives the plain value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from lesionlab.errors import SettingsError
+from lesionlab.progress import Listener, Step, silent
+
+Weights = NDArray[np.float64]
+"""Replicate weights, shape (replicates, images), 0 or more."""
+
+Values = NDArray[np.float64]
+"""One metric, a value per replicate, nan where it is not defined, shape (replicates,)."""
+
+LEVEL = 0.95
+"""Every interval is a 95 % interval."""
+
+UNDEFINED_LIMIT = 0.05
+"""An interval is withheld where a larger share of its replicates is not defined."""
+
+BLOCK_BYTES = 8_000_000
+"""Size of one block of weights: small enough for the processor's cache, whatever the table."""
+
+_Z = 1.959963984540054  # standard normal quantile at 0.975
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its 95 % interval.
+
+    Attributes:
+        value: the metric on the images as they are; nan where it is not defined.
+        low: lower end of the interval; nan where there is none.
+        high: upper end of the interval; nan where there is none.
+        n: images that it rests on (for a recall, those of the class).
+        groups: lesions that these images show.
+
+    Example:
+        >>> print(Estimate(0.612, 0.571, 0.650, n=171, groups=120))
+        0.612 (0.571–0.650)
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    groups: int
+
+    @property
+    def defined(self) -> bool:
+        """Whether there is a value at all."""
+        return not math.isnan(self.value)
+
+    def __str__(self) -> str:
+        if not self.defined:
+            return "not defined"
+        if math.isnan(self.low) or math.isnan(self.high):
+            return f"{self.value:.3f} (no interval)"
+        return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f})"
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One or more metrics as a function of replicate weights.
+
+    Attributes:
+        compute: takes weights of shape (r, n), gives each metric by name with shape (r,). A row's
+            values may depend on that row alone, so that rows can come in blocks of any size.
+        basis: boolean masks, shape (n,), of the images that a metric rests on; all where not named.
+        proportions: names of the metrics that are a share of the images of their basis.
+    """
+
+    compute: Callable[[Weights], Mapping[str, Values]]
+    basis: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    proportions: frozenset[str] = frozenset()
+
+
+def lesion_codes(groups: ArrayLike) -> tuple[NDArray[np.intp], int]:
+    """Number the lesions, in sorted order of their ids; an image without one is its own lesion.
+
+    Args:
+        groups: lesion ids, shape (n,); "" (or missing) = unknown.
+
+    Returns:
+        Codes 0..count - 1, shape (n,), and how many lesions there are.
+    """
+    ids = np.asarray(groups, dtype=object)
+    blank = np.asarray(pd.isna(ids)) | (ids == "")
+    known, names = pd.factorize(ids[~blank], sort=True)
+    alone = int(blank.sum())
+    codes = np.empty(len(ids), dtype=np.intp)
+    codes[~blank] = known
+    codes[blank] = len(names) + np.arange(alone)
+    return codes, len(names) + alone
+
+
+def weight_blocks(groups: ArrayLike, replicates: int, seed: int, rows: int) -> Iterator[Weights]:
+    """Yield the rows of `lesion_weights` in blocks of at most `rows`; the same rows at any size.
+
+    Raises:
+        SettingsError: if `replicates` is negative.
+    """
+    if replicates < 0:
+        raise SettingsError(f"replicates is {replicates}; choose 0 (no intervals) or more.")
+    codes, count = lesion_codes(groups)
+    rng = np.random.default_rng(seed)
+    for start in range(0, replicates + 1, rows):
+        stop = min(start + rows, replicates + 1)
+        block = np.ones((stop - start, len(codes)))
+        for row in range(max(start, 1), stop):
+            drawn = rng.integers(count, size=count) if count else np.empty(0, dtype=np.int64)
+            block[row - start] = np.bincount(drawn, minlength=count)[codes]
+        yield block
+
+
+def lesion_weights(groups: ArrayLike, replicates: int, seed: int) -> Weights:
+    """Draw a cluster bootstrap as weights.
+
+    Each replicate draws as many lesions as there are, with replacement; every image weighs as
+    often as its lesion was drawn. Where every image is a lesion of its own, this is the ordinary
+    bootstrap.
+
+    Args:
+        groups: lesion ids, shape (n,); images with "" are lesions of their own.
+        replicates: how many to draw, 0 or more.
+        seed: the same seed gives the same weights, on any machine and for any block size.
+
+    Returns:
+        Shape (replicates + 1, n): row 0 all ones, the others whole numbers from 0.
+
+    Raises:
+        SettingsError: if `replicates` is negative.
+
+    Example:
+        >>> lesion_weights(["a", "a", "b"], replicates=2, seed=0).shape
+        (3, 3)
+    """
+    return np.concatenate(list(weight_blocks(groups, replicates, seed, replicates + 1)))
+
+
+def rows_per_block(n: int) -> int:
+    """How many rows of `n` weights make a block of about `BLOCK_BYTES`, at least one."""
+    return max(1, BLOCK_BYTES // (8 * max(n, 1)))
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion (J. Am. Stat. Assoc. 22:209-212, 1927).
+
+    Args:
+        share: the observed proportion, 0-1.
+        n: independent trials, 1 or more.
+
+    Returns:
+        Lower and upper end, 0-1.
+    """
+    middle = share + _Z**2 / (2 * n)
+    half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    scale = 1 + _Z**2 / n
+    low = (middle - half) / scale if share > 0 else 0.0
+    high = (middle + half) / scale if share < 1 else 1.0
+    return low, high
+
+
+def estimate(values: Values, n: int, groups: int, *, proportion: bool = False) -> Estimate:
+    """Make an estimate of a metric's replicates, with the percentile interval.
+
+    The percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13)
+    keeps the range of the metric and does not change with its scale. Replicates that are not
+    defined (a class that was not drawn) are left out; where they are more than `UNDEFINED_LIMIT` of
+    all, or the images show fewer than two lesions, no interval is given (nan) rather than a
+    doubtful one. A proportion of exactly 0 or 1 would have an interval without width: it gets
+    Wilson's, with lesions as trials.
+
+    Args:
+        values: shape (replicates + 1,); the first is the value itself.
+        n: images it rests on.
+        groups: lesions it rests on.
+        proportion: whether it is a share of those images.
+    """
+    value = float(values[0])
+    drawn = values[1:]
+    if math.isnan(value):
+        return Estimate(math.nan, math.nan, math.nan, n, groups)
+    if proportion and value in (0.0, 1.0) and len(drawn) and groups:
+        return Estimate(value, *wilson(value, groups), n, groups)
+    usable = drawn[~np.isnan(drawn)]
+    if groups < 2 or not len(usable) or len(usable) < (1 - UNDEFINED_LIMIT) * len(drawn):
+        return Estimate(value, math.nan, math.nan, n, groups)
+    low, high = np.quantile(usable, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, float(low), float(high), n, groups)
+
+
+def replicate(
+    measures: Iterable[Measure],
+    groups: ArrayLike,
+    *,
+    replicates: int,
+    seed: int,
+    listen: Listener = silent,
+) -> dict[str, Values]:
+    """Compute every metric on every replicate, in one pass over blocks of weights.
+
+    Args:
+        measures: what to compute; a name may stand in one of them only.
+        groups: lesion ids, shape (n,), row-aligned with the measures.
+        replicates: how many to draw, 0 or more.
+        seed: of the draws.
+        listen: told of the progress.
+
+    Returns:
+        Each metric by name, shape (replicates + 1,), the plain value first.
+
+    Raises:
+        SettingsError: if `replicates` is negative.
+    """
+    measures = list(measures)
+    parts: dict[str, list[Values]] = {}
+    done = 0
+    for block in weight_blocks(groups, replicates, seed, rows_per_block(np.size(groups))):
+        for measure in measures:
+            for name, values in measure.compute(block).items():
+                parts.setdefault(name, []).append(values)
+        done += len(block)
+        listen(Step("bootstrap over lesions", done, replicates + 1, "replicates"))
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def estimates(
+    measures: Sequence[Measure],
+    groups: ArrayLike,
+    *,
+    replicates: int,
+    seed: int,
+    listen: Listener = silent,
+) -> dict[str, Estimate]:
+    """Give every metric of `measures` its value, interval, and the counts it rests on.
+
+    Arguments and errors are those of `replicate`; intervals are those of `estimate`.
+    """
+    table = replicate(measures, groups, replicates=replicates, seed=seed, listen=listen)
+    codes, count = lesion_codes(groups)
+    masks = {name: mask for measure in measures for name, mask in measure.basis.items()}
+    shares = frozenset[str]().union(*(measure.proportions for measure in measures))
+    result: dict[str, Estimate] = {}
+    for name, values in table.items():
+        mask = masks.get(name)
+        n = len(codes) if mask is None else int(mask.sum())
+        lesions = count if mask is None else len(np.unique(codes[mask]))
+        result[name] = estimate(values, n, lesions, proportion=name in shares)
+    return result

@@ -1,0 +1,221 @@
+"""The columns of every table, and checks that report all faults at once, grouped by column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from lesionlab.errors import DataError, FindingsError
+
+CATALOGUE = (
+    "image_id",  # unique name of the image
+    "path",  # file, relative to the catalogue's root; "name.npz#3" or "name.csv#3" for a row of an array
+    "target",  # diagnosis, one of the catalogue's classes
+    "lesion_id",  # images of one lesion share it; "" = unknown
+    "patient_id",  # "" = unknown
+    "dx_type",  # histo | follow_up | consensus | confocal | "" = unknown
+    "age",  # years; NaN = unknown
+    "sex",  # male | female | "" = unknown
+    "site",  # where on the body, in the source's words; "" = unknown
+    "source",  # the collection that the image came from
+    "part",  # train | val | test where the source has an official split, else ""
+    "width",  # pixels as stored; NaN where the file cannot be read
+    "height",
+    "bytes",  # size of the file
+    "sha256",  # of the file, or of the pixels where many images share a file
+)
+
+FINDINGS = ("severity", "kind", "column", "image_id", "path", "detail", "exclude")
+Severity = Literal["error", "warning", "note"]
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of one row.
+
+    Attributes:
+        kind: machine-readable name, such as "truncated".
+        detail: what is wrong, for people.
+        severity: "error" stops `catalogue`; "warning" makes `audit` end with 1; "note" does neither.
+        column: the column at fault.
+        image_id: the image, or "" where the fault belongs to none.
+        path: the file, relative to the data folder.
+        exclude: whether `catalogue --exclude findings.csv` leaves the image out.
+    """
+
+    kind: str
+    detail: str
+    severity: Severity = "error"
+    column: str = ""
+    image_id: str = ""
+    path: str = ""
+    exclude: bool = False
+
+
+def findings_table(rows: Iterable[Finding]) -> pd.DataFrame:
+    """A table of findings, errors first, otherwise in the order given."""
+    table = pd.DataFrame([asdict(row) for row in rows], columns=list(FINDINGS))
+    rank = table["severity"].map({"error": 0, "warning": 1, "note": 2})
+    return table.iloc[np.argsort(rank.to_numpy(), kind="stable")].reset_index(drop=True)
+
+
+def describe(findings: pd.DataFrame, examples: int = 3) -> str:
+    """Tell all findings in a few lines, grouped by column and kind, with examples of each."""
+    lines: list[str] = []
+    for column, of_column in findings.groupby("column", sort=False):
+        lines.append(f"  {column or 'table'}")
+        for kind, group in of_column.groupby("kind", sort=False):
+            details = [str(detail) for detail in group["detail"].unique()]
+            shown = "; ".join(details[:examples])
+            more = f"; and {len(details) - examples} more" if len(details) > examples else ""
+            lines.append(f"    {kind} ({len(group)}): {shown}{more}")
+    return "\n".join(lines)
+
+
+def read_csv(path: Path, required: Sequence[str] = (), separator: str | None = None) -> pd.DataFrame:
+    """Read a CSV or tab-separated table as text, empty cells as "".
+
+    Args:
+        path: the file.
+        required: columns that it must have.
+        separator: "," or a tab; None looks at the header line.
+
+    Raises:
+        DataError: if the file is missing, empty or not a table.
+        FindingsError: if columns are missing (all of them are named).
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist. Check the path.")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            header = handle.readline()
+        if separator is None:
+            separator = "\t" if header.count("\t") > header.count(",") else ","
+        if not header.strip() or "\x00" in header:
+            raise ValueError("its first line is not a header")
+        table = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
+    except (UnicodeDecodeError, ValueError) as error:
+        raise DataError(
+            f"{path} is not a CSV table ({_first_line(error)}). Save it as comma-separated UTF-8 text "
+            "with one header line, and run again."
+        ) from error
+    table.columns = [str(name).strip() for name in table.columns]
+    missing = [name for name in required if name not in table.columns]
+    if missing:
+        rows = [
+            Finding("missing_column", f"{path.name} has no column {name!r}", column=name)
+            for name in missing
+        ]
+        raise FindingsError(
+            f"{path} lacks {len(missing)} of the columns it needs: {', '.join(missing)}. "
+            f"It has: {', '.join(map(str, table.columns))}. Rename them, or say which is which "
+            "with --columns image_id=... target=...",
+            findings_table(rows),
+        )
+    return table
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def classes_of(predictions: pd.DataFrame) -> tuple[str, ...]:
+    """The classes of a predictions table, in the order of its `p_<class>` columns."""
+    return tuple(str(name)[2:] for name in predictions.columns if str(name).startswith("p_"))
+
+
+def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.DataFrame:
+    """Check a predictions table and give it its types.
+
+    Args:
+        table: columns image_id, target, at least two p_<class>; optional lesion_id (absent or "":
+            the image is a lesion of its own) and part (absent: everything is "test").
+        origin: what to call the table in messages.
+
+    Returns:
+        A copy with lesion_id and part filled in and float64 probabilities, shape (n, columns).
+
+    Raises:
+        FindingsError: with every fault of the table at once.
+    """
+    faults: list[Finding] = []
+    for name in ("image_id", "target"):
+        if name not in table.columns:
+            faults.append(Finding("missing_column", f"no column {name!r}", column=name))
+    classes = classes_of(table)
+    if len(classes) < 2:
+        faults.append(
+            Finding("missing_column", f"needs two or more p_<class> columns, has {len(classes)}", column="p_*")
+        )
+    if faults:
+        raise FindingsError(_not_predictions(origin, faults), findings_table(faults))
+
+    table = table.copy()
+    table["image_id"] = table["image_id"].astype(str)
+    table["target"] = table["target"].astype(str)
+    table["lesion_id"] = (
+        table["lesion_id"].fillna("").astype(str) if "lesion_id" in table.columns else ""
+    )
+    table["part"] = table["part"].astype(str) if "part" in table.columns else "test"
+    for image in table["image_id"][table["image_id"].duplicated()].unique():
+        faults.append(Finding("duplicate", f"{image} stands twice", column="image_id", image_id=image))
+    for label in sorted(set(table["target"]) - set(classes)):
+        faults.append(
+            Finding("unknown_class", f"{label!r} has no column p_{label}", column="target")
+        )
+    for label in sorted(set(table["part"]) - set(PARTS)):
+        faults.append(Finding("unknown_part", f"{label!r} is not train, val or test", column="part"))
+    columns = [f"p_{label}" for label in classes]
+    for name in columns:
+        table[name] = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
+    values = table[columns].to_numpy()
+    for name, column in zip(columns, values.T, strict=True):
+        bad = ~((column >= 0) & (column <= 1))
+        if bad.any():
+            first = table["image_id"].to_numpy()[bad][0]
+            faults.append(
+                Finding("not_a_probability", f"{int(bad.sum())} rows outside 0-1, first {first}", column=name)
+            )
+    if not any(fault.kind == "not_a_probability" for fault in faults):
+        off = np.abs(values.sum(axis=1) - 1) > 1e-3
+        if off.any():
+            first = table["image_id"].to_numpy()[off][0]
+            faults.append(
+                Finding("sum", f"{int(off.sum())} rows do not add up to 1, first {first}", column="p_*")
+            )
+    if faults:
+        raise FindingsError(_not_predictions(origin, faults), findings_table(faults))
+    return table
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read and check a predictions table from CSV, or from Parquet where pyarrow is installed.
+
+    Raises:
+        DataError: if the file cannot be read.
+        FindingsError: with every fault of the table at once.
+    """
+    if path.suffix == ".parquet":
+        try:
+            table = pd.read_parquet(path)
+        except ImportError as error:
+            raise DataError(f"Reading {path} needs pyarrow: pip install pyarrow.") from error
+    else:
+        table = read_csv(path, required=("image_id", "target"))
+    return check_predictions(table, origin=str(path))
+
+
+def _not_predictions(origin: str, faults: list[Finding]) -> str:
+    return (
+        f"{origin} is not a predictions table:\n{describe(findings_table(faults))}\n"
+        "It needs image_id, target and one p_<class> column per class; lesion_id and part are optional."
+    )

@@ -1,0 +1,88 @@
+"""Classes of skin lesions: their order, full names, colours and what counts as malignant.
+
+The seven classes and their abbreviations are those of HAM10000 (Tschandl, Rosendahl and Kittler,
+Sci. Data 5:180161, 2018) and of ISIC 2018 task 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class LesionClass:
+    """One diagnosis: its short code, its full name, a colour, and whether it is called malignant."""
+
+    code: str
+    name: str
+    colour: str
+    malignant: bool
+
+
+# Okabe and Ito's palette, which the common colour-vision deficiencies keep apart.
+_HAM7 = (
+    LesionClass("akiec", "Actinic keratosis / intraepithelial carcinoma", "#E69F00", True),
+    LesionClass("bcc", "Basal cell carcinoma", "#56B4E9", True),
+    LesionClass("bkl", "Benign keratosis", "#009E73", False),
+    LesionClass("df", "Dermatofibroma", "#A6911C", False),
+    LesionClass("mel", "Melanoma", "#D55E00", True),
+    LesionClass("nv", "Melanocytic nevus", "#0072B2", False),
+    LesionClass("vasc", "Vascular lesion", "#CC79A7", False),
+)
+
+HAM7: tuple[str, ...] = tuple(each.code for each in _HAM7)
+"""The seven classes of HAM10000, in the alphabetical order that MedMNIST uses too."""
+
+KNOWN: Mapping[str, LesionClass] = MappingProxyType({each.code: each for each in _HAM7})
+
+MALIGNANT_RULE = "malignant = mel + bcc + akiec; benign = nv + bkl + df + vasc"
+"""The rule that collapses seven classes to two, to be printed wherever it is used.
+
+The ISIC Archive calls actinic keratosis "indeterminate", so malignancy is a convention here, not a fact.
+"""
+
+_SPARE_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#777777")
+
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "actinic keratoses and intraepithelial carcinoma": "akiec",
+        "actinic keratosis": "akiec",
+        "ak": "akiec",
+        "basal cell carcinoma": "bcc",
+        "benign keratosis": "bkl",
+        "benign keratosis-like lesions": "bkl",
+        "dermatofibroma": "df",
+        "melanoma": "mel",
+        "melanocytic nevi": "nv",
+        "melanocytic nevus": "nv",
+        "nevus": "nv",
+        "vascular lesion": "vasc",
+        "vascular lesions": "vasc",
+    }
+)
+"""Spellings, lower case, under which public collections list the seven classes."""
+
+
+def canonical(label: str) -> str:
+    """Return the HAM10000 code of a label written another way, or the label itself, stripped."""
+    plain = label.strip()
+    key = plain.lower().replace("_", " ")
+    return key if key in KNOWN else ALIASES.get(key, plain)
+
+
+def order(labels: Sequence[str]) -> tuple[str, ...]:
+    """Order distinct labels: HAM10000's order if all are of its classes, else alphabetical."""
+    return tuple(sorted(set(labels)))
+
+
+def full_name(code: str) -> str:
+    """Full name of a class, or the code itself where it is not one of HAM10000's."""
+    return KNOWN[code].name if code in KNOWN else code
+
+
+def colours(classes: Sequence[str]) -> dict[str, str]:
+    """A distinct hexadecimal colour per class, the same wherever the class appears."""
+    spare = iter(_SPARE_COLOURS * (1 + len(classes) // len(_SPARE_COLOURS)))
+    return {code: KNOWN[code].colour if code in KNOWN else next(spare) for code in classes}
