@@ -160,12 +160,11 @@ def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.Data
         raise FindingsError(_not_predictions(origin, faults), findings_table(faults))
 
     table = table.copy()
-    table["image_id"] = table["image_id"].astype(str)
-    table["target"] = table["target"].astype(str)
-    table["lesion_id"] = (
-        table["lesion_id"].fillna("").astype(str) if "lesion_id" in table.columns else ""
-    )
-    table["part"] = table["part"].astype(str) if "part" in table.columns else "test"
+    for name in ("image_id", "target", "lesion_id"):
+        table[name] = table[name].fillna("").astype(str) if name in table.columns else ""
+    table["part"] = table["part"].fillna("").astype(str) if "part" in table.columns else "test"
+    if nameless := int((table["image_id"] == "").sum()):
+        faults.append(Finding("no_image_id", f"{nameless} rows have none", column="image_id"))
     for image in table["image_id"][table["image_id"].duplicated()].unique():
         faults.append(Finding("duplicate", f"{image} stands twice", column="image_id", image_id=image))
     for label in sorted(set(table["target"]) - set(classes)):

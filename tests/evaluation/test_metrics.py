@@ -84,7 +84,7 @@ def test_weights_equal_really_resampled_rows(fake, monkeypatch, digits, block_by
     monkeypatch.setattr(bootstrap, "BLOCK_BYTES", block_bytes)
     table = fake(30, seed=3, classes=CLASSES, digits=digits, per_lesion=2)
     targets, p = arrays_of(table)
-    weights = bootstrap.lesion_weights(table["lesion_id"], 60, 5)
+    weights = bootstrap.lesion_weights(table["lesion_id"], 40, 5)
     found = compute(targets, p, weights)
     everyone = set(range(4))
     lost = 0

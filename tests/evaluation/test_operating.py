@@ -80,7 +80,7 @@ def test_thresholds_are_chosen_on_val_and_applied_to_test(fake):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda t, v: (t, "test"), "no val part"),
+        (lambda t, _: (t, "test"), "no val part"),
         (lambda t, v: (pd.concat([t, v]), "val"), "val is what is scored"),
         (lambda t, v: (pd.concat([t[t["target"] != "mel"], v]), "test"), "has no image of it"),
         (lambda t, v: (pd.concat([t, v[v["target"] == "mel"]]), "test"), "every image of part val"),

@@ -8,7 +8,6 @@ only what is missing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,7 +84,7 @@ def fetch(
         listen(Notice(f"{source.key} is already complete in {folder}."))
         return folder
     with connect() as session:
-        absent = [file for file in missing if not room.arrived(file)]
+        absent = [file for file in missing if not (file.unpack and room.arrived(file))]
         listed = {} if base_url else _listed_checksums(session, source, absent, timeout, listen)
         for file in missing:
             if file in absent:
@@ -237,7 +236,7 @@ def _listed_checksums(
 ) -> Mapping[str, str]:
     """MD5 by file name, as the Dataverse lists them now, for files whose MD5 nobody printed.
 
-    For tables Dataverse lists the checksum of the file as deposited, which `?format=original` sends.
+    For tables it lists the checksum of the file as deposited, which `?format=original` sends.
     """
     wanted = [file for file in absent if file.md5 is None and file.dataverse_id is not None]
     if not wanted or not source.checksums:
@@ -252,7 +251,7 @@ def _listed_checksums(
                 listed[int(entry["id"])] = entry["md5"].lower()
     except requests.RequestException as error:
         reason = f" ({type(error).__name__})"
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         reason = " (the answer is not what a Dataverse sends)"
     found = {file.name: listed[file.dataverse_id] for file in wanted if file.dataverse_id in listed}
     for file in wanted:

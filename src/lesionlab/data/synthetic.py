@@ -60,7 +60,7 @@ _SITES: Mapping[str, float] = {
 # --- Drawing tools
 
 
-def _step(values: Array, low: float, high: float) -> Array:
+def _step(values: npt.NDArray[np.floating[Any]], low: float, high: float) -> Array:
     """Rise smoothly from 0 at `low` to 1 at `high` (fall, where `low` is the greater)."""
     t = np.clip((values - low) / (high - low), 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t), dtype=np.float32)
@@ -96,7 +96,7 @@ class _Sketch:
         return np.asarray(small, dtype=np.float32) / np.float32(255)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def _grid(n: int) -> tuple[Array, Array, Array, npt.NDArray[np.intp]]:
     """x, y, radius and angle (0 to 511) of each point of a canvas, shape (n, n) each."""
     line = np.linspace(-_REACH, _REACH, n, dtype=np.float32)
@@ -148,16 +148,17 @@ class _Canvas:
         border = 1 / np.hypot(np.cos(theta) / np.sqrt(squash), np.sin(theta) * np.sqrt(squash))
         for lobes, amplitude in wobble.items():
             border += amplitude * np.cos(lobes * theta + self.between(0, 2 * np.pi))
-        border = np.clip(border, 0.35, 1.35).astype(np.float32)
-        edge = self.radius / border[self.angle]
+        border = np.clip(border, 0.35, 1.3).astype(np.float32)
+        edge: Array = self.radius / border[self.angle]
         if rough > 0:
             edge = edge + rough * self.noise(11)
         self.inside = (edge < 1).astype(np.uint8) * 255
         return edge
 
     def weather(self, faintness: float) -> None:
-        """Make all dyes uneven, as skin is, and paler by `faintness`, 0 to 1."""
+        """Make all dyes uneven, as skin is, and paler by `faintness`, 0 to 1; end at the edge."""
         uneven = (1 - faintness) * (1 + 0.16 * self.noise(7) + 0.14 * self.noise(30))
+        uneven *= _step(np.maximum(np.abs(self.x), np.abs(self.y)), _REACH, 0.93 * _REACH)
         for dye in (self.melanin, self.blood, self.deep):
             dye *= uneven
 
@@ -289,7 +290,7 @@ def _keratosis(c: _Canvas) -> None:
     c.melanin += 1.3 * c.clods(spots[:plugs], (0.03, 0.07), 0.02)
     milia = c.clods(spots[plugs : plugs + int(c.rng.integers(4, 24))], (0.018, 0.045), 0.02)
     c.white = (243.0, 228.0, 190.0)
-    c.pale = np.maximum(0.8 * milia, body * gyri * c.between(0.1, 0.3))
+    c.pale = np.maximum(0.8 * milia, body * gyri * c.between(0.08, 0.25))
 
 
 def _basal(c: _Canvas) -> None:
@@ -327,7 +328,7 @@ def _actinic(c: _Canvas) -> None:
     c.melanin = body * (
         c.between(0.05, 0.35) * _step(c.noise(5), -0.4, 0.8) + 0.4 * strength * plug
     )
-    flakes = _step(c.noise(26) + 0.6 * c.noise(12), -0.2, 0.9)
+    flakes = _step(c.noise(26) + 0.6 * c.noise(12), -0.4, 1.2)
     scale = c.between(0.55, 0.95) * flakes * _step(c.noise(5), -0.1, 0.6) * _step(edge, 1.05, 0.7)
     c.white = (245.0, 233.0, 204.0)
     c.pale = np.maximum(scale, body * 0.3 * strength * np.clip(halo - plug, 0, 1))
@@ -357,8 +358,12 @@ def _vascular(c: _Canvas) -> None:
     lakes = c.clods(spots, (0.4 * spacing, 0.58 * spacing), 0.05, 0.55)
     clots = spots[: len(spots) // int(c.rng.integers(2, 8))]
     dark = c.clods(clots, (0.36 * spacing, 0.5 * spacing), 0.06, 0.4)
-    c.blood = c.between(0.7, 1.2) * (0.5 * body + 0.8 * lakes)
-    c.deep = c.between(0.0, 0.5) * body * (0.6 + 0.4 * c.noise(3)) + c.between(0.1, 0.8) * dark
+    shade = (0.6 + 0.4 * c.noise(3)) * body
+    red = c.between(0.7, 1.2)
+    c.blood = 0.5 * red * body
+    c.blood += 0.8 * red * lakes
+    c.deep = c.between(0.0, 0.5) * shade
+    c.deep += c.between(0.1, 0.8) * dark
     c.pale = c.between(0.1, 0.3) * body * (1 - lakes)
 
 
@@ -408,7 +413,7 @@ _KINDS: Mapping[str, _Kind] = {
 
 @dataclass(frozen=True)
 class _Skin:
-    """Whose skin: `tone` is its melanin, 0 (pale) to about 1.1 (dark); `blush` its blood."""
+    """Whose skin: `tone` is its melanin, 0 (pale) to about 1.4 (dark); `blush` its blood."""
 
     tone: float
     blush: float
@@ -492,14 +497,13 @@ def _look(
     packed = Image.fromarray(
         (np.clip(stack, 0, _DEEPEST) * (255 / _DEEPEST)).astype(np.uint8), "CMYK"
     )
-    smooth, nearest = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
-    seen = packed.transform((w, h), Image.Transform.AFFINE, matrix, smooth).split()
+    warp = (w, h), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    seen = packed.transform(*warp).split()
     tops = {"melanin": _DEEPEST, "blood": _DEEPEST, "deep": _DEEPEST, "pale": 1.0}
     maps: dict[str, Array] = {}
     for (name, top), band in zip(tops.items(), seen, strict=True):
         maps[name] = np.asarray(band, dtype=np.float32) * np.float32(top / 255)
-    mask = Image.fromarray(lesion.inside).transform((w, h), Image.Transform.AFFINE, matrix, nearest)
-    return maps, mask
+    return maps, Image.fromarray(lesion.inside).transform(*warp).point([0] * 128 + [255] * 128)
 
 
 def _photograph(
@@ -513,20 +517,21 @@ def _photograph(
     grain = rng.standard_normal((h, w), dtype=np.float32) * np.float32(rng.uniform(1.0, 3.0))
     tint = np.exp(rng.normal(0, 0.035, 3)).tolist()
     hair = rng.uniform(0.5, 1.6)
-    pixels = np.empty((h, w, 3), dtype=np.uint8)
+    bands = []
     for k in range(3):
         density = dyes["melanin"] * _DYES["melanin"][k]
         density += dyes["blood"] * _DYES["blood"][k]
         density += dyes["deep"] * _DYES["deep"][k]
         colour = _PALE[k] * np.exp(-density)
-        colour += dyes["pale"] * (lesion.white[k] * (1 - 0.22 * skin.tone) - colour)
+        colour += dyes["pale"] * (lesion.white[k] * (1 - 0.3 * skin.tone) - colour)
         if dark is not None:
             colour += dark * (hair * _HAIR[k] - colour)
         if bubbles is not None:
             colour += bubbles * (250.0 - colour)
         colour *= light * tint[k]
-        pixels[..., k] = np.clip(colour + grain, 0, 255)
-    picture = Image.fromarray(pixels)
+        colour += grain
+        bands.append(Image.fromarray(np.clip(colour, 0, 255).astype(np.uint8)))
+    picture = Image.merge("RGB", bands)
     blur = rng.uniform(-0.4, 0.7)
     return (picture.filter(ImageFilter.BoxBlur(blur)) if blur > 0.15 else picture), mask
 
@@ -599,8 +604,8 @@ def _draw(case: _Case, *, folder: Path, total: int, size: tuple[int, int], seed:
     height, width = size
     kind = _KINDS[case.dx]
     rng = np.random.default_rng([seed, case.number, 0])
-    tone = float(rng.choice([0.35, 1.1], p=[0.65, 0.35]) * rng.beta(1.2, 1.6))
-    skin = _Skin(tone, float(rng.uniform(0.0, 0.22)) * (1 - 0.5 * tone))
+    tone = float(rng.choice([0.35, 1.4], p=[0.65, 0.35]) * rng.beta(1.2, 1.6))
+    skin = _Skin(tone, float(rng.uniform(0.0, 0.22)) * (1 - 0.6 * tone))
     reach = float(rng.uniform(*kind.radius))
     lesion = _Canvas(rng, 16 * max(4, round(2 * _REACH * reach * height / 16)), reach)
     kind.draw(lesion)

@@ -291,6 +291,12 @@ def _whole(part: _Part, response: requests.Response) -> bool:
 def _refuse(part: _Part, response: requests.Response, policy: Policy) -> None:
     """Raise for every answer that is not the file."""
     code = response.status_code
+    page = response.headers.get("Content-Type", "").lower().startswith("text/html")
+    if code in (200, 206) and page:  # a login, a notice of maintenance
+        raise DownloadError(
+            f"The server sent a web page instead of {part.target.name} for {part.url}. "
+            f"{policy.help_text}".strip()
+        )
     if code in (200, 206):
         return
     if code in _AGAIN:

@@ -1,0 +1,189 @@
+"""Networks by name: built, saved and loaded together with the preprocessing that they expect."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lesionlab.errors import RunError, SettingsError
+from lesionlab.files import read_json, replacing, write_json
+from lesionlab.recipe import Images, Model
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything but the weights that is needed to use a network.
+
+    Attributes:
+        name: the model's name in timm.
+        classes: in the order of the network's outputs.
+        images: size and fit of its input.
+        mean, std: of each channel in 0-1, those that the architecture was designed with.
+        drop: dropout before the classifier.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    images: Images
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    drop: float
+
+    @classmethod
+    def of(cls, model: Model, classes: Sequence[str], images: Images) -> Architecture:
+        """Look the model up in timm, its normalisation included.
+
+        Raises:
+            SettingsError: if timm knows no such model; names the nearest.
+        """
+        check_name(model.name)
+        config = timm.get_pretrained_cfg(model.name)
+        mean, std = (config.mean, config.std) if config else timm.data.IMAGENET_DEFAULT_MEAN_STD
+        return cls(model.name, tuple(classes), images, tuple(mean), tuple(std), model.drop)
+
+
+def check_name(name: str) -> None:
+    """Make sure that timm knows a model.
+
+    Raises:
+        SettingsError: with the nearest names.
+    """
+    if timm.is_model(name.split(".")[0]):
+        return
+    close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise SettingsError(f"model.name: timm knows no model {name!r}.{hint}")
+
+
+def build(architecture: Architecture, pretrained: bool | str = False) -> nn.Module:
+    """Build a network with a classifier for the architecture's classes, channels last in memory.
+
+    Args:
+        architecture: from `Architecture.of` or a saved model.json.
+        pretrained: False for random weights (from torch's random state), True for timm's weights
+            from its hub, or the path of a local .safetensors or .pth file of the same architecture.
+
+    Returns:
+        A module from float32 images, shape (n, 3, height, width), to logits, shape (n, classes).
+
+    Raises:
+        SettingsError: if the input size does not fit or the weights cannot be had.
+    """
+    options: dict[str, Any] = {
+        "num_classes": len(architecture.classes),
+        "drop_rate": architecture.drop,
+    }
+    config = timm.get_pretrained_cfg(architecture.name)
+    if config is not None and config.fixed_input_size:
+        options["img_size"] = architecture.images.size
+    try:
+        network = timm.create_model(architecture.name, pretrained=pretrained is True, **options)
+    except (OSError, RuntimeError, AssertionError, ValueError, TypeError) as error:
+        hint = (
+            "Its weights could not be fetched from timm's hub; give a local file with "
+            "--model.pretrained FILE, or train from scratch with --model.pretrained false. "
+            if pretrained is True
+            else f"Try another images.size than {list(architecture.images.size)}. "
+        )
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SettingsError(f"{architecture.name} could not be built. {hint}({first})") from error
+    if isinstance(pretrained, str):
+        _load_local(network, Path(pretrained))
+    _try_input(network, architecture)
+    return cast("nn.Module", network.to(memory_format=torch.channels_last))
+
+
+def head_of(network: nn.Module) -> nn.Module:
+    """The classifier of a timm network, whatever its name there."""
+    return cast("nn.Module", cast("Any", network).get_classifier())
+
+
+def _load_local(network: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise SettingsError(f"model.pretrained: {path} does not exist.")
+    try:
+        found: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as error:
+        raise SettingsError(f"model.pretrained: {path} holds no weights that are safe to read.") from error
+    found = found.get("state_dict", found)
+    mine = network.state_dict()
+    fits = {k: v for k, v in found.items() if k in mine and mine[k].shape == v.shape}
+    head = {id(p) for p in head_of(network).parameters()}
+    body = {name for name, p in network.named_parameters() if id(p) not in head}
+    if lacking := sorted(body - set(fits)):
+        raise SettingsError(
+            f"model.pretrained: {path} lacks {len(lacking)} of the {len(body)} weights of this model "
+            f"(first: {lacking[0]}), so it belongs to another architecture."
+        )
+    network.load_state_dict(fits, strict=False)
+
+
+def _try_input(network: nn.Module, architecture: Architecture) -> None:
+    """Run one blank image, so that a size that does not fit fails now and in plain words."""
+    training = network.training
+    try:
+        with torch.inference_mode():
+            output: Tensor = network.eval()(torch.zeros(1, 3, *architecture.images.size))
+    except Exception as error:
+        raise SettingsError(
+            f"{architecture.name} does not take images of {list(architecture.images.size)} pixels: "
+            f"choose another images.size. ({(str(error).strip() or '?').splitlines()[0]})"
+        ) from error
+    finally:
+        network.train(training)
+    if output.shape != (1, len(architecture.classes)):
+        raise SettingsError(f"{architecture.name} is no image classifier: its output is {tuple(output.shape)}.")
+
+
+def save(network: nn.Module, architecture: Architecture, folder: Path) -> None:
+    """Write weights (safetensors) and description (JSON) of a network, each whole or not at all."""
+    save_weights(network, folder / WEIGHTS)
+    write_json(folder / DESCRIPTION, asdict(architecture))
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights as safetensors, whole or not at all."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with replacing(path) as part:
+        save_file(weights, part)
+
+
+def load(folder: Path) -> tuple[nn.Module, Architecture]:
+    """Load a network that `save` wrote, ready to predict.
+
+    Raises:
+        RunError: if the folder holds none, or its files do not belong together.
+    """
+    if not (folder / DESCRIPTION).is_file() or not (folder / WEIGHTS).is_file():
+        raise RunError(f"{folder} holds no trained model yet. Finish the training first: lesionlab train")
+    side = read_json(folder / DESCRIPTION)
+    images = Images(size=tuple(side["images"]["size"]), fit=side["images"]["fit"])
+    architecture = Architecture(
+        side["name"],
+        tuple(side["classes"]),
+        images,
+        tuple(side["mean"]),
+        tuple(side["std"]),
+        side["drop"],
+    )
+    network = build(architecture)
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise RunError(f"{folder / WEIGHTS} does not belong to {architecture.name}: {error}") from error
+    return network.eval(), architecture

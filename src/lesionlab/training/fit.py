@@ -1,0 +1,334 @@
+"""Train: from a recipe, a catalogue and a split to a run folder with predictions."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as lp
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from lesionlab._version import __version__
+from lesionlab.data.catalogues import Catalogue
+from lesionlab.data.images import PREPROCESSING, Cache, cache
+from lesionlab.data.splitting import Split
+from lesionlab.errors import DataError, RunError
+from lesionlab.files import fingerprint, write_csv, write_json
+from lesionlab.models import zoo
+from lesionlab.prediction.from_run import predict_rows, predictions_table
+from lesionlab.progress import Listener, Notice, silent
+from lesionlab.recipe import Ema, Recipe
+from lesionlab.run import CHECKPOINTS, IDENTITY, INFO, PREDICTIONS, RECIPE, SPLIT, Run
+from lesionlab.training import losses
+from lesionlab.training.batches import EvaluationImages, TrainingImages
+from lesionlab.training.keeping import BEST, LAST, Averaging, Keeper
+from lesionlab.training.module import Classifier, hash_seed
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def train(
+    recipe: Recipe,
+    data: Catalogue,
+    split: Split,
+    *,
+    out: str | Path,
+    fold: int = 0,
+    cache_to: str | Path | None = None,
+    device: Device = "auto",
+    fresh: bool = False,
+    listen: Listener = silent,
+) -> Run:
+    """Train a network and predict train, val and test with the epoch that was best on val.
+
+    The same call again goes on where a stopped run was, or says that it is complete.
+
+    Args:
+        recipe: all settings.
+        data: the catalogue.
+        split: its split; refused if a group crosses.
+        out: the run's folder.
+        fold: which fold of the split is the test part.
+        cache_to: folder of the image caches; by default `cache` beside the catalogue.
+        device: "auto" takes CUDA where there is one.
+        fresh: discard what the folder holds of an earlier run.
+        listen: told of the progress.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        FindingsError: if the split leaks or does not belong to the catalogue.
+        SettingsError: if the recipe names a model that does not exist or does not fit.
+        RunError: if the folder holds something else; the differences are named.
+    """
+    out = Path(out)
+    split.check(data)
+    zoo.check_name(recipe.model.name)
+    table = data.table.assign(part=data.table["image_id"].map(split.parts(fold)))
+    _check_parts(table, data.classes)
+    architecture = zoo.Architecture.of(recipe.model, data.classes, recipe.images)
+    identity = {
+        "catalogue": data.fingerprint,
+        "split": split.fingerprint,
+        "fold": fold,
+        "preprocessing": fingerprint({"version": PREPROCESSING, **asdict(recipe.images)}),
+        "recipe": recipe.fingerprint(),
+    }
+    accelerator = _device(device)
+    found = _take_up(out, identity, recipe, fresh, listen)
+    if found:
+        return found
+    with _own_random_state(recipe.seed):
+        network = zoo.build(architecture, recipe.model.pretrained)
+    home = Path(cache_to) if cache_to else _cache_home(data)
+    pixels = cache(data.table, data.root, recipe.images, home, listen=listen)
+    _open_folder(out, identity, recipe, data, split, accelerator)
+    run = Run.open(out)
+    began = time.monotonic()
+    with _own_random_state(recipe.seed), _quiet_lightning():
+        keeper = _fit_phases(run, recipe, architecture, network, table, pixels, accelerator, listen)
+    network.load_state_dict(load_file(out / CHECKPOINTS / BEST))
+    zoo.save(network, architecture, out)
+    rows = pixels.rows(list(table["sha256"]))
+    logits = predict_rows(network.to(accelerator), architecture, pixels.pixels, rows, listen=listen)
+    write_csv(out / PREDICTIONS, predictions_table(table, data.classes, logits))
+    minutes = run.info.get("minutes", 0.0) + (time.monotonic() - began) / 60
+    shutil.rmtree(out / CHECKPOINTS)
+    run.update(
+        state="complete",
+        kept_epoch=keeper.best_epoch + 1,
+        kept_value=keeper.best,
+        epochs=len(keeper.rows),
+        minutes=round(minutes, 2),
+        parameters=sum(each.numel() for each in network.parameters()),
+    )
+    return Run.open(out)
+
+
+def _fit_phases(
+    run: Run,
+    recipe: Recipe,
+    architecture: zoo.Architecture,
+    network: torch.nn.Module,
+    table: pd.DataFrame,
+    pixels: Cache,
+    accelerator: str,
+    listen: Listener,
+) -> Keeper:
+    classes = {name: index for index, name in enumerate(architecture.classes)}
+    rows = pixels.rows(list(table["sha256"]))
+    targets = table["target"].map(classes).to_numpy(np.int64)
+    part = table["part"].to_numpy()
+    training = TrainingImages(
+        pixels.pixels, rows[part == "train"], targets[part == "train"], recipe.sampling, recipe.seed
+    )
+    validation = EvaluationImages(pixels.pixels, rows[part == "val"], targets[part == "val"])
+    loss = losses.build(recipe.loss, _counts(training.targets, len(classes)))
+    last = run.folder / CHECKPOINTS / LAST
+    before = _saved_state(last)
+    for number, phase in enumerate(recipe.phases):
+        keeper = Keeper(run.folder, recipe, number, training, listen)
+        saved = before if before and before["phase"] == number else None
+        if before and before["phase"] > number:
+            continue
+        if saved and saved["done"]:
+            keeper.load_state_dict(saved)
+            continue
+        if before:
+            keeper.inherit(before)
+            if not saved:
+                network.load_state_dict(load_file(run.folder / CHECKPOINTS / BEST))
+        done = len(keeper.rows) if saved else keeper.first_epoch
+        training.set_epoch(done)
+        loader = training.loader(recipe.batch)
+        module = Classifier(
+            network, architecture, recipe, phase, loss, len(loader), first_epoch=keeper.first_epoch
+        )
+        averaging = [Averaging(recipe.average)] if isinstance(recipe.average, Ema) else []
+        trainer = lp.Trainer(
+            accelerator="gpu" if accelerator == "cuda" else "cpu",
+            devices=1,
+            precision=_precision(recipe, accelerator),
+            max_epochs=phase.epochs,
+            callbacks=[*averaging, keeper],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=run.folder,
+        )
+        if saved:
+            listen(Notice(f"Going on after epoch {done} of {run.folder}."))
+        try:
+            trainer.fit(
+                module, loader, validation.loader(), ckpt_path=str(last) if saved else None, weights_only=True
+            )
+        except SystemExit as stopped:  # how Lightning ends after Ctrl-C
+            raise KeyboardInterrupt from stopped
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        before = keeper.state_dict()
+    return keeper
+
+
+def _saved_state(last: Path) -> dict[str, Any] | None:
+    if not last.is_file():
+        return None
+    callbacks = torch.load(last, map_location="cpu", weights_only=True)["callbacks"]
+    state: dict[str, Any] = next(v for k, v in callbacks.items() if "Keeper" in k)
+    return state
+
+
+def _counts(targets: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    return np.bincount(targets, minlength=classes)
+
+
+def _check_parts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
+    parts = set(table["part"].unique())
+    if lacking := [name for name in ("train", "val") if name not in parts]:
+        raise DataError(
+            f"The split has no {' and no '.join(lacking)} part; the epoch to keep is chosen on val, "
+            "never on test. Make a split with train, val and test: lesionlab split"
+        )
+    present = set(table["target"][table["part"] == "train"])
+    if absent := [name for name in classes if name not in present]:
+        raise DataError(
+            f"The training part has no image of {', '.join(absent)}: a network cannot learn a class "
+            "that it never sees. Leave the class out of the catalogue, or make another split."
+        )
+
+
+def _device(device: Device) -> str:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DataError("There is no CUDA device here. Take --device cpu, or auto.")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _precision(recipe: Recipe, accelerator: str) -> Any:
+    if recipe.precision == "bf16":
+        return "bf16-mixed"
+    if recipe.precision == "auto" and accelerator == "cuda" and torch.cuda.is_bf16_supported():
+        return "bf16-mixed"
+    return "32-true"
+
+
+def _cache_home(data: Catalogue) -> Path:
+    if data.home is None:
+        raise DataError("This catalogue is only in memory: save it first, or say where caches go (cache_to).")
+    return data.home / "cache"
+
+
+def _take_up(
+    out: Path, identity: dict[str, Any], recipe: Recipe, fresh: bool, listen: Listener
+) -> Run | None:
+    """Look at what the folder holds: a finished run is returned, an unfinished one left to go on."""
+    if not out.exists() or not any(out.iterdir()):
+        return None
+    if not (out / INFO).is_file():
+        raise RunError(f"{out} holds other files. Choose a new or empty folder with --out.")
+    run = Run.open(out)
+    if fresh:
+        listen(Notice(f"Discarding the earlier run in {out}."))
+        shutil.rmtree(out)
+        return None
+    theirs = run.info["identity"]
+    differing = [name for name in IDENTITY if theirs.get(name) != identity[name]]
+    if differing:
+        listed = "\n".join(f"  {line}" for line in _differences(run, recipe, theirs, identity, differing))
+        raise RunError(
+            f"{out} holds a run with other settings or data (its value -> yours):\n{listed}\n"
+            "Choose another folder with --out, or discard that run with --fresh."
+        )
+    if run.complete:
+        listen(Notice(f"{out} is complete: nothing to do. --fresh would train it again."))
+        return run
+    return None
+
+
+def _differences(
+    run: Run, recipe: Recipe, theirs: dict[str, Any], mine: dict[str, Any], names: list[str]
+) -> Iterator[str]:
+    for name in names:
+        if name == "recipe":
+            yield from run.recipe.differences(recipe)
+        elif name != "preprocessing":
+            hint = " (another data set)" if name == "catalogue" else ""
+            yield f"{name}{hint}: {theirs.get(name)} -> {mine[name]}"
+
+
+def _open_folder(
+    out: Path, identity: dict[str, Any], recipe: Recipe, data: Catalogue, split: Split, accelerator: str
+) -> None:
+    if (out / INFO).is_file():
+        return
+    (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    recipe.save(out / RECIPE)
+    split.save(out / SPLIT)
+    write_json(
+        out / INFO,
+        {
+            "state": "training",
+            "identity": identity,
+            "classes": list(data.classes),
+            "catalogue": str((data.home or data.root).resolve()),
+            "split": {"kind": split.kind, "by": split.by, "folds": split.folds, "seed": split.seed},
+            "notes": list(data.notes),
+            "environment": environment(accelerator),
+        },
+    )
+
+
+def environment(accelerator: str) -> dict[str, Any]:
+    """Versions and hardware that a result depends on."""
+    cuda = accelerator == "cuda"
+    return {
+        "lesionlab": __version__,
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "lightning": lp.__version__,
+        "numpy": np.__version__,
+        "pandas": pd.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@contextmanager
+def _own_random_state(seed: int) -> Iterator[None]:
+    """Give torch a random state of its own, from the seed, and put the caller's back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(hash_seed(seed))
+        yield
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence what Lightning says to everybody; what matters to a user goes through `listen`."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*No (negative|positive) samples in targets.*")
+        yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

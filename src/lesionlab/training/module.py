@@ -1,0 +1,177 @@
+"""The one LightningModule: a step, a validation, an optimiser."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as lp
+import torch
+from timm.optim import param_groups_weight_decay
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAUROC, MulticlassRecall
+
+from lesionlab.augmentation.batch import augment, normalise
+from lesionlab.models.zoo import Architecture, head_of
+from lesionlab.recipe import Adam, AdamW, Constant, Cosine, Phase, Plateau, Recipe, Sgd
+from lesionlab.training.batches import Batch
+from lesionlab.training.losses import Loss
+
+
+class Classifier(lp.LightningModule):
+    """A network in one phase of its training.
+
+    Logs train_loss, val_loss (plain cross-entropy), val_balanced_accuracy and val_macro_auroc once
+    an epoch.
+
+    Args:
+        network: from images to logits.
+        architecture: its classes and normalisation.
+        recipe: all settings.
+        phase: the settings of this phase.
+        loss: from `losses.build`.
+        steps_per_epoch: batches of the training part.
+        first_epoch: epochs of the phases before this one.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        architecture: Architecture,
+        recipe: Recipe,
+        phase: Phase,
+        loss: Loss,
+        steps_per_epoch: int,
+        first_epoch: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.architecture, self.recipe, self.phase, self.loss = architecture, recipe, phase, loss
+        self.steps = steps_per_epoch * phase.epochs
+        self.first_epoch = first_epoch
+        self.slowdown = 1.0  # what a plateau has made of the learning rate so far
+        classes = len(architecture.classes)
+        self.train_loss = MeanMetric()
+        self.val_loss = MeanMetric()
+        self.val_balanced_accuracy = MulticlassRecall(classes, average="macro")
+        self.val_macro_auroc = MulticlassAUROC(classes, average="macro")
+        if phase.depth == "head":
+            network.requires_grad_(False)
+            head_of(network).requires_grad_(True)
+        else:
+            network.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Set training mode; what is frozen stays in evaluation mode, batch-norm statistics included."""
+        super().train(mode)
+        if mode and self.phase.depth == "head":
+            self.network.eval()
+            head_of(self.network).train()
+        return self
+
+    def on_train_epoch_start(self) -> None:
+        """Seed torch for this epoch: dropout takes no generator of its own."""
+        epoch = self.first_epoch + self.current_epoch
+        torch.manual_seed(hash_seed(self.recipe.seed, epoch, self.global_rank))
+
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        """One step on random views of a batch; gives the loss."""
+        draws, targets = batch["draws"], batch["target"]
+        mean, std = self.architecture.mean, self.architecture.std
+        views = augment(batch["image"], self.recipe.augment, draws, mean, std)
+        if self.recipe.augment.mixup > 0:
+            views, targets = self._mix(views, targets)
+        loss = self.loss(self.network(views.contiguous(memory_format=torch.channels_last)), targets)
+        self.train_loss.update(loss.detach(), len(views))
+        return loss
+
+    def _mix(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixup (Zhang et al., ICLR 2018): blend each view and its label with its neighbour's."""
+        alpha = torch.tensor(self.recipe.augment.mixup)
+        share = torch.distributions.Beta(alpha, alpha).sample((len(views),)).to(views)
+        hot = functional.one_hot(targets, len(self.architecture.classes)).to(views)
+        soft = share[:, None] * hot + (1 - share)[:, None] * hot.roll(1, 0)
+        by = share[:, None, None, None]
+        return by * views + (1 - by) * views.roll(1, 0), soft
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set this step's learning rate."""
+        rate = self.phase.optim.lr * pace(self.phase.schedule, self.global_step, self.steps, self.slowdown)
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+
+    def validation_step(self, batch: Batch, step: int) -> None:
+        """Score a chunk of the validation part, unchanged images."""
+        logits = self.network(normalise(batch["image"], self.architecture.mean, self.architecture.std))
+        logits, targets = logits.float(), batch["target"]
+        self.val_loss.update(functional.cross_entropy(logits, targets), len(targets))
+        self.val_balanced_accuracy.update(logits, targets)
+        self.val_macro_auroc.update(logits.softmax(dim=1), targets)
+
+    def configure_optimizers(self) -> Optimizer:
+        """The phase's optimiser over what learns; biases and norms are spared weight decay."""
+        return optimiser(self.network, self.phase.optim)
+
+    def epoch_metrics(self) -> dict[str, float]:
+        """The epoch's figures; resets them."""
+        names = ("train_loss", "val_loss", "val_balanced_accuracy", "val_macro_auroc")
+        values = {}
+        for name in names:
+            metric = getattr(self, name)
+            values[name] = float(metric.compute())
+            metric.reset()
+        return values
+
+
+def optimiser(network: nn.Module, settings: AdamW | Adam | Sgd) -> Optimizer:
+    """An optimiser over the parameters that learn.
+
+    Args:
+        network: parameters with requires_grad are optimised; those of one dimension (biases, norms)
+            and those that the architecture names in `no_weight_decay` are spared weight decay.
+        settings: kind and knobs.
+    """
+    decay = 0.0 if isinstance(settings, Adam) else settings.weight_decay
+    spared = getattr(network, "no_weight_decay", set)()
+    groups: Any = param_groups_weight_decay(network, decay, spared)
+    if isinstance(settings, AdamW):
+        return torch.optim.AdamW(groups, lr=settings.lr)
+    if isinstance(settings, Adam):
+        return torch.optim.Adam(groups, lr=settings.lr)
+    nesterov = settings.nesterov and settings.momentum > 0
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
+
+
+def pace(schedule: Cosine | Plateau | Constant, step: int, steps: int, slowdown: float = 1.0) -> float:
+    """What the learning rate is multiplied by at a step.
+
+    Args:
+        schedule: kind and knobs.
+        step: steps done in this phase, 0 to steps - 1.
+        steps: of the whole phase.
+        slowdown: what a plateau schedule has come down to, 1 at first.
+
+    Returns:
+        A factor in 0-1: rising evenly while warming up, then the schedule's own.
+    """
+    warmup = int(schedule.warmup * steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if isinstance(schedule, Cosine):
+        turn = math.pi * (step - warmup) / max(1, steps - warmup)
+        return schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(turn))
+    return slowdown
+
+
+def hash_seed(*parts: int) -> int:
+    """One seed out of several numbers (SplitMix64's finaliser over each in turn)."""
+    state = 0
+    for part in parts:
+        state = (state + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state >> 1
