@@ -5,33 +5,21 @@ A recipe says how to train. It never says where data lie or which image is in wh
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import math
-import types
 import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
+from lesionlab import settings
 from lesionlab.errors import SettingsError
 from lesionlab.files import fingerprint, write_text
+from lesionlab.settings import knob as _knob
 
 SCHEMA = 1
 """Raised when a default changes its meaning, so that old fingerprints stay true."""
-
-
-def _knob(
-    default: Any, text: str, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
-) -> Any:
-    """A field with its help text and the range that its numbers keep: low <= x <= high, x > above."""
-    limits = {"text": text, "low": low, "high": high, "above": above}
-    if callable(default):
-        return field(default_factory=default, metadata=limits)
-    return field(default=default, metadata=limits)
 
 
 @dataclass(frozen=True)
@@ -40,7 +28,8 @@ class Images:
 
     size: tuple[int, int] = _knob((225, 300), "height and width in pixels", low=16, high=2048)
     fit: Literal["stretch", "crop", "pad"] = _knob(
-        "stretch", "what to do with an image of another shape: stretch it, crop it, or pad with black"
+        "stretch",
+        "what to do with an image of another shape: stretch it, crop it, or pad with black",
     )
 
 
@@ -65,9 +54,13 @@ class Augment:
     shift: float = _knob(0.1, "largest shift, share of a side", low=0, high=0.5)
     shear: float = _knob(0.0, "largest shear, tangent of the angle", low=0, high=1)
     perspective: float = _knob(0.0, "largest perspective tilt, share of a side", low=0, high=0.4)
-    colour: float = _knob(0.2, "largest change of brightness, contrast, saturation", low=0, high=0.9)
+    colour: float = _knob(
+        0.2, "largest change of brightness, contrast, saturation", low=0, high=0.9
+    )
     hue: float = _knob(0.03, "largest turn of the hue, share of the circle", low=0, high=0.5)
-    cutout: float = _knob(0.0, "side of the erased square, share of the shorter side", low=0, high=0.9)
+    cutout: float = _knob(
+        0.0, "side of the erased square, share of the shorter side", low=0, high=0.9
+    )
     mixup: float = _knob(0.0, "alpha of mixup's Beta distribution; 0 = off", low=0, high=8)
 
 
@@ -111,7 +104,9 @@ class AdamW:
 
     kind: Literal["adamw"] = "adamw"
     lr: float = _knob(1e-3, "learning rate", above=0, high=10)
-    weight_decay: float = _knob(0.05, "decay of weights; biases and norms are spared", low=0, high=1)
+    weight_decay: float = _knob(
+        0.05, "decay of weights; biases and norms are spared", low=0, high=1
+    )
 
 
 @dataclass(frozen=True)
@@ -186,7 +181,10 @@ class Ema:
 
     kind: Literal["ema"] = "ema"
     decay: float = _knob(
-        0.998, "decay per step, reached gradually: min(decay, (1 + t) / (10 + t))", low=0, high=0.99999
+        0.998,
+        "decay per step, reached gradually: min(decay, (1 + t) / (10 + t))",
+        low=0,
+        high=0.99999,
     )
 
 
@@ -195,7 +193,8 @@ class Select:
     """Which epoch is kept, and when to stop early."""
 
     metric: Literal["balanced_accuracy", "macro_auroc"] = _knob(
-        "balanced_accuracy", "measured on the validation part after every epoch; the best epoch is kept"
+        "balanced_accuracy",
+        "measured on the validation part after every epoch; the best epoch is kept",
     )
     patience: int = _knob(0, "stop after so many epochs without a better value; 0 = never", low=0)
 
@@ -214,7 +213,9 @@ class Recipe:
     augment: Augment = _knob(Augment, "random views of training images")
     sampling: Natural | Balanced = _knob(Natural, "which images an epoch shows")
     loss: CrossEntropy | LogitAdjusted = _knob(CrossEntropy, "what is minimised")
-    phases: tuple[Phase, ...] = _knob(lambda: (Phase(),), "stretches of training, one after another")
+    phases: tuple[Phase, ...] = _knob(
+        lambda: (Phase(),), "stretches of training, one after another"
+    )
     average: NoAverage | Ema = _knob(Ema, "averaging of the weights")
     select: Select = _knob(Select, "which epoch is kept")
     batch: int = _knob(64, "images per step", low=2, high=65_536)
@@ -230,8 +231,17 @@ class Recipe:
         Raises:
             SettingsError: naming every mistyped key and wrong value at once.
         """
-        path = Path(path)
-        return cls.from_dict(_read_yaml(path), origin=str(path))
+        return cls.load_with(path, {})
+
+    @classmethod
+    def load_with(cls, path: str | Path, changes: Mapping[str, Any]) -> Recipe:
+        """Read a recipe from a YAML file and change some settings, as `but` does.
+
+        Raises:
+            SettingsError: naming every fault of the file and of the changes at once.
+        """
+        values = settings.merged(cls().to_dict(), settings.read_yaml(Path(path)))
+        return cls._changed(values, changes, str(path))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], origin: str = "the recipe") -> Recipe:
@@ -240,8 +250,16 @@ class Recipe:
         Raises:
             SettingsError: naming every mistyped key and wrong value at once.
         """
-        faults: list[str] = []
-        recipe = _build(cls, values, "", faults)
+        return cls._changed(dict(values), {}, origin)
+
+    @classmethod
+    def _changed(cls, values: dict[str, Any], changes: Mapping[str, Any], origin: str) -> Recipe:
+        faults = [
+            fault
+            for key, value in changes.items()
+            if (fault := settings.put(cls, values, key, value))
+        ]
+        recipe = settings.build(cls, values, "", faults)
         if not faults and not recipe.phases:
             faults.append("phases: needs at least one phase")
         if faults:
@@ -254,7 +272,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as nested plain values, defaults included."""
-        return typing.cast("dict[str, Any]", _plain(self))
+        return typing.cast("dict[str, Any]", settings.plain(self))
 
     def save(self, path: str | Path) -> None:
         """Write all settings to a YAML file, defaults included."""
@@ -275,239 +293,20 @@ class Recipe:
         Raises:
             SettingsError: naming every mistyped key and wrong value at once.
         """
-        values = self.to_dict()
-        faults = [fault for key, value in changes.items() if (fault := _put(values, key, value))]
-        if faults:
-            raise SettingsError(f"{origin}: " + "; ".join(faults))
-        return type(self).from_dict(values, origin)
+        return self._changed(self.to_dict(), changes, origin)
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits; equal for recipes that mean the same, however they were written."""
-        return fingerprint({"schema": SCHEMA, "recipe": _without_defaults(self, type(self)())})
+        return fingerprint(
+            {"schema": SCHEMA, "recipe": settings.without_defaults(self, type(self)())}
+        )
 
     def differences(self, other: Recipe) -> list[str]:
         """What differs from `other`, one line per setting: "model.name: resnet18 -> resnet50"."""
-        mine, theirs = dict(_leaves(self.to_dict())), dict(_leaves(other.to_dict()))
+        mine, theirs = dict(settings.leaves(self.to_dict())), dict(settings.leaves(other.to_dict()))
         keys = [*mine, *(key for key in theirs if key not in mine)]
         return [
             f"{key}: {mine.get(key, '(absent)')} -> {theirs.get(key, '(absent)')}"
             for key in keys
             if mine.get(key) != theirs.get(key)
         ]
-
-
-def settings_help() -> list[tuple[str, str, str]]:
-    """Every setting of a recipe as (dotted key, default or range, meaning), for `--help`."""
-    return list(_help(Recipe, ""))
-
-
-def _help(cls: type, prefix: str) -> Iterator[tuple[str, str, str]]:
-    hints = get_type_hints(cls)
-    for each in fields(cls):
-        key, kind = prefix + each.name, hints[each.name]
-        if get_origin(kind) is tuple and is_dataclass(get_args(kind)[0]):
-            yield from _help(get_args(kind)[0], f"{key}.0.")
-        elif is_dataclass(kind):
-            yield from _help(typing.cast("type", kind), f"{key}.")
-        elif choices := _kinds(kind):
-            default = each.default_factory
-            yield f"{key}.kind", getattr(default, "kind", ""), " | ".join(choices)
-            for name, choice in choices.items():
-                for sub, value, text in _help(choice, f"{key}."):
-                    if not sub.endswith(".kind"):
-                        yield sub, value, f"({name}) {text}"
-        elif each.name != "kind":
-            default = each.default
-            text = str(each.metadata.get("text", ""))
-            if get_origin(kind) is Literal and all(str(a) not in text for a in get_args(kind)[1:]):
-                text = f"{' | '.join(map(str, get_args(kind)))}: {text}"
-            yield key, str(list(default) if isinstance(default, tuple) else default), text
-
-
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise SettingsError(f"{path} does not exist. Give the path of a recipe, a YAML file.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise SettingsError(f"{path} is not a recipe: it holds {type(values).__name__}, not settings.")
-    return values
-
-
-def _build(kind: Any, value: Any, key: str, faults: list[str], metadata: Any = None) -> Any:
-    """Turn a plain value into `kind`, adding to `faults` whatever does not fit."""
-    if choices := _kinds(kind):
-        return _build_choice(choices, value, key, faults)
-    if is_dataclass(kind):
-        return _build_dataclass(typing.cast("type", kind), value, key, faults)
-    if get_origin(kind) is tuple:
-        return _build_tuple(kind, value, key, faults, metadata)
-    return _build_scalar(kind, value, key, faults, metadata or {})
-
-
-def _kinds(kind: Any) -> dict[str, type]:
-    """The dataclasses of a union, by their `kind`; empty for any other type."""
-    if get_origin(kind) not in (Union, types.UnionType):
-        return {}
-    return {getattr(choice, "kind"): choice for choice in get_args(kind) if is_dataclass(choice)}  # noqa: B009
-
-
-def _build_choice(choices: dict[str, type], value: Any, key: str, faults: list[str]) -> Any:
-    if isinstance(value, str):
-        value = {"kind": value}
-    if not isinstance(value, Mapping):
-        faults.append(f"{key}: expects a mapping with a kind, got {value!r}")
-        return None
-    name = value.get("kind", next(iter(choices)))
-    if name not in choices:
-        faults.append(f"{key}.kind: {name!r} is not one of {', '.join(choices)}{_nearest(name, choices)}")
-        return None
-    names = {each.name for each in fields(choices[name])}
-    rest = dict(value)
-    for knob in [k for k in value if k not in names]:
-        owners = [n for n, c in choices.items() if knob in {each.name for each in fields(c)}]
-        if owners:
-            faults.append(f"{key}.{knob}: belongs to kind {' or '.join(owners)}, not to {name}")
-            del rest[knob]
-    return _build_dataclass(choices[name], rest, key, faults)
-
-
-def _build_dataclass(cls: type, value: Any, key: str, faults: list[str]) -> Any:
-    if not isinstance(value, Mapping):
-        faults.append(f"{key or 'recipe'}: expects a mapping of settings, got {value!r}")
-        return None
-    prefix = f"{key}." if key else ""
-    known = {each.name: each for each in fields(cls)}
-    hints = get_type_hints(cls)
-    made = {}
-    for name, entry in value.items():
-        if name not in known:
-            faults.append(f"{prefix}{name}: no such setting{_nearest(name, known)}")
-        else:
-            made[name] = _build(hints[name], entry, prefix + name, faults, known[name].metadata)
-    return cls(**made) if all(v is not None for v in made.values()) else None
-
-
-def _build_tuple(kind: Any, value: Any, key: str, faults: list[str], metadata: Any) -> Any:
-    inner = get_args(kind)
-    if not isinstance(value, list | tuple):
-        faults.append(f"{key}: expects a list, got {value!r}")
-        return None
-    if inner[-1] is Ellipsis:
-        inner = (inner[0],) * len(value)
-    if len(value) != len(inner):
-        faults.append(f"{key}: expects {len(inner)} numbers, got {value!r}")
-        return None
-    before = len(faults)
-    built = tuple(
-        _build(each, entry, f"{key}.{i}", faults, metadata)
-        for i, (each, entry) in enumerate(zip(inner, value, strict=True))
-    )
-    return built if len(faults) == before else None
-
-
-def _build_scalar(kind: Any, value: Any, key: str, faults: list[str], metadata: Any) -> Any:
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            options = ", ".join(map(str, get_args(kind)))
-            faults.append(f"{key}: {value!r} is not one of {options}{_nearest(value, get_args(kind))}")
-            return None
-        return value
-    wanted = get_args(kind) or (kind,)
-    if float in wanted and isinstance(value, str):
-        try:  # YAML 1.1 reads 1e-3 as text
-            value = float(value)
-        except ValueError:
-            pass
-    if float in wanted and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not any(type(value) is each for each in wanted):
-        names = " or ".join(_SPOKEN[each] for each in wanted)
-        faults.append(f"{key}: expects {names}, got {value!r}")
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        low, high, above = (metadata.get(name, d) for name, d in _NO_LIMITS)
-        if not (low <= value <= high and value > above):
-            least = f"above {above:g}" if above > -math.inf else f"at least {low:g}"
-            faults.append(f"{key}: {value:g} is out of range ({least}, at most {high:g})")
-            return None
-    return value
-
-
-_NO_LIMITS = (("low", -math.inf), ("high", math.inf), ("above", -math.inf))
-_SPOKEN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def _nearest(word: object, known: Any) -> str:
-    close = difflib.get_close_matches(str(word), [str(each) for each in known], n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    return value
-
-
-def _without_defaults(value: Any, default: Any) -> Any:
-    if not is_dataclass(value):
-        return [_without_defaults(v, None) for v in value] if isinstance(value, tuple) else value
-    if type(value) is not type(default):
-        default = type(value)()  # type: ignore[call-overload]
-    kept = {
-        each.name: _without_defaults(getattr(value, each.name), getattr(default, each.name))
-        for each in fields(value)
-        if each.name == "kind" or getattr(value, each.name) != getattr(default, each.name)
-    }
-    return kept
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, entry in value.items():
-            yield from _leaves(entry, f"{key}.{name}" if key else name)
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        for i, entry in enumerate(value):
-            yield from _leaves(entry, f"{key}.{i}")
-    else:
-        yield key, value
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> str:
-    """Set a dotted key in nested values; return what is wrong with the key, or ""."""
-    *path, last = key.split(".")
-    place: Any = values
-    for step in path:
-        if isinstance(place, list) and step.isdigit() and int(step) < len(place):
-            place = place[int(step)]
-        elif isinstance(place, dict) and step in place:
-            place = place[step]
-        else:
-            known = place if isinstance(place, dict) else map(str, range(len(place)))
-            return f"{key}: no such setting{_nearest(step, known)}"
-    if not isinstance(place, dict):
-        return f"{key}: no such setting; write {'.'.join(path)}.0.{last}"
-    if last == "kind" and place.get("kind") != value:
-        keep = _knobs_of_kind(key, value)
-        for name in [name for name in place if name not in keep]:
-            del place[name]
-    place[last] = value
-    return ""
-
-
-def _knobs_of_kind(key: str, kind: Any) -> set[str]:
-    """Names of the knobs of the dataclass that `kind` chooses at the dotted key `….kind`."""
-    at: Any = Recipe
-    for step in key.split(".")[:-1]:
-        if step.isdigit():
-            at = get_args(at)[0]
-        else:
-            at = get_type_hints(at)[step]
-    choice = _kinds(at).get(kind)
-    return {each.name for each in dataclasses.fields(choice)} if choice else set()

@@ -46,7 +46,9 @@ class Run:
         """
         folder = Path(folder)
         if not (folder / INFO).is_file():
-            raise RunError(f"{folder} is no run folder: it has no {INFO}. Train first: lesionlab train")
+            raise RunError(
+                f"{folder} is no run folder: it has no {INFO}. Train first: lesionlab train"
+            )
         return cls(folder)
 
     @property
@@ -81,7 +83,8 @@ class Run:
         path = self.folder / HISTORY
         if not path.is_file():
             raise RunError(f"{self.folder} has no finished epoch yet.")
-        return read_csv(path).apply(pd.to_numeric)
+        history: pd.DataFrame = read_csv(path).apply(pd.to_numeric)
+        return history
 
     @cached_property
     def predictions(self) -> pd.DataFrame:

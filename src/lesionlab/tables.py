@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from lesionlab.errors import DataError, FindingsError
 
 CATALOGUE = (
     "image_id",  # unique name of the image
-    "path",  # file, relative to the catalogue's root; "name.npz#3" or "name.csv#3" for a row of an array
+    "path",  # file, relative to the root; "name.npz#images/3" or "name.csv#3" for a row of an array
     "target",  # diagnosis, one of the catalogue's classes
     "lesion_id",  # images of one lesion share it; "" = unknown
     "patient_id",  # "" = unknown
@@ -43,7 +44,7 @@ class Finding:
     Attributes:
         kind: machine-readable name, such as "truncated".
         detail: what is wrong, for people.
-        severity: "error" stops `catalogue`; "warning" makes `audit` end with 1; "note" does neither.
+        severity: "error" stops `catalogue`; "warning" makes `audit` end with 1; "note" neither.
         column: the column at fault.
         image_id: the image, or "" where the fault belongs to none.
         path: the file, relative to the data folder.
@@ -79,7 +80,9 @@ def describe(findings: pd.DataFrame, examples: int = 3) -> str:
     return "\n".join(lines)
 
 
-def read_csv(path: Path, required: Sequence[str] = (), separator: str | None = None) -> pd.DataFrame:
+def read_csv(
+    path: Path, required: Sequence[str] = (), separator: str | None = None
+) -> pd.DataFrame:
     """Read a CSV or tab-separated table as text, empty cells as "".
 
     Args:
@@ -96,17 +99,26 @@ def read_csv(path: Path, required: Sequence[str] = (), separator: str | None = N
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             header = handle.readline()
+        if header.lstrip().startswith("<"):
+            raise ValueError("it is a web page or XML; a download may have failed")
         if separator is None:
             separator = "\t" if header.count("\t") > header.count(",") else ","
         if not header.strip() or "\x00" in header:
             raise ValueError("its first line is not a header")
-        table = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except (UnicodeDecodeError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path,
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                index_col=False,  # rows longer than the header must not shift its columns
+            )
+    except (ValueError, pd.errors.ParserWarning) as error:
         raise DataError(
-            f"{path} is not a CSV table ({_first_line(error)}). Save it as comma-separated UTF-8 text "
-            "with one header line, and run again."
+            f"{path} is not a CSV table ({_first_line(error)}). "
+            "Save it as comma-separated UTF-8 text with one header line, and run again."
         ) from error
     table.columns = [str(name).strip() for name in table.columns]
     missing = [name for name in required if name not in table.columns]
@@ -154,7 +166,11 @@ def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.Data
     classes = classes_of(table)
     if len(classes) < 2:
         faults.append(
-            Finding("missing_column", f"needs two or more p_<class> columns, has {len(classes)}", column="p_*")
+            Finding(
+                "missing_column",
+                f"needs two or more p_<class> columns, has {len(classes)}",
+                column="p_*",
+            )
         )
     if faults:
         raise FindingsError(_not_predictions(origin, faults), findings_table(faults))
@@ -165,14 +181,21 @@ def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.Data
     table["part"] = table["part"].fillna("").astype(str) if "part" in table.columns else "test"
     if nameless := int((table["image_id"] == "").sum()):
         faults.append(Finding("no_image_id", f"{nameless} rows have none", column="image_id"))
-    for image in table["image_id"][table["image_id"].duplicated()].unique():
-        faults.append(Finding("duplicate", f"{image} stands twice", column="image_id", image_id=image))
-    for label in sorted(set(table["target"]) - set(classes)):
+    named = table["image_id"][table["image_id"] != ""]
+    for image in named[named.duplicated()].unique():
+        faults.append(
+            Finding("duplicate", f"{image} stands twice", column="image_id", image_id=image)
+        )
+    if unlabelled := int((table["target"] == "").sum()):
+        faults.append(Finding("no_target", f"{unlabelled} rows have none", column="target"))
+    for label in sorted(set(table["target"]) - {"", *classes}):
         faults.append(
             Finding("unknown_class", f"{label!r} has no column p_{label}", column="target")
         )
     for label in sorted(set(table["part"]) - set(PARTS)):
-        faults.append(Finding("unknown_part", f"{label!r} is not train, val or test", column="part"))
+        faults.append(
+            Finding("unknown_part", f"{label!r} is not train, val or test", column="part")
+        )
     columns = [f"p_{label}" for label in classes]
     for name in columns:
         table[name] = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
@@ -182,14 +205,20 @@ def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.Data
         if bad.any():
             first = table["image_id"].to_numpy()[bad][0]
             faults.append(
-                Finding("not_a_probability", f"{int(bad.sum())} rows outside 0-1, first {first}", column=name)
+                Finding(
+                    "not_a_probability",
+                    f"{int(bad.sum())} rows outside 0-1, first {first}",
+                    column=name,
+                )
             )
     if not any(fault.kind == "not_a_probability" for fault in faults):
         off = np.abs(values.sum(axis=1) - 1) > 1e-3
         if off.any():
             first = table["image_id"].to_numpy()[off][0]
             faults.append(
-                Finding("sum", f"{int(off.sum())} rows do not add up to 1, first {first}", column="p_*")
+                Finding(
+                    "sum", f"{int(off.sum())} rows do not add up to 1, first {first}", column="p_*"
+                )
             )
     if faults:
         raise FindingsError(_not_predictions(origin, faults), findings_table(faults))
@@ -216,5 +245,6 @@ def read_predictions(path: Path) -> pd.DataFrame:
 def _not_predictions(origin: str, faults: list[Finding]) -> str:
     return (
         f"{origin} is not a predictions table:\n{describe(findings_table(faults))}\n"
-        "It needs image_id, target and one p_<class> column per class; lesion_id and part are optional."
+        "It needs image_id, target and one p_<class> column per class; "
+        "lesion_id and part are optional."
     )

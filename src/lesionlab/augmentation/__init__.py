@@ -1,0 +1,1 @@
+"""Random views of a batch: a batch in, a batch out."""

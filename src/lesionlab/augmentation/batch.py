@@ -73,8 +73,10 @@ def augment(
 
 
 def _moves(settings: Augment) -> bool:
-    return settings.flip or settings.scale > 1 or any(
-        (settings.rotate, settings.shift, settings.shear, settings.perspective)
+    return (
+        settings.flip
+        or settings.scale > 1
+        or any((settings.rotate, settings.shift, settings.shear, settings.perspective))
     )
 
 
@@ -160,7 +162,11 @@ def colour_matrices(
     yiq = torch.tensor(_YIQ, device=device)
     zero, one = torch.zeros_like(angle), torch.ones_like(angle)
     cos, sin = torch.cos(angle), torch.sin(angle)
-    turn = torch.linalg.inv(yiq) @ _matrix((one, zero, zero), (zero, cos, -sin), (zero, sin, cos)) @ yiq
+    turn = (
+        torch.linalg.inv(yiq)
+        @ _matrix((one, zero, zero), (zero, cos, -sin), (zero, sin, cos))
+        @ yiq
+    )
     gain = (contrast * brightness)[:, None, None]
     scale = 1 / torch.tensor(std, device=device)
     matrix = gain * (turn @ saturate) * scale[:, None] / 255

@@ -1,0 +1,1 @@
+"""From the internet to arrays; no torch."""

@@ -165,7 +165,11 @@ def catalogue(
         if (folder / FILE_NAME).is_file() or folder.name == FILE_NAME:
             return Catalogue.open(folder)
     draft = read_layout(folder, layout, Path(table) if table else None, columns)
-    draft = leave_out(draft, read_csv(Path(exclude), required=("image_id", "exclude"))) if exclude else draft
+    draft = (
+        leave_out(draft, read_csv(Path(exclude), required=("image_id", "exclude")))
+        if exclude
+        else draft
+    )
     full, findings = examine(draft, decode=False, listen=listen)
     faults = [each for each in findings if each.severity == "error"]
     if faults:
@@ -199,7 +203,9 @@ def leave_out(draft: Draft, findings: pd.DataFrame) -> Draft:
     marked = findings[findings["exclude"].astype(str).str.lower().isin(("true", "1", "yes"))]
     repeated = set(marked["image_id"][marked["kind"] == "duplicate_image_id"])
     once = draft.table.drop_duplicates()
-    kept = set(once["image_id"][once["image_id"].isin(repeated) & ~once["image_id"].duplicated(keep=False)])
+    kept = set(
+        once["image_id"][once["image_id"].isin(repeated) & ~once["image_id"].duplicated(keep=False)]
+    )
     only_repeated = kept - set(marked["image_id"][marked["kind"] != "duplicate_image_id"])
     drop = set(marked["image_id"]) - only_repeated
     table = once[~once["image_id"].isin(drop) & (once["image_id"] != "")].reset_index(drop=True)
@@ -208,7 +214,9 @@ def leave_out(draft: Draft, findings: pd.DataFrame) -> Draft:
     return replace(draft, table=table, notes=notes)
 
 
-def examine(draft: Draft, *, decode: bool, listen: Listener = silent) -> tuple[pd.DataFrame, list[Finding]]:
+def examine(
+    draft: Draft, *, decode: bool, listen: Listener = silent
+) -> tuple[pd.DataFrame, list[Finding]]:
     """Check a draft's table and files.
 
     Args:

@@ -44,7 +44,9 @@ def check_table(table: pd.DataFrame, classes: Sequence[str]) -> list[Finding]:
 def _duplicate_ids(table: pd.DataFrame) -> Iterator[Finding]:
     for image, count in table["image_id"].value_counts(sort=False).items():
         if not str(image):
-            yield Finding("no_image_id", f"{count} rows have no image_id", column="image_id", exclude=True)
+            yield Finding(
+                "no_image_id", f"{count} rows have no image_id", column="image_id", exclude=True
+            )
         elif count > 1:
             yield Finding(
                 "duplicate_image_id",
@@ -98,11 +100,19 @@ def _ages(table: pd.DataFrame) -> Iterator[Finding]:
     for row, value, number in zip(table.itertuples(), text, numbers, strict=True):
         if value and not np.isfinite(number):
             yield Finding(
-                "age_not_a_number", repr(value), column="age", image_id=str(row.image_id), exclude=True
+                "age_not_a_number",
+                repr(value),
+                column="age",
+                image_id=str(row.image_id),
+                exclude=True,
             )
         elif number < 0 or number > 120:
             yield Finding(
-                "age_out_of_range", f"{number:g} years", column="age", image_id=str(row.image_id), exclude=True
+                "age_out_of_range",
+                f"{number:g} years",
+                column="age",
+                image_id=str(row.image_id),
+                exclude=True,
             )
     if zero := int((numbers == 0).sum()):
         yield Finding("age_zero", f"{zero} images of age 0: infants, not missing", "note", "age")
@@ -203,7 +213,11 @@ def _look(reader: Reader, image_id: str, path: str, decode: bool) -> FileFacts:
             Finding(
                 kind,
                 text,
-                severity="error" if severity == "error" else "warning" if severity == "warning" else "note",
+                severity="error"
+                if severity == "error"
+                else "warning"
+                if severity == "warning"
+                else "note",
                 column="path",
                 image_id=image_id,
                 path=path,
@@ -222,15 +236,23 @@ def _look(reader: Reader, image_id: str, path: str, decode: bool) -> FileFacts:
         if min(image.size) < 16 and "#" not in path:
             say("tiny", f"{path} is {image.width} x {image.height} pixels", "warning")
         if getattr(image, "n_frames", 1) > 1:
-            say("animated", f"{path} has {getattr(image, 'n_frames', 1)} frames; the first one counts", "warning")
+            say(
+                "animated",
+                f"{path} has {getattr(image, 'n_frames', 1)} frames; the first one counts",
+                "warning",
+            )
         if image.mode not in ("RGB", "L"):
-            say("odd_mode", f"{path} is stored as {image.mode}; it will be converted to RGB", "note")
+            say(
+                "odd_mode", f"{path} is stored as {image.mode}; it will be converted to RGB", "note"
+            )
         if image.getexif().get(0x0112, 1) != 1:
             say("rotated", f"{path} says that it is rotated; it will be turned upright", "note")
         if decode:
             image.load()
             pixels = np.asarray(image.convert("RGB"))
-            facts.pixel_hash = hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).hexdigest()
+            facts.pixel_hash = hashlib.sha256(
+                pixels.tobytes() + str(pixels.shape).encode()
+            ).hexdigest()
             if pixels.std() < 2:
                 say("blank", f"{path} is one colour all over", "warning")
     except ImageFault as fault:
@@ -255,7 +277,9 @@ def check_files(table: pd.DataFrame) -> list[Finding]:
     seen: set[str] = set()
     for path, rows in readable[readable.duplicated("path", keep=False)].groupby("path", sort=False):
         found += _copies(rows, "same_file", f"{path} stands under", seen)
-    for _, rows in readable[readable.duplicated("sha256", keep=False)].groupby("sha256", sort=False):
+    for _, rows in readable[readable.duplicated("sha256", keep=False)].groupby(
+        "sha256", sort=False
+    ):
         found += _copies(rows, "identical_files", "byte for byte one image under", seen)
     if "pixel_hash" in table.columns:
         decoded = table[table["pixel_hash"] != ""]

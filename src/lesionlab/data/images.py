@@ -84,7 +84,9 @@ class Reader:
         try:
             return Image.open(io.BytesIO(content))
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-            raise ImageFault("unreadable", f"{path} is not an image that Pillow can read") from error
+            raise ImageFault(
+                "unreadable", f"{path} is not an image that Pillow can read"
+            ) from error
         except Image.DecompressionBombError as error:
             raise ImageFault("too_large", f"{path} is too large to decode safely") from error
 
@@ -298,7 +300,12 @@ def _decoded(reader: Reader, row: Any, images: Images) -> NDArray[np.uint8] | Fi
         return reader.pixels(row.path, images, row.sha256)
     except ImageFault as fault:
         return Finding(
-            fault.kind, str(fault), column="path", image_id=row.image_id, path=row.path, exclude=True
+            fault.kind,
+            str(fault),
+            column="path",
+            image_id=row.image_id,
+            path=row.path,
+            exclude=True,
         )
 
 

@@ -99,24 +99,34 @@ def read_layout(
         table = folder / table
     if columns:
         layout = "csv"
+        if unknown := sorted(set(columns) - set(CATALOGUE)):
+            raise DataError(
+                f"--columns maps our columns to the table's own, and {', '.join(unknown)} "
+                f"{'are' if len(unknown) > 1 else 'is'} none of ours. Ours: {', '.join(_OWN)}."
+            )
+        table = table or _mapped_table(folder, columns)
     if layout not in ("auto", *LAYOUTS):
         raise DataError(f"{layout!r} is no known layout. Known: auto, {', '.join(LAYOUTS)}.")
     for name, (find, read) in LAYOUTS.items():
         if layout not in ("auto", name):
             continue
-        tables = [table] if table and (layout == name or table in find(folder)) else []
-        if not tables and table is None:
-            tables = find(folder)
+        tables = [table] if layout == name and table else find(folder)
+        if table and table.resolve() not in [each.resolve() for each in tables]:
+            continue
+        if table:
+            tables = [table]
         if tables:
             draft = read(folder, tables, columns or {})
             draft.layout = name
             return draft
         if layout == name:
-            raise DataError(f"{folder} holds none of the files of layout {name!r}: {_EXPECTED[name]}.")
+            raise DataError(
+                f"{folder} holds none of the files of layout {name!r}: {_EXPECTED[name]}."
+            )
     if not any(each.suffix.lower() in EXTENSIONS for each in folder.rglob("*")):
         raise DataError(
-            f"{folder} holds no images and no table that lesionlab knows. "
-            "Give the folder that the download unpacked to, or fetch one: `lesionlab fetch ham10000`."
+            f"{folder} holds no images and no table that lesionlab knows. Give the folder that "
+            "the download unpacked to, or fetch one: `lesionlab fetch ham10000`."
         )
     known = "\n".join(f"  {name}: {text}" for name, text in _EXPECTED.items())
     raise DataError(
@@ -126,38 +136,56 @@ def read_layout(
 
 
 def image_files(folder: Path) -> dict[str, str]:
-    """All images below a folder that are not masks: path relative to it, by file name without suffix.
+    """All images below a folder that are not masks: their relative paths, by name without suffix.
 
     Of two files with one name the first in alphabetical order counts, as with two unpacked copies.
     """
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
-        name = path.stem
-        if path.suffix.lower() in EXTENSIONS and not re.search(r"_(segmentation|superpixels)$", name):
-            if name.startswith("._") or "__MACOSX" in path.parts:
-                continue
-            found.setdefault(name, path.relative_to(folder).as_posix())
+        if path.suffix.lower() not in EXTENSIONS or re.search(_NO_PHOTO, path.stem):
+            continue
+        if "__MACOSX" not in path.parts:
+            found.setdefault(path.stem, path.relative_to(folder).as_posix())
     return found
+
+
+_NO_PHOTO = r"^\._|_(segmentation|superpixels)$"
+
+
+def _stem(image_id: str) -> str:
+    """An image id without the suffix of an image file."""
+    return Path(image_id).stem if image_id.lower().endswith(EXTENSIONS) else image_id
 
 
 def _paths(folder: Path, image_ids: pd.Series) -> list[str]:
     """The file of each image; where there is none, the name it should have."""
     files = image_files(folder)
-    return [files.get(Path(each).stem if each.endswith(EXTENSIONS) else each, f"{each}.jpg") for each in image_ids]
+    stems = [_stem(each) for each in image_ids]
+    return [files.get(stem, f"{stem}.jpg") for stem in stems]
 
 
 def _matching(folder: Path, pattern: str) -> list[Path]:
     regex = re.compile(pattern, re.IGNORECASE)
-    return sorted(each for each in folder.rglob("*") if each.is_file() and regex.fullmatch(each.name))
+    return sorted(
+        each for each in folder.rglob("*") if each.is_file() and regex.fullmatch(each.name)
+    )
 
 
 def _unknown(values: pd.Series) -> pd.Series:
     """Lower-case words, with every way of saying "unknown" as ""."""
-    words = values.str.strip().str.lower()
-    return words.where(~words.isin(("unknown", "nan", "na", "n/a", "none", "null")), "")
+    return _known(values).str.lower()
 
 
-def _read_ham10000(folder: Path, tables: Sequence[Path], columns: Mapping[str, str]) -> Draft:
+def _known(values: pd.Series) -> pd.Series:
+    """Values as written, with every way of saying "unknown" as ""."""
+    words = values.str.strip()
+    return words.where(~words.str.lower().isin(_NOTHING), "")
+
+
+_NOTHING = ("unknown", "nan", "na", "n/a", "none", "null")
+
+
+def _read_ham10000(folder: Path, tables: Sequence[Path], _columns: Mapping[str, str]) -> Draft:
     raw = read_csv(tables[0], required=("lesion_id", "image_id", "dx"))
     empty = pd.Series("", index=raw.index)
     table = pd.DataFrame(
@@ -165,7 +193,7 @@ def _read_ham10000(folder: Path, tables: Sequence[Path], columns: Mapping[str, s
             "image_id": raw["image_id"],
             "path": _paths(folder, raw["image_id"]),
             "target": raw["dx"].map(taxonomy.canonical),
-            "lesion_id": raw["lesion_id"],
+            "lesion_id": _known(raw["lesion_id"]),
             "dx_type": _unknown(raw.get("dx_type", empty)),
             "age": _unknown(raw.get("age", empty)),
             "sex": _unknown(raw.get("sex", empty)),
@@ -176,7 +204,7 @@ def _read_ham10000(folder: Path, tables: Sequence[Path], columns: Mapping[str, s
     return Draft(table, taxonomy.HAM7, folder, notes=[LESIONS_NOT_PATIENTS])
 
 
-def _read_isic2018(folder: Path, tables: Sequence[Path], columns: Mapping[str, str]) -> Draft:
+def _read_isic2018(folder: Path, tables: Sequence[Path], _columns: Mapping[str, str]) -> Draft:
     rows = []
     for path in tables:
         raw = read_csv(path, required=("image", *(code.upper() for code in ISIC2018)))
@@ -184,7 +212,7 @@ def _read_isic2018(folder: Path, tables: Sequence[Path], columns: Mapping[str, s
         target = pd.Series(np.array(ISIC2018)[hot.fillna(0).to_numpy().argmax(axis=1)], raw.index)
         one = (hot == 1).sum(axis=1).eq(1) & (hot == 0).sum(axis=1).eq(len(ISIC2018) - 1)
         part = next((v for k, v in _ISIC_PARTS.items() if k in path.name.lower()), "")
-        image_id = raw["image"].str.removesuffix(".jpg")
+        image_id = raw["image"].map(_stem)
         target = target.where(one, "(not one-hot)")
         rows.append(pd.DataFrame({"image_id": image_id, "target": target, "part": part}))
     table = pd.concat(rows, ignore_index=True)
@@ -194,34 +222,38 @@ def _read_isic2018(folder: Path, tables: Sequence[Path], columns: Mapping[str, s
     groupings = _matching(folder, r"ISIC2018_Task3_.*LesionGroupings.*\.csv")
     if groupings:
         lesions = pd.concat([read_csv(path, required=("image", "lesion_id")) for path in groupings])
+        lesions["image"] = lesions["image"].map(_stem)
         lesions = lesions.drop_duplicates("image").set_index("image")
-        table["lesion_id"] = table["image_id"].map(lesions["lesion_id"]).fillna("")
+        table["lesion_id"] = _known(table["image_id"].map(lesions["lesion_id"]).fillna(""))
         confirm = next((name for name in lesions.columns if "confirm" in name), None)
         if confirm:
             kinds = _unknown(table["image_id"].map(lesions[confirm]).fillna(""))
             table["dx_type"] = kinds.replace(dict(_ARCHIVE_DX_TYPE))
         notes.append(LESIONS_NOT_PATIENTS)
     if table.get("lesion_id", pd.Series("", table.index)).eq("").any():
-        notes.append("Some images have no lesion id: whether their lesions cross parts cannot be checked.")
+        notes.append(
+            "Some images have no lesion id: whether their lesions cross parts cannot be checked."
+        )
     return Draft(table, taxonomy.HAM7, folder, notes=notes)
 
 
 _ISIC_PARTS = MappingProxyType({"training": "train", "validation": "val", "test": "test"})
 
 
-def _read_isic_archive(folder: Path, tables: Sequence[Path], columns: Mapping[str, str]) -> Draft:
+def _read_isic_archive(folder: Path, tables: Sequence[Path], _columns: Mapping[str, str]) -> Draft:
     raw = read_csv(tables[0], required=("isic_id",))
     levels = [name for name in (f"diagnosis_{i}" for i in range(1, 6)) if name in raw.columns]
     if not levels:
         raise DataError(
-            f"{tables[0]} has no diagnosis_1 ... diagnosis_5, so nothing to learn. Exports made before "
-            "2025 called it 'diagnosis': map it with --columns image_id=isic_id target=diagnosis."
+            f"{tables[0]} has no diagnosis_1 ... diagnosis_5, so nothing to learn. Exports made "
+            "before 2025 called it 'diagnosis': map it with "
+            "--columns image_id=isic_id target=diagnosis."
         )
     empty = pd.Series("", index=raw.index)
     trail = raw[levels].agg(":".join, axis=1)
     ham = raw["isic_id"].str.extract(r"^ISIC_(\d{7})$")[0].astype(float).isin(_HAM_IDS)
     target = trail.map(_archive_class)
-    # In HAM10000 invasive squamous cell carcinoma counts as akiec; ISIC 2019 has a class of its own.
+    # HAM10000 counts invasive squamous cell carcinoma as akiec; ISIC 2019 has a class of its own.
     scc = ham & trail.str.contains("squamous cell carcinoma", case=False)
     target = target.where(~scc, "akiec")
     table = pd.DataFrame(
@@ -229,9 +261,11 @@ def _read_isic_archive(folder: Path, tables: Sequence[Path], columns: Mapping[st
             "image_id": raw["isic_id"],
             "path": _paths(folder, raw["isic_id"]),
             "target": target,
-            "lesion_id": raw.get("lesion_id", empty),
-            "patient_id": raw.get("patient_id", empty),
-            "dx_type": _unknown(raw.get("diagnosis_confirm_type", empty)).replace(dict(_ARCHIVE_DX_TYPE)),
+            "lesion_id": _known(raw.get("lesion_id", empty)),
+            "patient_id": _known(raw.get("patient_id", empty)),
+            "dx_type": _unknown(raw.get("diagnosis_confirm_type", empty)).replace(
+                dict(_ARCHIVE_DX_TYPE)
+            ),
             "age": _unknown(raw.get("age_approx", empty)),
             "sex": _unknown(raw.get("sex", empty)),
             "site": _unknown(raw.get("anatom_site_general", empty)),
@@ -251,7 +285,7 @@ def _archive_class(trail: str) -> str:
     return trail.strip(":")
 
 
-def _read_class_folders(folder: Path, tables: Sequence[Path], columns: Mapping[str, str]) -> Draft:
+def _read_class_folders(folder: Path, tables: Sequence[Path], _columns: Mapping[str, str]) -> Draft:
     rows = [
         (path.stem, path.relative_to(folder).as_posix(), taxonomy.canonical(path.parent.name))
         for path in tables
@@ -264,14 +298,19 @@ def _read_class_folders(folder: Path, tables: Sequence[Path], columns: Mapping[s
 
 def _class_folder_images(folder: Path) -> list[Path]:
     children = [each for each in sorted(folder.iterdir()) if each.is_dir()]
-    found = {child: [p for p in sorted(child.iterdir()) if p.suffix.lower() in EXTENSIONS] for child in children}
+    found = {
+        child: [p for p in sorted(child.iterdir()) if p.suffix.lower() in EXTENSIONS]
+        for child in children
+    }
     full = [child for child, paths in found.items() if paths]
-    if len(full) < 2 or any(re.search(r"_(part_\d|input|segmentations?)", c.name, re.I) for c in full):
+    if len(full) < 2 or any(
+        re.search(r"_(part_\d|input|segmentations?)", c.name, re.I) for c in full
+    ):
         return []
     return [path for child in full for path in found[child]]
 
 
-def _read_medmnist(folder: Path, tables: Sequence[Path], columns: Mapping[str, str]) -> Draft:
+def _read_medmnist(_folder: Path, tables: Sequence[Path], _columns: Mapping[str, str]) -> Draft:
     path = tables[0]
     name = path.stem
     derma = name.lower().startswith("dermamnist")
@@ -281,10 +320,14 @@ def _read_medmnist(folder: Path, tables: Sequence[Path], columns: Mapping[str, s
             labels = arrays[f"{part}_labels"].reshape(-1)
             for row, label in enumerate(labels):
                 target = taxonomy.HAM7[label] if derma else f"class_{label}"
-                rows.append((f"{name}-{part}-{row:05d}", f"{path.name}#{part}_images/{row}", target, part))
+                rows.append(
+                    (f"{name}-{part}-{row:05d}", f"{path.name}#{part}_images/{row}", target, part)
+                )
     table = pd.DataFrame(rows, columns=["image_id", "path", "target", "part"])
     table["source"] = name
-    notes = ["MedMNIST names no lesions, and the lesions of DermaMNIST's official parts are known to cross."]
+    notes = [
+        "MedMNIST names no lesions, and the lesions of DermaMNIST's official parts are known to cross."
+    ]
     return Draft(table, taxonomy.order(list(table["target"])), path.parent, notes=notes)
 
 
@@ -293,7 +336,7 @@ def _is_medmnist(path: Path) -> bool:
         return {"train_images", "train_labels", "test_images", "test_labels"} <= set(arrays.files)
 
 
-def _read_hmnist(folder: Path, tables: Sequence[Path], columns: Mapping[str, str]) -> Draft:
+def _read_hmnist(folder: Path, tables: Sequence[Path], _columns: Mapping[str, str]) -> Draft:
     path = max(tables, key=lambda each: each.stat().st_size)
     _, labels = read_pixel_table(path)
     names = [f"{path.stem}-{row:05d}" for row in range(len(labels))]
@@ -301,11 +344,15 @@ def _read_hmnist(folder: Path, tables: Sequence[Path], columns: Mapping[str, str
         {
             "image_id": names,
             "path": [f"{path.relative_to(folder).as_posix()}#{row}" for row in range(len(labels))],
-            "target": [HMNIST[label] if 0 <= label < len(HMNIST) else str(label) for label in labels],
+            "target": [
+                HMNIST[label] if 0 <= label < len(HMNIST) else str(label) for label in labels
+            ],
             "source": "hmnist",
         }
     )
-    notes = ["Kaggle's pixel tables name no lesions: whether their images cross parts cannot be checked."]
+    notes = [
+        "Kaggle's pixel tables name no lesions: whether their images cross parts cannot be checked."
+    ]
     metadata = _ham_table(path.parent)
     if metadata:
         ham = _read_ham10000(folder, metadata, {}).table
@@ -321,7 +368,17 @@ def _read_csv_table(folder: Path, tables: Sequence[Path], columns: Mapping[str, 
     raw = read_csv(tables[0], required=tuple(names[key] for key in ("image_id", "target")))
     raw = raw if not columns else read_csv(tables[0], required=tuple(names.values()))
     table = pd.DataFrame({ours: raw[theirs] for ours, theirs in names.items()})
-    for name in ("lesion_id", "patient_id", "dx_type", "age", "sex", "site", "source", "part", "path"):
+    for name in (
+        "lesion_id",
+        "patient_id",
+        "dx_type",
+        "age",
+        "sex",
+        "site",
+        "source",
+        "part",
+        "path",
+    ):
         if name in raw.columns and name not in table.columns:
             table[name] = raw[name]
     table["target"] = table["target"].map(taxonomy.canonical)
@@ -329,9 +386,13 @@ def _read_csv_table(folder: Path, tables: Sequence[Path], columns: Mapping[str, 
         table[name] = _unknown(table[name])
     if "path" not in table.columns:
         table["path"] = _paths(folder, table["image_id"])
-    table["image_id"] = [Path(each).stem if each.lower().endswith(EXTENSIONS) else each for each in table["image_id"]]
+    table["image_id"] = [
+        Path(each).stem if each.lower().endswith(EXTENSIONS) else each for each in table["image_id"]
+    ]
     if "lesion_id" not in table.columns and "patient_id" not in table.columns:
-        notes = ["The table names no lesions: whether images of one lesion cross parts cannot be checked."]
+        notes = [
+            "The table names no lesions: whether images of one lesion cross parts cannot be checked."
+        ]
     else:
         notes = []
     classes = taxonomy.order([each for each in table["target"] if each])
@@ -388,4 +449,3 @@ _EXPECTED: Mapping[str, str] = MappingProxyType(
         "folders": "one folder of images per class",
     }
 )
-

@@ -62,7 +62,9 @@ class Split:
         """Images and lesions per class and part of one fold: columns class, part, images, lesions."""
         table = self.table.assign(part=self.table[f"fold_{fold}"])
         grouped = table.groupby(["target", "part"])
-        counts = grouped.agg(images=("image_id", "size"), lesions=("group", "nunique")).reset_index()
+        counts = grouped.agg(
+            images=("image_id", "size"), lesions=("group", "nunique")
+        ).reset_index()
         return counts.rename(columns={"target": "class"})
 
     def save(self, path: str | Path) -> None:
@@ -100,7 +102,9 @@ class Split:
             raise DataError(f"{path} has no column 'part' and no 'fold_0', so it is no split.")
         wrong = sorted(set(table[folds].to_numpy().ravel()) - set(PARTS))
         if wrong:
-            raise DataError(f"{path} has parts other than train, val and test: {', '.join(wrong[:5])}.")
+            raise DataError(
+                f"{path} has parts other than train, val and test: {', '.join(wrong[:5])}."
+            )
         split = cls(table, side["by"], side["kind"], side["seed"], side["catalogue"])
         if side.get("fingerprint", split.fingerprint) != split.fingerprint:
             raise DataError(
@@ -126,9 +130,13 @@ class Split:
         for image in sorted(theirs - mine):
             faults.append(Finding("no_part", f"{image} is in no part", "error", "image_id", image))
         for image in sorted(mine - theirs):
-            faults.append(Finding("no_image", f"{image} is not in the catalogue", "error", "image_id", image))
+            faults.append(
+                Finding("no_image", f"{image} is not in the catalogue", "error", "image_id", image)
+            )
         for image in self.table["image_id"][self.table["image_id"].duplicated()]:
-            faults.append(Finding("duplicate_image_id", f"{image} stands twice", "error", "image_id", image))
+            faults.append(
+                Finding("duplicate_image_id", f"{image} stands twice", "error", "image_id", image)
+            )
         for column in ("lesion_id", "patient_id") if self.by == "patient_id" else ("lesion_id",):
             if not faults:
                 faults += self._crossings(data, column)
@@ -199,7 +207,9 @@ def split(
     named = data.table[by]
     table["group"] = named.where(named != "", data.table["image_id"])
     if missing := int((named == "").sum()):
-        text = f"{missing} of {len(table)} images have no {by}: whether they cross cannot be checked."
+        text = (
+            f"{missing} of {len(table)} images have no {by}: whether they cross cannot be checked."
+        )
         if missing == len(table) and kind != "official":
             text += " Every image is treated as a lesion of its own, which may leak."
         listen(Notice(text, "warning"))
@@ -210,7 +220,9 @@ def split(
         table["fold_0"] = _official(data)
     elif kind == "holdout":
         if len(shares) != 3 or min(shares) <= 0:
-            raise DataError(f"Shares of train, val and test must be three numbers above 0, not {shares}.")
+            raise DataError(
+                f"Shares of train, val and test must be three numbers above 0, not {shares}."
+            )
         table["fold_0"] = np.array(PARTS)[_deal(table, np.asarray(shares, float), rng)]
     elif kind == "folds":
         if not 2 <= folds <= table["group"].nunique():
@@ -221,12 +233,16 @@ def split(
         for fold in range(folds):
             part = np.where(fold_of == fold, "test", "train").astype(object)
             rest = fold_of != fold
-            chosen = _deal(table[rest], np.array([1 - val, val]), np.random.default_rng([seed, fold]))
+            chosen = _deal(
+                table[rest], np.array([1 - val, val]), np.random.default_rng([seed, fold])
+            )
             part[np.flatnonzero(rest)[chosen == 1]] = "val"
             table[f"fold_{fold}"] = part
     else:
         raise DataError(f"{kind!r} is no kind of split. Kinds: folds, holdout, official.")
-    table = table[["image_id", "group", "target", *(n for n in table.columns if n.startswith("fold_"))]]
+    table = table[
+        ["image_id", "group", "target", *(n for n in table.columns if n.startswith("fold_"))]
+    ]
     made = Split(
         table.astype(str).reset_index(drop=True),
         "" if kind == "official" and (named == "").all() else by,
@@ -249,12 +265,16 @@ def _official(data: Catalogue) -> pd.Series:
     return parts
 
 
-def _deal(table: pd.DataFrame, shares: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+def _deal(
+    table: pd.DataFrame, shares: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.int64]:
     """Deal groups out to parts in proportion to `shares`; the part of each row, shape (rows,)."""
     shares = shares / shares.sum()
     if table.groupby("group")["target"].nunique().max() > 1:
         return _deal_mixed(table, shares, rng)
-    sizes = table.groupby("group", sort=True).agg(images=("image_id", "size"), target=("target", "first"))
+    sizes = table.groupby("group", sort=True).agg(
+        images=("image_id", "size"), target=("target", "first")
+    )
     part_of: dict[str, int] = {}
     total = np.zeros(len(shares))  # images dealt to each part so far, all classes
     for _, groups in sizes.groupby("target", sort=True):
@@ -273,7 +293,9 @@ def _deal(table: pd.DataFrame, shares: NDArray[np.float64], rng: np.random.Gener
     return table["group"].map(part_of).to_numpy(np.int64)
 
 
-def _quota(groups: int, shares: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.int64]:
+def _quota(
+    groups: int, shares: NDArray[np.float64], total: NDArray[np.float64]
+) -> NDArray[np.int64]:
     """Groups that each part gets: its share rounded down, or up for the parts furthest behind."""
     exact = groups * shares
     quota = np.floor(exact + 1e-9).astype(np.int64)

@@ -11,6 +11,7 @@ from typing import Any, cast
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from lesionlab.errors import RunError, SettingsError
@@ -49,7 +50,7 @@ class Architecture:
         """
         check_name(model.name)
         config = timm.get_pretrained_cfg(model.name)
-        mean, std = (config.mean, config.std) if config else timm.data.IMAGENET_DEFAULT_MEAN_STD
+        mean, std = (config.mean, config.std) if config else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         return cls(model.name, tuple(classes), images, tuple(mean), tuple(std), model.drop)
 
 
@@ -101,7 +102,7 @@ def build(architecture: Architecture, pretrained: bool | str = False) -> nn.Modu
     if isinstance(pretrained, str):
         _load_local(network, Path(pretrained))
     _try_input(network, architecture)
-    return cast("nn.Module", network.to(memory_format=torch.channels_last))
+    return network.to(memory_format=torch.channels_last)
 
 
 def head_of(network: nn.Module) -> nn.Module:
@@ -119,7 +120,9 @@ def _load_local(network: nn.Module, path: Path) -> None:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except Exception as error:
-        raise SettingsError(f"model.pretrained: {path} holds no weights that are safe to read.") from error
+        raise SettingsError(
+            f"model.pretrained: {path} holds no weights that are safe to read."
+        ) from error
     found = found.get("state_dict", found)
     mine = network.state_dict()
     fits = {k: v for k, v in found.items() if k in mine and mine[k].shape == v.shape}
@@ -147,7 +150,9 @@ def _try_input(network: nn.Module, architecture: Architecture) -> None:
     finally:
         network.train(training)
     if output.shape != (1, len(architecture.classes)):
-        raise SettingsError(f"{architecture.name} is no image classifier: its output is {tuple(output.shape)}.")
+        raise SettingsError(
+            f"{architecture.name} is no image classifier: its output is {tuple(output.shape)}."
+        )
 
 
 def save(network: nn.Module, architecture: Architecture, folder: Path) -> None:
@@ -158,7 +163,9 @@ def save(network: nn.Module, architecture: Architecture, folder: Path) -> None:
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's weights as safetensors, whole or not at all."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
+    }
     with replacing(path) as part:
         save_file(weights, part)
 
@@ -170,7 +177,9 @@ def load(folder: Path) -> tuple[nn.Module, Architecture]:
         RunError: if the folder holds none, or its files do not belong together.
     """
     if not (folder / DESCRIPTION).is_file() or not (folder / WEIGHTS).is_file():
-        raise RunError(f"{folder} holds no trained model yet. Finish the training first: lesionlab train")
+        raise RunError(
+            f"{folder} holds no trained model yet. Finish the training first: lesionlab train"
+        )
     side = read_json(folder / DESCRIPTION)
     images = Images(size=tuple(side["images"]["size"]), fit=side["images"]["fit"])
     architecture = Architecture(
@@ -185,5 +194,7 @@ def load(folder: Path) -> tuple[nn.Module, Architecture]:
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
     except RuntimeError as error:
-        raise RunError(f"{folder / WEIGHTS} does not belong to {architecture.name}: {error}") from error
+        raise RunError(
+            f"{folder / WEIGHTS} does not belong to {architecture.name}: {error}"
+        ) from error
     return network.eval(), architecture

@@ -1,0 +1,1 @@
+"""Reports that people read: figures as SVG, and one self-contained HTML file."""

@@ -1,0 +1,1 @@
+"""Batches, losses, the module and the fit."""

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -176,7 +177,11 @@ def _fit_phases(
             listen(Notice(f"Going on after epoch {done} of {run.folder}."))
         try:
             trainer.fit(
-                module, loader, validation.loader(), ckpt_path=str(last) if saved else None, weights_only=True
+                module,
+                loader,
+                validation.loader(),
+                ckpt_path=str(last) if saved else None,
+                weights_only=True,
             )
         except SystemExit as stopped:  # how Lightning ends after Ctrl-C
             raise KeyboardInterrupt from stopped
@@ -229,7 +234,9 @@ def _precision(recipe: Recipe, accelerator: str) -> Any:
 
 def _cache_home(data: Catalogue) -> Path:
     if data.home is None:
-        raise DataError("This catalogue is only in memory: save it first, or say where caches go (cache_to).")
+        raise DataError(
+            "This catalogue is only in memory: save it first, or say where caches go (cache_to)."
+        )
     return data.home / "cache"
 
 
@@ -249,7 +256,9 @@ def _take_up(
     theirs = run.info["identity"]
     differing = [name for name in IDENTITY if theirs.get(name) != identity[name]]
     if differing:
-        listed = "\n".join(f"  {line}" for line in _differences(run, recipe, theirs, identity, differing))
+        listed = "\n".join(
+            f"  {line}" for line in _differences(run, recipe, theirs, identity, differing)
+        )
         raise RunError(
             f"{out} holds a run with other settings or data (its value -> yours):\n{listed}\n"
             "Choose another folder with --out, or discard that run with --fresh."
@@ -272,7 +281,12 @@ def _differences(
 
 
 def _open_folder(
-    out: Path, identity: dict[str, Any], recipe: Recipe, data: Catalogue, split: Split, accelerator: str
+    out: Path,
+    identity: dict[str, Any],
+    recipe: Recipe,
+    data: Catalogue,
+    split: Split,
+    accelerator: str,
 ) -> None:
     if (out / INFO).is_file():
         return
@@ -301,11 +315,13 @@ def environment(accelerator: str) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "timm": timm.__version__,
-        "lightning": lp.__version__,
+        "lightning": metadata.version("lightning"),
         "numpy": np.__version__,
         "pandas": pd.__version__,
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name()
+        if cuda
+        else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
     }
 

@@ -1,8 +1,7 @@
-"""What happens after every epoch: measure, keep the best, adapt, stop early, and be ready to be killed."""
+"""After every epoch: measure, keep the best, adapt, stop early, and be ready to be killed."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ LAST = "last.ckpt"
 BEST = "best.safetensors"
 
 
-class Keeper(Checkpoint):  # type: ignore[misc]
+class Keeper(Checkpoint):
     """Keeps the best weights, the history and a checkpoint from which the run goes on.
 
     All of it is written at the end of an epoch, each file whole or not at all, the checkpoint last:
@@ -82,11 +81,20 @@ class Keeper(Checkpoint):  # type: ignore[misc]
         self._started = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: lp.Trainer, pl_module: lp.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: lp.Trainer,
+        pl_module: lp.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Tell how far the epoch is."""
         total = sum(each.epochs for each in self.recipe.phases)
-        done = self.first_epoch + trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
+        done = (
+            self.first_epoch
+            + trainer.current_epoch
+            + (batch_idx + 1) / trainer.num_training_batches
+        )
         self.listen(Step("training", done, total, "epochs", self._note()))
 
     def _note(self) -> str:
@@ -100,11 +108,15 @@ class Keeper(Checkpoint):  # type: ignore[misc]
         value = values[f"val_{self.recipe.select.metric}"]
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         seconds = round(time.monotonic() - self._started, 2)
-        self.rows.append({"epoch": epoch + 1, "phase": self.phase + 1, "lr": rate, **values, "seconds": seconds})
+        self.rows.append(
+            {"epoch": epoch + 1, "phase": self.phase + 1, "lr": rate, **values, "seconds": seconds}
+        )
         if value > self.best:
             self.best, self.best_epoch = value, epoch
             if trainer.is_global_zero:
-                save_weights(validated_network(trainer, pl_module), self.folder / CHECKPOINTS / BEST)
+                save_weights(
+                    validated_network(trainer, pl_module), self.folder / CHECKPOINTS / BEST
+                )
         if value > self.phase_best:
             self.phase_best, self.stale, self.plateau_stale = value, 0, 0
         else:
@@ -129,14 +141,14 @@ class Keeper(Checkpoint):  # type: ignore[misc]
         try:
             trainer.save_checkpoint(part)
             if trainer.is_global_zero:
-                os.replace(part, last)
+                part.replace(last)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise cannot_write(last, error) from error
         self.images.set_epoch(self.first_epoch + trainer.current_epoch + 1)
 
 
-class Averaging(WeightAveraging):  # type: ignore[misc]
+class Averaging(WeightAveraging):
     """Exponential moving average of weights and batch-norm statistics, warmed up."""
 
     def __init__(self, settings: Ema) -> None:

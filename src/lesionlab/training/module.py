@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning.pytorch as lp
 import torch
-from timm.optim import param_groups_weight_decay
+from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
@@ -65,7 +65,7 @@ class Classifier(lp.LightningModule):
             network.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Classifier:
-        """Set training mode; what is frozen stays in evaluation mode, batch-norm statistics included."""
+        """Set training mode; what is frozen stays in evaluation mode, batch-norm statistics too."""
         super().train(mode)
         if mode and self.phase.depth == "head":
             self.network.eval()
@@ -99,13 +99,17 @@ class Classifier(lp.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set this step's learning rate."""
-        rate = self.phase.optim.lr * pace(self.phase.schedule, self.global_step, self.steps, self.slowdown)
+        rate = self.phase.optim.lr * pace(
+            self.phase.schedule, self.global_step, self.steps, self.slowdown
+        )
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = rate * group.get("lr_scale", 1.0)
 
     def validation_step(self, batch: Batch, step: int) -> None:
         """Score a chunk of the validation part, unchanged images."""
-        logits = self.network(normalise(batch["image"], self.architecture.mean, self.architecture.std))
+        logits = self.network(
+            normalise(batch["image"], self.architecture.mean, self.architecture.std)
+        )
         logits, targets = logits.float(), batch["target"]
         self.val_loss.update(functional.cross_entropy(logits, targets), len(targets))
         self.val_balanced_accuracy.update(logits, targets)
@@ -135,8 +139,8 @@ def optimiser(network: nn.Module, settings: AdamW | Adam | Sgd) -> Optimizer:
         settings: kind and knobs.
     """
     decay = 0.0 if isinstance(settings, Adam) else settings.weight_decay
-    spared = getattr(network, "no_weight_decay", set)()
-    groups: Any = param_groups_weight_decay(network, decay, spared)
+    spared: set[str] = getattr(network, "no_weight_decay", set)()
+    groups: Any = param_groups_weight_decay(network, decay, no_weight_decay_list=spared)
     if isinstance(settings, AdamW):
         return torch.optim.AdamW(groups, lr=settings.lr)
     if isinstance(settings, Adam):
@@ -145,7 +149,9 @@ def optimiser(network: nn.Module, settings: AdamW | Adam | Sgd) -> Optimizer:
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
 
 
-def pace(schedule: Cosine | Plateau | Constant, step: int, steps: int, slowdown: float = 1.0) -> float:
+def pace(
+    schedule: Cosine | Plateau | Constant, step: int, steps: int, slowdown: float = 1.0
+) -> float:
     """What the learning rate is multiplied by at a step.
 
     Args:

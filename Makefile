@@ -1,0 +1,39 @@
+# `make demo` and `make test` set everything up by themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test test-slow check format bench clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lesionlab needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,dev]"
+	touch $@
+
+demo: setup  ## draw lesions, train a small net on them, write demo/report.html
+	$(BIN)/lesionlab demo --out demo
+
+test: setup  ## everything that takes seconds
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: setup  ## what takes minutes
+	$(BIN)/python -m pytest -q -m slow
+
+check: setup  ## what CI checks, but for the slow tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## training speed against the machine's limit; DATA= a folder of images
+	$(BIN)/python tools/bench.py $(DATA)
+
+clean:
+	rm -rf $(VENV) demo build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,85 @@
+"""Demo: the whole chain from images to a report, on drawn lesions or on real files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesionlab.data.auditing import audit
+from lesionlab.data.catalogues import catalogue
+from lesionlab.data.splitting import split
+from lesionlab.data.synthetic import synthetic
+from lesionlab.errors import DataError
+from lesionlab.evaluation import evaluate
+from lesionlab.progress import Listener, Notice, silent
+from lesionlab.recipe import Recipe
+from lesionlab.reporting.report import report
+
+if TYPE_CHECKING:
+    from lesionlab.evaluation import Evaluation
+
+RECIPE = Recipe().but(
+    {
+        "images.size": [84, 112],
+        "model.name": "mobilenetv4_conv_small",
+        "model.drop": 0.1,
+        "augment.colour": 0.1,
+        "loss.kind": "logit_adjusted",
+        "phases.0.epochs": 16,
+        "phases.0.optim.lr": 2e-3,
+        "average.decay": 0.98,
+        "batch": 16,
+    }
+)
+"""A small net, and few steps: a minute on two cores."""
+
+LESIONS = 400
+_STEPS = 500  # optimiser steps that a demo takes on a folder of any size, at least one epoch
+
+
+def demonstrate(
+    out: str | Path, *, data: str | Path | None = None, listen: Listener = silent
+) -> tuple[Evaluation, Path]:
+    """Go from images to a measured model and its report.
+
+    Args:
+        out: folder for everything that is made: images (if drawn), catalogue, split, run, report.
+        data: a folder of real images, as `catalogue` takes it; None draws lesions.
+        listen: told of the progress.
+
+    Returns:
+        The evaluation of the test part, and the path of the report.
+
+    Raises:
+        DataError: if the images are not fit to train on; says what is wrong.
+    """
+    from lesionlab.training.fit import train
+
+    out = Path(out)
+    folder = (
+        Path(data)
+        if data is not None
+        else synthetic(out / "images", lesions=LESIONS, listen=listen)
+    )
+    made = catalogue(folder, out=out / "catalogue", listen=listen)
+    listen(
+        Notice(f"{len(made):,} images of {made.lesions:,} lesions in {len(made.classes)} classes.")
+    )
+    faults = audit(made, listen=listen).faults
+    errors = faults[faults["severity"] == "error"]
+    if len(errors):
+        raise DataError(f"{len(errors)} images are faulty. See them all: lesionlab audit {folder}")
+    listen(Notice(f"Audit: {len(faults)} warnings." if len(faults) else "Audit: no faults."))
+    parts = split(made, kind="holdout", listen=listen)
+    parts.save(out / "split.csv")
+    run = train(_recipe_for(len(made)), made, parts, out=out / "run", listen=listen)
+    result = evaluate(run.predictions, listen=listen)
+    return result, report([run], out / "report.html", data=made, listen=listen)
+
+
+def _recipe_for(images: int) -> Recipe:
+    """The demo's recipe; on a large folder with larger batches and fewer epochs."""
+    if images < 2000:
+        return RECIPE
+    epochs = max(3, round(_STEPS * 64 / (0.7 * images)))
+    return RECIPE.but({"batch": 64, "phases.0.epochs": epochs, "average.decay": 0.99})

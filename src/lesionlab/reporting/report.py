@@ -1,0 +1,253 @@
+"""`report`: one self-contained HTML file about one run, or several, for people to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lesionlab._version import __version__
+from lesionlab.data.catalogues import Catalogue
+from lesionlab.errors import DataError, LesionlabError, RunError, SettingsError
+from lesionlab.evaluation import Evaluation, evaluate, roc
+from lesionlab.files import write_text
+from lesionlab.progress import Listener, Notice, Step, silent
+from lesionlab.reporting import contents, facts, figures, gallery
+from lesionlab.run import HISTORY, Run
+from lesionlab.tables import classes_of, read_predictions
+from lesionlab.taxonomy import colours, full_name
+
+_MOST_PICTURES = 150  # in one file, which is to stay below about 3 MB
+_MOST_POINTS = 2000  # of a ROC curve
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What a section is about: a run, or somebody's predictions."""
+
+    name: str
+    predictions: pd.DataFrame
+    run: Run | None
+
+
+def report(
+    runs: Run | str | Path | Sequence[Run | str | Path],
+    out: str | Path,
+    *,
+    data: Catalogue | None = None,
+    part: str = "test",
+    replicates: int = 1000,
+    listen: Listener = silent,
+) -> Path:
+    """Write a report: one HTML file with figures, intervals, warnings, examples and settings.
+
+    The file needs nothing else: no network, no other file. The same runs give the same bytes.
+
+    Args:
+        runs: finished runs, their folders, or predictions files (CSV or Parquet) made elsewhere,
+            for which there are no training curves and no settings.
+        out: the file to write; a folder gets a report.html.
+        data: catalogue to take example pictures from; by default the one that a run was trained on,
+            if it is still where it was.
+        part: which part to score: train, val or test.
+        replicates: bootstrap replicates behind the intervals; 0 leaves them out.
+        listen: told of the progress and of every warning.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        RunError: if a folder is no run, or a run is not finished.
+        DataError: if predictions cannot be read, lack the part, or the file cannot be written.
+        SettingsError: if there is nothing to report on.
+
+    Example:
+        >>> report(["runs/resnet50"], "report.html")  # doctest: +SKIP
+    """
+    given = [runs] if isinstance(runs, (Run, str, Path)) else list(runs)
+    if not given:
+        raise SettingsError("There is nothing to report on: name at least one run folder.")
+    out = Path(out)
+    if out.is_dir():
+        out = out / "report.html"
+    subjects = [_subject(each) for each in given]
+    sections = []
+    for number, subject in enumerate(subjects, start=1):
+        listen(Step("report", number - 1, len(subjects), "runs", subject.name))
+        result = evaluate(subject.predictions, part=part, replicates=replicates, listen=listen)
+        own, note = _catalogue(subject.run, data)
+        pictures = _gallery(subject, part, own, note, len(subjects))
+        if pictures.note:
+            listen(Notice(f"{subject.name}: {pictures.note}"))
+        sections.append(_section(subject, result, own, pictures, number))
+    write_text(out, _render(sections, _comparison(subjects, sections)))
+    listen(Step("report", len(subjects), len(subjects), "runs", str(out)))
+    return out
+
+
+def _subject(given: Run | str | Path) -> _Subject:
+    if not isinstance(given, Run):
+        path = Path(given)
+        if path.is_file() and path.suffix in (".csv", ".parquet"):
+            return _Subject(path.stem, read_predictions(path), None)
+        if not path.exists():
+            raise DataError(f"{path} does not exist. Name a run folder or a predictions CSV.")
+        given = Run.open(path)
+    if not given.complete:
+        raise RunError(
+            f"{given.folder} is not finished, so there is nothing to report yet. Give the same "
+            "`lesionlab train` command again: it goes on where it stopped."
+        )
+    return _Subject(given.name, given.predictions, given)
+
+
+def _catalogue(run: Run | None, data: Catalogue | None) -> tuple[Catalogue | None, str]:
+    """The catalogue to take pictures from, or why there is none; never an error."""
+    why = "Pictures are left out: "
+    if run is None:
+        return data, "" if data else f"{why}no catalogue was given. Add one with --data."
+    if data is None:
+        try:
+            data = Catalogue.open(run.info.get("catalogue") or "no catalogue")
+        except (LesionlabError, OSError):
+            return None, (
+                f"{why}the catalogue is no longer where it was at training time, or was changed. "
+                "Say where it is with --data."
+            )
+    if data.fingerprint != run.info.get("identity", {}).get("catalogue", data.fingerprint):
+        return None, f"{why}the catalogue is not the one that this run was trained on."
+    return data, ""
+
+
+def _gallery(
+    subject: _Subject, part: str, data: Catalogue | None, note: str, subjects: int
+) -> gallery.Gallery:
+    """Choose examples, fewer where there are many runs or classes, and read their pictures."""
+    budget = max(2, _MOST_PICTURES // (subjects * len(classes_of(subject.predictions))))
+    right = min(gallery.RIGHT, budget // 2)
+    wrong = min(gallery.WRONG, budget - right)
+    examples = gallery.choose(subject.predictions, part, right=right, wrong=wrong)
+    return gallery.picture(examples, data) if data else gallery.Gallery(examples, note)
+
+
+def _section(
+    subject: _Subject,
+    result: Evaluation,
+    data: Catalogue | None,
+    pictures: gallery.Gallery,
+    number: int,
+) -> dict[str, Any]:
+    """Everything that the template shows of one run, by name."""
+    predictions, run = subject.predictions, subject.run
+    proved, _ = facts.overlap(predictions)
+    curves = {
+        label: roc(predictions, label, result.part)
+        for label in result.classes
+        if result[f"auroc/{label}"].defined
+    }
+    counts = contents.class_counts(predictions)
+    made: dict[str, Any] = {
+        "id": f"r{number}",
+        "name": subject.name,
+        "result": result,
+        "lead": facts.lead(predictions, result, run, proved),
+        "facts": facts.facts(predictions, result, run, data),
+        "parts": contents.parts_of(predictions),
+        "part_rows": contents.part_table(predictions),
+        "warnings": facts.cautions(result, run),
+        "remarks": facts.remarks(result, run, data.notes if data else ()),
+        "cards": contents.cards(result),
+        "class_rows": contents.class_table(result),
+        "confusion_rows": contents.confusion_rows(result),
+        "glossary": contents.glossary(result),
+        "gallery": pictures,
+        "settings": None,
+        "figures": {
+            "counts": Markup(figures.class_counts(counts)),
+            "recalls": Markup(figures.recalls(result)),
+            "confusion": Markup(figures.confusion(result)),
+            "rocs": Markup(figures.rocs(curves, result)) if curves else None,
+            "curves": None,
+        },
+        "csv": {
+            "metrics": contents.csv_link(result.table()),
+            "counts": contents.csv_link(counts.rename_axis("class").reset_index()),
+            "confusion": contents.csv_link(result.confusion.reset_index()),
+            "roc": contents.csv_link(_roc_table(curves)) if curves else None,
+        },
+    }
+    if run is not None:
+        made["settings"] = {
+            "yaml": run.recipe.to_yaml(),
+            "identity": run.info.get("identity", {}),
+            "environment": run.info.get("environment", {}),
+            "minutes": run.info.get("minutes"),
+            "command": facts.command(run.info),
+        }
+        if (run.folder / HISTORY).is_file() and len(run.history):
+            made["figures"]["curves"] = Markup(
+                figures.curves(run.history, run.info.get("kept_epoch"))
+            )
+            made["csv"]["history"] = contents.csv_link(run.history)
+    return made
+
+
+def _roc_table(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    tables = []
+    for label, curve in curves.items():
+        x, y = figures.corners(curve["fpr"].to_numpy(float), curve["tpr"].to_numpy(float))
+        step = max(1, -(-len(x) // _MOST_POINTS))
+        tables.append(pd.DataFrame({"class": label, "fpr": x[::step], "tpr": y[::step]}))
+    return pd.concat(tables).round(5)
+
+
+def _comparison(subjects: list[_Subject], sections: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The table on top of a report on several runs; None for a single one."""
+    if len(sections) < 2:
+        return None
+    rows = []
+    scored = set()
+    for subject, section in zip(subjects, sections, strict=True):
+        result: Evaluation = section["result"]
+        cells = []
+        for name in (
+            "balanced_accuracy",
+            "macro_auroc",
+            "sensitivity_at_90_specificity/",
+            "accuracy",
+        ):
+            key = name + result.positive if name.endswith("/") else name
+            each = result.get(key)
+            share = name != "macro_auroc"
+            write = contents.percent if share else contents.decimal
+            cells.append((write(each.value), contents.span(each, share)) if each else ("–", ""))
+        images = subject.predictions["image_id"][subject.predictions["part"] == result.part]
+        scored.add(frozenset(images))
+        rows.append({"id": section["id"], "name": section["name"], "cells": cells, "n": len(images),
+                     "warnings": len(section["warnings"])})  # fmt: skip
+    return {"rows": rows, "same": len(scored) == 1, "positive": sections[0]["result"].positive}
+
+
+def _render(sections: list[dict[str, Any]], comparison: dict[str, Any] | None) -> str:
+    environment = Environment(
+        loader=PackageLoader("lesionlab", "reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    classes = dict.fromkeys(label for each in sections for label in each["result"].classes)
+    return environment.get_template("report.html.jinja").render(
+        sections=sections,
+        comparison=comparison,
+        notice=facts.NOTICE,
+        version=__version__,
+        full_name=full_name,
+        percent=contents.percent,
+        colours=colours(list(classes)),
+    )

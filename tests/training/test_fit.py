@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lesionlab.data.catalogues import catalogue
+from lesionlab.data.splitting import Split
+from lesionlab.errors import DataError, FindingsError, RunError, SettingsError
+from lesionlab.evaluation import evaluate
+from lesionlab.files import write_csv
+from lesionlab.models import zoo
+from lesionlab.prediction.from_run import predict
+from lesionlab.progress import Notice, Step
+from lesionlab.run import CHECKPOINTS, PREDICTIONS, Run
+from lesionlab.training.fit import train
+
+
+class Killed(Exception):
+    """Stands for a process that ends in the middle of an epoch."""
+
+
+def killer(epochs: float):
+    """A listener that ends the training once so many epochs are done."""
+
+    def listen(event):
+        if isinstance(event, Step) and event.task == "training" and event.done > epochs:
+            raise Killed
+
+    return listen
+
+
+def notices(collected):
+    return lambda event: collected.append(event.text) if isinstance(event, Notice) else None
+
+
+@pytest.fixture(scope="module")
+def whole(drawn, tmp_path_factory):
+    """One finished run."""
+    data, split = drawn
+    recipe = _small()
+    return train(recipe, data, split, out=tmp_path_factory.mktemp("run") / "whole"), recipe
+
+
+def _small():
+    from lesionlab.recipe import Recipe
+
+    return Recipe().but(
+        {
+            "images.size": [32, 40],
+            "model.name": "test_efficientnet",
+            "model.drop": 0.3,
+            "phases.0.epochs": 4,
+            "phases.0.optim.lr": 2e-3,
+            "average.decay": 0.9,
+            "batch": 16,
+            "seed": 3,
+        }
+    )
+
+
+def test_a_run_folder_holds_what_it_promises(whole, drawn):
+    run, recipe = whole
+    data, split = drawn
+    assert run.complete
+    assert run.recipe == recipe
+    assert run.classes == data.classes
+    assert len(run.history) == 4
+    table = run.predictions
+    assert sorted(table["image_id"]) == sorted(data.table["image_id"])
+    parts = split.parts()
+    assert (table.set_index("image_id")["part"] == parts[table["image_id"]]).all()
+    assert not (run.folder / CHECKPOINTS).exists()
+    assert Split.open(run.folder / "split.csv").fingerprint == split.fingerprint
+
+
+def test_the_kept_epoch_is_the_best_on_val_and_its_figure_is_that_of_the_predictions(whole):
+    run, _ = whole
+    history = run.history
+    best = history["val_balanced_accuracy"].idxmax()
+    assert run.info["kept_epoch"] == history["epoch"][best]
+    measured = evaluate(run.predictions, part="val", replicates=0)
+    assert measured["balanced_accuracy"].value == pytest.approx(
+        history["val_balanced_accuracy"][best], abs=1e-6
+    )
+    assert measured["macro_auroc"].value == pytest.approx(history["val_macro_auroc"][best], abs=1e-4)
+
+
+@pytest.mark.parametrize("after", [0.5, 1.5, 3.5])
+def test_a_killed_run_ends_as_if_it_had_never_been_killed(whole, drawn, tmp_path, after):
+    run, recipe = whole
+    data, split = drawn
+    with pytest.raises(Killed):
+        train(recipe, data, split, out=tmp_path / "run", listen=killer(after))
+    unfinished = Run.open(tmp_path / "run")
+    assert not unfinished.complete
+    with pytest.raises(RunError, match="goes on where it stopped"):
+        _ = unfinished.predictions
+    said = []
+    again = train(recipe, data, split, out=tmp_path / "run", listen=notices(said))
+    if after > 1:
+        assert any(f"Going on after epoch {int(after)}" in text for text in said)
+    assert (again.folder / PREDICTIONS).read_bytes() == (run.folder / PREDICTIONS).read_bytes()
+    left = again.history.drop(columns="seconds")
+    pd.testing.assert_frame_equal(left, run.history.drop(columns="seconds"))
+
+
+def test_plateau_early_stopping_and_phases_go_on_too(drawn, tmp_path):
+    data, split = drawn
+    recipe = _small().but(
+        {
+            "phases": [
+                {"depth": "head", "epochs": 2, "optim": {"kind": "sgd", "lr": 0.05}},
+                {
+                    "depth": "all",
+                    "epochs": 6,
+                    "optim": {"kind": "adam", "lr": 0.002},
+                    "schedule": {"kind": "plateau", "patience": 0, "factor": 0.3},
+                },
+            ],
+            "select.patience": 2,
+            "sampling.kind": "balanced",
+            "loss": {"kind": "cross_entropy", "weights": "inverse", "smoothing": 0.05},
+            "augment.mixup": 0.4,
+        }
+    )
+    run = train(recipe, data, split, out=tmp_path / "whole")
+    history = run.history
+    assert list(history["phase"][:2]) == [1, 1]
+    assert history["lr"].iloc[2:].nunique() > 1  # the plateau came down
+    assert len(history) < 8  # and training stopped early
+    for number, after in enumerate((1.5, 2.5, 4.5)):
+        out = tmp_path / f"killed{number}"
+        with pytest.raises(Killed):
+            train(recipe, data, split, out=out, listen=killer(after))
+        train(recipe, data, split, out=out)
+        assert (out / PREDICTIONS).read_bytes() == (run.folder / PREDICTIONS).read_bytes()
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, drawn, tmp_path):
+    run, recipe = whole
+    data, split = drawn
+    torch.manual_seed(99)
+    torch.rand(17)
+    before = torch.get_rng_state()
+    same = train(recipe, data, split, out=tmp_path / "same")
+    assert torch.equal(before, torch.get_rng_state())  # nobody else's random state is touched
+    assert (same.folder / PREDICTIONS).read_bytes() == (run.folder / PREDICTIONS).read_bytes()
+    other = train(recipe.but({"seed": 4}), data, split, out=tmp_path / "other")
+    assert (other.folder / PREDICTIONS).read_bytes() != (run.folder / PREDICTIONS).read_bytes()
+
+
+def test_a_finished_run_says_so(whole, drawn):
+    run, recipe = whole
+    said = []
+    before = (run.folder / PREDICTIONS).stat().st_mtime_ns
+    train(recipe, *drawn, out=run.folder, listen=notices(said))
+    assert any("is complete" in text for text in said)
+    assert (run.folder / PREDICTIONS).stat().st_mtime_ns == before
+
+
+def test_a_changed_recipe_is_refused_with_the_difference(whole, drawn):
+    run, recipe = whole
+    changed = recipe.but({"phases.0.optim.lr": 0.01, "batch": 8})
+    with pytest.raises(RunError) as caught:
+        train(changed, *drawn, out=run.folder)
+    assert "phases.0.optim.lr: 0.002 -> 0.01" in str(caught.value)
+    assert "batch: 16 -> 8" in str(caught.value)
+    assert "--fresh" in str(caught.value)
+
+
+def test_a_run_of_another_data_set_is_refused(whole, drawn, ham_copy, tmp_path):
+    run, recipe = whole
+    data, _ = drawn
+    table = pd.read_csv(ham_copy / "HAM10000_metadata.csv").iloc[1:]
+    table.to_csv(ham_copy / "HAM10000_metadata.csv", index=False)
+    from lesionlab.data.splitting import split
+
+    other = catalogue(ham_copy, out=tmp_path)
+    with pytest.raises(RunError, match="another data set"):
+        train(recipe, other, split(other, kind="holdout", shares=(0.6, 0.2, 0.2)), out=run.folder)
+
+
+def test_fresh_discards_what_was_there(whole, drawn, tmp_path):
+    run, recipe = whole
+    shutil.copytree(run.folder, tmp_path / "run")
+    shorter = recipe.but({"phases.0.epochs": 1})
+    again = train(shorter, *drawn, out=tmp_path / "run", fresh=True)
+    assert len(again.history) == 1
+
+
+def test_a_leaking_split_is_refused_and_nothing_is_written(drawn, tmp_path):
+    data, split = drawn
+    lesion = data.table["lesion_id"].value_counts().index[0]
+    images = set(data.table["image_id"][data.table["lesion_id"] == lesion])
+    table = split.table.copy()
+    inside = table["image_id"].isin(images)
+    table.loc[inside, "fold_0"] = ["train", "test", *["train"] * (inside.sum() - 2)]
+    write_csv(tmp_path / "own.csv", table[["image_id", "fold_0"]])
+    with pytest.raises(FindingsError, match=lesion):
+        train(_small(), data, Split.open(tmp_path / "own.csv"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_split_without_val_is_refused(drawn, tmp_path):
+    data, split = drawn
+    table = split.table.copy()
+    table["fold_0"] = table["fold_0"].replace("val", "train")
+    write_csv(tmp_path / "own.csv", table[["image_id", "fold_0"]])
+    with pytest.raises(DataError, match="no val part"):
+        train(_small(), data, Split.open(tmp_path / "own.csv"), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model.name": "mobilnetv4_conv_small"}, "mobilenetv4_conv_small"),
+        ({"model.name": "inception_v3", "images.size": [32, 32]}, "images.size"),
+        ({"model.pretrained": "nowhere.safetensors"}, "does not exist"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_and_nothing_is_written(drawn, tmp_path, change, words):
+    with pytest.raises(SettingsError, match=words):
+        train(_small().but(change), *drawn, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_other_files_is_refused(drawn, tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(RunError, match="holds other files"):
+        train(_small(), *drawn, out=tmp_path, fresh=True)
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_files_predict_as_the_run_did(whole, drawn, ham, tmp_path):
+    run, _ = whole
+    data, _ = drawn
+    chosen = data.table.iloc[:5]
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8 no")
+    table = predict(run, [*(data.root / path for path in chosen["path"]), broken])
+    expected = run.predictions.set_index("image_id").loc[chosen["image_id"]]
+    columns = [f"p_{name}" for name in run.classes]
+    np.testing.assert_allclose(table[columns].to_numpy()[:5], expected[columns], atol=1e-5)
+    assert table["error"].iloc[5] != ""
+    assert table[columns].iloc[5].isna().all()
+    assert list(table["predicted"][:5]) == [c[2:] for c in expected[columns].idxmax(axis=1)]
+
+
+def test_weights_of_a_run_start_another(whole, drawn, tmp_path):
+    run, recipe = whole
+    path = str(run.folder / zoo.WEIGHTS)
+    again = train(
+        recipe.but({"model.pretrained": path, "phases.0.epochs": 1, "phases.0.optim.lr": 1e-6}),
+        *drawn,
+        out=tmp_path / "run",
+    )
+    a, b = zoo.load(run.folder)[0], zoo.load(again.folder)[0]
+    first = next(iter(a.state_dict().values())) - next(iter(b.state_dict().values()))
+    assert first.abs().max() < 1e-3
