@@ -1,4 +1,4 @@
-"""lesionlab: train, test, understand and ship classifiers of skin lesions from dermatoscopic images.
+"""Train, test, understand and ship classifiers of skin lesions from dermatoscopic images.
 
 Research and education only. Not a medical device.
 

@@ -45,7 +45,7 @@ _EPILOGUE = """The usual order:
   lesionlab train recipes/mobilenetv4_conv_small.yaml --data data/ham10000 --out runs/first
   lesionlab report runs/first --out report.html
 
-`lesionlab VERB --help` explains a verb. Exit codes: 0 done, 1 audit found something, 2 you must act."""
+`lesionlab VERB --help` explains a verb. Exit codes: 0 done, 1 findings, 2 you must act."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -72,8 +72,10 @@ def _memory() -> str:
 
 
 def _accelerator() -> list[tuple[str, str, str]]:
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        return [("torch", f"installed, but broken: {error}", "train, predict, demo")]
     if not torch.cuda.is_available():
         return [
             ("CUDA", "none: training runs on the processor", ""),

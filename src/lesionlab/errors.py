@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class LesionlabError(Exception):
-    """Base of every error that a user can mend. The command line shows its text and exits with 2."""
+    """Base of every error that a user can mend; the command line shows it and exits with 2."""
 
 
 class DataError(LesionlabError):

@@ -1,4 +1,4 @@
-"""How long work tells of itself: one callback, which the command line draws and a script may ignore."""
+"""How long work tells of itself: one callback, drawn by the command line, ignored by default."""
 
 from __future__ import annotations
 

@@ -96,8 +96,8 @@ class Run:
         path = self.folder / PREDICTIONS
         if not path.is_file():
             raise RunError(
-                f"{self.folder} has no predictions yet. Give the same `lesionlab train` command again: "
-                "it goes on where it stopped."
+                f"{self.folder} has no predictions yet. Give the same `lesionlab train` command "
+                "again: it goes on where it stopped."
             )
         return check_predictions(read_csv(path), str(path))
 

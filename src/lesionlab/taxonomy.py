@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class LesionClass:
-    """One diagnosis: its short code, its full name, a colour, and whether it is called malignant."""
+    """One diagnosis: short code, full name, a colour, and whether it is called malignant."""
 
     code: str
     name: str
@@ -40,7 +40,7 @@ KNOWN: Mapping[str, LesionClass] = MappingProxyType({each.code: each for each in
 MALIGNANT_RULE = "malignant = mel + bcc + akiec; benign = nv + bkl + df + vasc"
 """The rule that collapses seven classes to two, to be printed wherever it is used.
 
-The ISIC Archive calls actinic keratosis "indeterminate", so malignancy is a convention here, not a fact.
+The ISIC Archive calls actinic keratosis "indeterminate": malignancy is a convention here, not a fact.
 """
 
 _SPARE_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#777777")

@@ -262,7 +262,7 @@ def train(
     The same command again goes on where a stopped run was. Any setting of the recipe can be changed
     with its dotted name; the file comes first, flags win over it.
 
-    Example: lesionlab train recipes/mobilenetv4_conv_small.yaml --data data/ham10000 --out runs/first
+    Example: lesionlab train recipes/mobilenetv4_conv_small.yaml --data data/ham10000 --out run
 
     Args:
         recipe: a YAML file of settings.
@@ -299,7 +299,8 @@ def train(
     from lesionlab.evaluation import evaluate as score
 
     info = run.info
-    kept = f"Kept epoch {info['kept_epoch']} of {info['epochs']}, chosen on val; {info['minutes']:.1f} minutes."
+    epochs = f"epoch {info['kept_epoch']} of {info['epochs']}"
+    kept = f"Kept {epochs}, chosen on val; {info['minutes']:.1f} minutes."
     outcome = _headline(score(run.predictions, listen=listen), f"{out}, part test")
     outcome.lines += [kept, f"Written: {out}. Next: lesionlab report {out} --out report.html"]
     return outcome
@@ -452,7 +453,7 @@ def _training_room() -> Any:
         from lesionlab.training import fit
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"This needs {error.name}, which comes with the training extra: pip install 'lesionlab[train]'"
+            f"This needs {error.name}, part of the training extra: pip install 'lesionlab[train]'"
         ) from error
     return fit
 

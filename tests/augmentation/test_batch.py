@@ -32,7 +32,9 @@ def pictures(n=3, height=24, width=32):
 def test_nothing_asked_is_plain_normalisation():
     images = pictures()
     views = augment(images, STILL, torch.rand(3, DRAWS), MEAN, STD)
-    torch.testing.assert_close(views, normalise(images, MEAN, STD).contiguous(), atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        views, normalise(images, MEAN, STD).contiguous(), atol=2e-6, rtol=1e-5
+    )
 
 
 def test_normalisation_is_torchvisions():
@@ -46,7 +48,12 @@ def test_normalisation_is_torchvisions():
 def test_one_view_is_a_function_of_its_draws_alone():
     images, draws = pictures(8), torch.rand(8, DRAWS)
     together = augment(images, Augment(cutout=0.3), draws, MEAN, STD)
-    alone = torch.cat([augment(images[i : i + 1], Augment(cutout=0.3), draws[i : i + 1], MEAN, STD) for i in range(8)])
+    alone = torch.cat(
+        [
+            augment(images[i : i + 1], Augment(cutout=0.3), draws[i : i + 1], MEAN, STD)
+            for i in range(8)
+        ]
+    )
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
@@ -90,7 +97,9 @@ def test_saturation_and_hue_are_kornias():
     rgb = images.permute(0, 3, 1, 2) / 255
     draws = torch.full((1, DRAWS), 0.5)
     draws[:, 12] = 0.0  # saturation down to 1 - 0.5
-    matrix, offset = colour_matrices(Augment(**{**vars(STILL), "colour": 0.5}), draws, (0, 0, 0), (1, 1, 1))
+    matrix, offset = colour_matrices(
+        Augment(**{**vars(STILL), "colour": 0.5}), draws, (0, 0, 0), (1, 1, 1)
+    )
     ours = torch.baddbmm(offset, matrix, (rgb * 255).reshape(1, 3, -1)).reshape_as(rgb)
     luma = kornia.color.rgb_to_grayscale(rgb)
     torch.testing.assert_close(ours, rgb * 0.5 + luma * 0.5, atol=1e-3, rtol=1e-3)
@@ -99,7 +108,9 @@ def test_saturation_and_hue_are_kornias():
 def test_hue_keeps_grey_grey_and_a_full_turn_is_none():
     draws = torch.full((2, DRAWS), 0.5)
     draws[0, 13], draws[1, 13] = 0.9, 1.0
-    matrix, offset = colour_matrices(Augment(**{**vars(STILL), "hue": 0.5}), draws, (0, 0, 0), (1, 1, 1))
+    matrix, offset = colour_matrices(
+        Augment(**{**vars(STILL), "hue": 0.5}), draws, (0, 0, 0), (1, 1, 1)
+    )
     grey = torch.full((2, 3, 1), 120.0)
     out = torch.baddbmm(offset, matrix, grey)
     torch.testing.assert_close(out, torch.full((2, 3, 1), 120 / 255), atol=1e-3, rtol=1e-3)
@@ -133,7 +144,9 @@ def test_cutout_erases_a_square_of_the_asked_size():
 @given(st.integers(0, 10_000))
 def test_every_view_is_finite_and_inside_the_picture(seed):
     draws = torch.rand(4, DRAWS, generator=torch.Generator().manual_seed(seed))
-    hard = Augment(rotate=180, scale=2, shift=0.3, shear=0.4, perspective=0.3, colour=0.4, hue=0.2, cutout=0.3)
+    hard = Augment(
+        rotate=180, scale=2, shift=0.3, shear=0.4, perspective=0.3, colour=0.4, hue=0.2, cutout=0.3
+    )
     view = augment(pictures(4), hard, draws, MEAN, STD)
     assert view.shape == (4, 3, 24, 32)
     assert torch.isfinite(view).all()

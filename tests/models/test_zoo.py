@@ -17,7 +17,15 @@ def architecture(name, size=(64, 80)):
 
 @pytest.mark.parametrize(
     "name",
-    ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "test_nfnet", "resnet18", "mobilenetv4_conv_small"],
+    [
+        "test_resnet",
+        "test_efficientnet",
+        "test_convnext",
+        "test_vit",
+        "test_nfnet",
+        "resnet18",
+        "mobilenetv4_conv_small",
+    ],
 )
 def test_every_family_gets_a_head_of_the_right_size(name):
     net = zoo.build(architecture(name, (64, 64)))
@@ -60,7 +68,9 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_local_weights_keep_the_body_and_leave_the_head(tmp_path, suffix):
-    source = zoo.build(zoo.Architecture.of(Model(name="test_resnet"), tuple("abcdefgh"), Images(size=(64, 64))))
+    source = zoo.build(
+        zoo.Architecture.of(Model(name="test_resnet"), tuple("abcdefgh"), Images(size=(64, 64)))
+    )
     path = tmp_path / f"weights{suffix}"
     weights = {k: v.contiguous() for k, v in source.state_dict().items()}
     if suffix == ".pth":

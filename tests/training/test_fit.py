@@ -86,7 +86,9 @@ def test_the_kept_epoch_is_the_best_on_val_and_its_figure_is_that_of_the_predict
     assert measured["balanced_accuracy"].value == pytest.approx(
         history["val_balanced_accuracy"][best], abs=1e-6
     )
-    assert measured["macro_auroc"].value == pytest.approx(history["val_macro_auroc"][best], abs=1e-4)
+    assert measured["macro_auroc"].value == pytest.approx(
+        history["val_macro_auroc"][best], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("after", [0.5, 1.5, 3.5])

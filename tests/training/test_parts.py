@@ -36,7 +36,9 @@ def test_rare_classes_weigh_more_than_common_ones():
 def test_plain_cross_entropy_is_torchs():
     logits, targets = torch.randn(9, 3), torch.randint(0, 3, (9,))
     loss = losses.build(CrossEntropy(), np.array([5, 3, 1]))
-    assert loss(logits, targets).item() == pytest.approx(nn.CrossEntropyLoss()(logits, targets).item())
+    assert loss(logits, targets).item() == pytest.approx(
+        nn.CrossEntropyLoss()(logits, targets).item()
+    )
 
 
 def test_logit_adjustment_asks_more_of_rare_classes():
@@ -118,7 +120,9 @@ def test_frozen_means_frozen():
         model = Model(name=name)
         architecture = Architecture.of(model, ("a", "b"), Images(size=(160, 160)))
         net = timm.create_model(name, num_classes=2)
-        module = Classifier(net, architecture, Recipe(), Phase(depth="head"), lambda x, y: x.sum(), 1)
+        module = Classifier(
+            net, architecture, Recipe(), Phase(depth="head"), lambda x, y: x.sum(), 1
+        )
         module.train()
         before = {key: value.clone() for key, value in net.state_dict().items()}
         optim = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
@@ -127,5 +131,7 @@ def test_frozen_means_frozen():
             optim.step()
         head = {id(p) for p in net.get_classifier().parameters()}
         head_names = {key for key, p in net.named_parameters() if id(p) in head}
-        moved = {key for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
+        moved = {
+            key for key, value in net.state_dict().items() if not torch.equal(value, before[key])
+        }
         assert moved == head_names

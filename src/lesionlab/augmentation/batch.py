@@ -149,7 +149,7 @@ def colour_matrices(
         std: of each channel, in 0-1.
 
     Returns:
-        Matrices, shape (n, 3, 3), and offsets, shape (n, 3, 1), to be used as `matrix @ rgb + offset`.
+        Matrices, shape (n, 3, 3), and offsets, shape (n, 3, 1), for `matrix @ rgb + offset`.
         Nothing is clipped on the way.
     """
     signed = draws[:, 10:14] * 2 - 1

@@ -59,7 +59,7 @@ def audit(
 
     Returns:
         Findings (unreadable, truncated, empty, blank and oddly shaped images; identical files and
-        pixels under two ids; lesions with two diagnoses; odd ages, sexes and sites) and class counts.
+        pixels under two ids; lesions with two diagnoses; odd ages and sexes) and class counts.
 
     Raises:
         DataError: if nothing readable is there at all.

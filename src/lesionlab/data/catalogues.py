@@ -26,8 +26,8 @@ class Catalogue:
     """A table of images that has passed its checks.
 
     Attributes:
-        table: one row per image, columns `tables.CATALOGUE`, sorted by image_id. Unknown text is "",
-            unknown numbers are NaN.
+        table: one row per image, columns `tables.CATALOGUE`, sorted by image_id. Unknown text
+            is "", unknown numbers are NaN.
         classes: the classes in order; every later table follows it.
         root: folder that the paths are relative to.
         layout: which reader made it.
@@ -56,12 +56,14 @@ class Catalogue:
         file = path / FILE_NAME if path.is_dir() else path
         if not file.is_file():
             raise DataError(
-                f"{path} holds no {FILE_NAME}. Make one first: lesionlab catalogue {path} --out FOLDER"
+                f"{path} holds no {FILE_NAME}. Make one first: "
+                f"lesionlab catalogue {path} --out FOLDER"
             )
         side = read_json(file.with_suffix(".json"))
         table = read_csv(file, required=CATALOGUE)
+        faults = [f for f in check_table(table, side["classes"]) if f.severity == "error"]
         for name in _NUMBERS:
-            table[name] = pd.to_numeric(table[name].where(table[name] != "", None))
+            table[name] = pd.to_numeric(table[name].where(table[name] != "", None), errors="coerce")
         made = cls(
             table,
             tuple(side["classes"]),
@@ -70,7 +72,6 @@ class Catalogue:
             tuple(side.get("notes", ())),
             home=file.parent,
         )
-        faults = [f for f in check_table(table, made.classes) if f.severity == "error"]
         if faults or made.fingerprint != side["fingerprint"]:
             listed = f":\n{describe(findings_table(faults))}" if faults else "."
             raise DataError(
@@ -80,9 +81,12 @@ class Catalogue:
         return made
 
     def save(self, folder: str | Path) -> Catalogue:
-        """Write catalogue.csv and its sidecar catalogue.json; return the catalogue at home there."""
+        """Write catalogue.csv and its sidecar catalogue.json; return the catalogue, at home there.
+
+        Raises:
+            DataError: if the disk is full or the folder cannot be written.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         try:
             root = str(self.root.resolve().relative_to(folder.resolve()))
         except ValueError:
@@ -161,21 +165,18 @@ def catalogue(
         >>> data = catalogue("data/ham10000", out="data/ham10000")  # doctest: +SKIP
     """
     folder = Path(folder)
-    if layout == "auto" and table is None and columns is None and exclude is None and out is None:
-        if (folder / FILE_NAME).is_file() or folder.name == FILE_NAME:
-            return Catalogue.open(folder)
+    plain = layout == "auto" and not any((table, columns, exclude, out))
+    if plain and ((folder / FILE_NAME).is_file() or folder.name == FILE_NAME):
+        return Catalogue.open(folder)
     draft = read_layout(folder, layout, Path(table) if table else None, columns)
-    draft = (
-        leave_out(draft, read_csv(Path(exclude), required=("image_id", "exclude")))
-        if exclude
-        else draft
-    )
+    if exclude:
+        draft = leave_out(draft, read_csv(Path(exclude), ("image_id", "kind", "exclude")))
     full, findings = examine(draft, decode=False, listen=listen)
     faults = [each for each in findings if each.severity == "error"]
     if faults:
         found = findings_table(faults)
         raise FindingsError(
-            f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}, so no catalogue was made:\n"
+            f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}; no catalogue was made:\n"
             f"{describe(found)}\n"
             f"Mend them, or leave these images out: lesionlab audit {folder} --out findings.csv, "
             f"then lesionlab catalogue {folder} --exclude findings.csv",

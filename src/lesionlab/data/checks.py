@@ -1,4 +1,4 @@
-"""What can be wrong with a table of images and with its files; every fault is found, none is mended."""
+"""What can be wrong with a table of images and with its files: all of it is found, none mended."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lesionlab.data.images import ImageFault, Reader
+from lesionlab.data.images import ImageFault, Reader, to_rgb
 from lesionlab.progress import Listener, Step, silent
-from lesionlab.tables import Finding
+from lesionlab.tables import Finding, Severity
 
 DX_TYPES = ("histo", "follow_up", "consensus", "confocal")
 
@@ -71,7 +71,7 @@ def _unknown_diagnoses(table: pd.DataFrame, classes: Sequence[str]) -> Iterator[
         )
 
 
-def _lesions_with_two(table: pd.DataFrame, column: str, severity: str) -> Iterator[Finding]:
+def _lesions_with_two(table: pd.DataFrame, column: str, severity: Severity) -> Iterator[Finding]:
     """Lesions whose images disagree in a column, unknown values apart."""
     if not {"lesion_id", column} <= set(table.columns):
         return
@@ -80,16 +80,19 @@ def _lesions_with_two(table: pd.DataFrame, column: str, severity: str) -> Iterat
     for lesion in distinct.index[distinct > 1]:
         rows = known[known["lesion_id"] == lesion]
         values = ", ".join(map(str, sorted(rows[column].unique())))
-        word = {"target": "diagnoses"}.get(column, f"values of {column}")
+        word = _PLURAL[column]
         for image in rows["image_id"] if severity == "error" else rows["image_id"][:1]:
             yield Finding(
-                f"lesion_with_two_{'diagnoses' if column == 'target' else column + 's'}",
+                f"lesion_with_two_{word}",
                 f"lesion {lesion} has {len(rows[column].unique())} {word}: {values}",
-                severity="error" if severity == "error" else "note",
+                severity=severity,
                 column=column if column != "target" else "lesion_id",
                 image_id=str(image),
                 exclude=severity == "error",
             )
+
+
+_PLURAL = {"target": "diagnoses", "age": "ages", "sex": "sexes", "patient_id": "patients"}
 
 
 def _ages(table: pd.DataFrame) -> Iterator[Finding]:
@@ -142,8 +145,7 @@ def _words(table: pd.DataFrame) -> Iterator[Finding]:
 def _patients(table: pd.DataFrame) -> Iterator[Finding]:
     """A lesion belongs to one patient."""
     if "patient_id" in table.columns:
-        for finding in _lesions_with_two(table, "patient_id", "note"):
-            yield replace(finding, severity="error")
+        yield from _lesions_with_two(table, "patient_id", "error")
 
 
 @dataclass
@@ -208,16 +210,12 @@ def scan_files(
 def _look(reader: Reader, image_id: str, path: str, decode: bool) -> FileFacts:
     facts = FileFacts()
 
-    def say(kind: str, text: str, severity: str = "error") -> None:
+    def say(kind: str, text: str, severity: Severity = "error") -> None:
         facts.findings.append(
             Finding(
                 kind,
                 text,
-                severity="error"
-                if severity == "error"
-                else "warning"
-                if severity == "warning"
-                else "note",
+                severity=severity,
                 column="path",
                 image_id=image_id,
                 path=path,
@@ -249,7 +247,7 @@ def _look(reader: Reader, image_id: str, path: str, decode: bool) -> FileFacts:
             say("rotated", f"{path} says that it is rotated; it will be turned upright", "note")
         if decode:
             image.load()
-            pixels = np.asarray(image.convert("RGB"))
+            pixels = np.asarray(to_rgb(image))
             facts.pixel_hash = hashlib.sha256(
                 pixels.tobytes() + str(pixels.shape).encode()
             ).hexdigest()
@@ -312,7 +310,7 @@ def _copies(rows: pd.DataFrame, kind: str, text: str, seen: set[str]) -> Iterato
     seen.update(ids)
     labels = list(rows["target"].unique())
     clash = f", with {len(labels)} diagnoses ({', '.join(labels)})" if len(labels) > 1 else ""
-    lesions = rows["lesion_id"].unique() if "lesion_id" in rows.columns else []
+    lesions = list(rows["lesion_id"].unique()) if "lesion_id" in rows.columns else []
     apart = f", in {len(lesions)} lesions" if len(lesions) > 1 else ""
     for number, row in enumerate(rows.drop_duplicates("image_id").itertuples()):
         yield Finding(

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,13 +48,14 @@ class ImageFault(DataError):
 class Reader:
     """Reads images of a data folder by the `path` column of its catalogue.
 
-    A path is a file ("part_1/ISIC_0024306.jpg") or a row of an array: "dermamnist.npz#train_images/17"
-    or "hmnist_28_28_RGB.csv#17".
+    A path is a file ("part_1/ISIC_0024306.jpg") or a row of an array:
+    "dermamnist.npz#train_images/17" or "hmnist_28_28_RGB.csv#17".
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._arrays: dict[str, NDArray[np.uint8]] = {}
+        self._loading = Lock()
 
     def bytes_of(self, path: str) -> bytes:
         """The content of an image: its file's bytes, or the pixels of an array's row.
@@ -113,19 +116,26 @@ class Reader:
         file, _, key = path.partition("#")
         array, _, row = key.rpartition("/")
         name = f"{file}#{array}"
-        if name not in self._arrays:
-            if not (self.root / file).is_file():
-                raise ImageFault("missing_image", f"{file} does not exist")
-            if array:
-                with np.load(self.root / file) as arrays:
-                    self._arrays[name] = arrays[array]
-            else:
-                self._arrays[name] = read_pixel_table(self.root / file)[0]
-        return self._arrays[name][int(row)]
+        try:
+            with self._loading:  # threads share one copy
+                if name not in self._arrays:
+                    self._arrays[name] = self._load(file, array)
+            image: NDArray[np.uint8] = self._arrays[name][int(row)]
+        except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+            raise ImageFault("unreadable", f"{path} cannot be read from its array") from error
+        return image
+
+    def _load(self, file: str, array: str) -> NDArray[np.uint8]:
+        if not (self.root / file).is_file():
+            raise ImageFault("missing_image", f"{file} does not exist")
+        if not array:
+            return read_pixel_table(self.root / file)[0]
+        with np.load(self.root / file) as arrays:
+            return np.asarray(arrays[array], np.uint8)
 
 
 def read_pixel_table(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read one of Kaggle's `hmnist_*` tables: one row per image, a column per pixel, then the label.
+    """Read one of Kaggle's `hmnist_*` tables: a row per image, a column per pixel, the label last.
 
     Returns:
         Images, uint8, shape (n, side, side) or (n, side, side, 3), and labels, shape (n,).
@@ -174,9 +184,7 @@ def to_pixels(image: Image.Image, images: Images, name: str = "the image") -> ND
     except (OSError, ValueError, SyntaxError) as error:
         kind = "truncated" if "truncated" in str(error) else "unreadable"
         raise ImageFault(kind, f"{name} cannot be decoded: {error}") from error
-    if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8 instead of scaling
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    colour = upright.convert("RGB")
+    colour = to_rgb(upright)
     if images.fit == "crop":
         sized = ImageOps.fit(colour, (width, height), Image.Resampling.BILINEAR)
     elif images.fit == "pad":
@@ -184,6 +192,13 @@ def to_pixels(image: Image.Image, images: Images, name: str = "the image") -> ND
     else:
         sized = colour.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(sized)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a decoded image of any mode to RGB; 16-bit grey is scaled, not clipped."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -263,20 +278,24 @@ def cache(
     done = 0
     reader = Reader(root)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for chunk in _chunks(todo):
-            results = pool.map(lambda row: _decoded(reader, row, images), chunk)
-            for row, result in zip(chunk, results, strict=True):
-                if isinstance(result, Finding):
-                    faults.append(result)
-                else:
-                    place = next(rows)
-                    memory[place] = result
-                    index[row.sha256] = place
-                done += 1
-                if done % 64 == 0:
-                    listen(Step("decoding images", done, len(todo), "images"))
-            memory.flush()
-            _write_index(folder, index)
+        try:
+            for chunk in _chunks(todo):
+                results = pool.map(lambda row: _decoded(reader, row, images), chunk)
+                for row, result in zip(chunk, results, strict=True):
+                    if isinstance(result, Finding):
+                        faults.append(result)
+                    else:
+                        place = next(rows)
+                        memory[place] = result
+                        index[row.sha256] = place
+                    done += 1
+                    if done % 64 == 0:
+                        listen(Step("decoding images", done, len(todo), "images"))
+                memory.flush()
+                _write_index(folder, index)
+        except BaseException:  # what was asked to stop must not decode on first
+            pool.shutdown(cancel_futures=True)
+            raise
     listen(Step("decoding images", done, len(todo), "images"))
     if faults:
         found = findings_table(faults)
@@ -311,10 +330,10 @@ def _decoded(reader: Reader, row: Any, images: Images) -> NDArray[np.uint8] | Fi
 
 def _read_index(folder: Path) -> dict[str, int]:
     path = folder / "index.csv"
-    if not path.is_file():
+    if not path.is_file() or not (folder / "images.npy").is_file():
         return {}
-    table = pd.read_csv(path)
-    return dict(zip(table["sha256"].astype(str), table["row"].astype(int), strict=True))
+    table = pd.read_csv(path, dtype={"sha256": str, "row": int})
+    return dict(zip(table["sha256"], table["row"].tolist(), strict=True))
 
 
 def _write_index(folder: Path, index: dict[str, int]) -> None:
@@ -340,5 +359,7 @@ def _grow(folder: Path, count: int, size: tuple[int, int]) -> np.memmap[Any, np.
     except OSError as error:
         if not _read_index(folder):
             path.unlink(missing_ok=True)
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         raise cannot_write(path, error) from error
     return np.lib.format.open_memmap(path, mode="r+")

@@ -7,6 +7,7 @@ is "" or NaN, and what makes no sense is left for `lesionlab.data.auditing` to n
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ import pandas as pd
 from lesionlab import taxonomy
 from lesionlab.data.images import EXTENSIONS, read_pixel_table
 from lesionlab.errors import DataError
-from lesionlab.tables import read_csv
+from lesionlab.tables import CATALOGUE, PARTS, read_csv
 
 ISIC2018 = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
 """Column order of the ISIC 2018 task 3 ground truth."""
@@ -142,14 +143,15 @@ def image_files(folder: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in EXTENSIONS or re.search(_NO_PHOTO, path.stem):
-            continue
-        if "__MACOSX" not in path.parts:
+        if _is_photo(path) and "__MACOSX" not in path.parts:
             found.setdefault(path.stem, path.relative_to(folder).as_posix())
     return found
 
 
-_NO_PHOTO = r"^\._|_(segmentation|superpixels)$"
+def _is_photo(path: Path) -> bool:
+    """Whether a file's name is that of an image, not of a mask or of macOS's own notes."""
+    mask = re.search(r"^\._|_(segmentation|superpixels)$", path.stem)
+    return path.suffix.lower() in EXTENSIONS and not mask
 
 
 def _stem(image_id: str) -> str:
@@ -299,13 +301,11 @@ def _read_class_folders(folder: Path, tables: Sequence[Path], _columns: Mapping[
 def _class_folder_images(folder: Path) -> list[Path]:
     children = [each for each in sorted(folder.iterdir()) if each.is_dir()]
     found = {
-        child: [p for p in sorted(child.iterdir()) if p.suffix.lower() in EXTENSIONS]
-        for child in children
+        child: [each for each in sorted(child.iterdir()) if _is_photo(each)] for child in children
     }
     full = [child for child, paths in found.items() if paths]
-    if len(full) < 2 or any(
-        re.search(r"_(part_\d|input|segmentations?)", c.name, re.I) for c in full
-    ):
+    parts = r"_(part_\d|input|segmentations?)"
+    if len(full) < 2 or any(re.search(parts, each.name, re.IGNORECASE) for each in full):
         return []
     return [path for child in full for path in found[child]]
 
@@ -315,23 +315,29 @@ def _read_medmnist(_folder: Path, tables: Sequence[Path], _columns: Mapping[str,
     name = path.stem
     derma = name.lower().startswith("dermamnist")
     rows = []
+    names = taxonomy.HAM7 if derma else ()
     with np.load(path) as arrays:
-        for part in ("train", "val", "test"):
+        for part in (each for each in PARTS if f"{each}_labels" in arrays.files):
             labels = arrays[f"{part}_labels"].reshape(-1)
             for row, label in enumerate(labels):
-                target = taxonomy.HAM7[label] if derma else f"class_{label}"
+                target = names[label] if 0 <= label < len(names) else f"class_{label}"
                 rows.append(
                     (f"{name}-{part}-{row:05d}", f"{path.name}#{part}_images/{row}", target, part)
                 )
     table = pd.DataFrame(rows, columns=["image_id", "path", "target", "part"])
     table["source"] = name
     notes = [
-        "MedMNIST names no lesions, and the lesions of DermaMNIST's official parts are known to cross."
+        "MedMNIST names no lesions: whether images of one lesion cross parts cannot be checked."
     ]
-    return Draft(table, taxonomy.order(list(table["target"])), path.parent, notes=notes)
+    if derma:
+        notes = ["MedMNIST names no lesions, and those of DermaMNIST's official parts do cross."]
+    classes = names or taxonomy.order(list(table["target"]))
+    return Draft(table, classes, path.parent, notes=notes)
 
 
 def _is_medmnist(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is not a whole .npz file. Fetch it again.")
     with np.load(path) as arrays:
         return {"train_images", "train_labels", "test_images", "test_labels"} <= set(arrays.files)
 
@@ -350,9 +356,7 @@ def _read_hmnist(folder: Path, tables: Sequence[Path], _columns: Mapping[str, st
             "source": "hmnist",
         }
     )
-    notes = [
-        "Kaggle's pixel tables name no lesions: whether their images cross parts cannot be checked."
-    ]
+    notes = ["Kaggle's pixel tables name no lesions: whether they cross parts cannot be checked."]
     metadata = _ham_table(path.parent)
     if metadata:
         ham = _read_ham10000(folder, metadata, {}).table
@@ -365,38 +369,46 @@ def _read_hmnist(folder: Path, tables: Sequence[Path], _columns: Mapping[str, st
 
 def _read_csv_table(folder: Path, tables: Sequence[Path], columns: Mapping[str, str]) -> Draft:
     names = {"image_id": "image_id", "target": "target", **columns}
-    raw = read_csv(tables[0], required=tuple(names[key] for key in ("image_id", "target")))
-    raw = raw if not columns else read_csv(tables[0], required=tuple(names.values()))
+    raw = read_csv(tables[0], required=tuple(names.values()))
+    names |= {name: name for name in _OWN if name in raw.columns and name not in names}
     table = pd.DataFrame({ours: raw[theirs] for ours, theirs in names.items()})
-    for name in (
-        "lesion_id",
-        "patient_id",
-        "dx_type",
-        "age",
-        "sex",
-        "site",
-        "source",
-        "part",
-        "path",
-    ):
-        if name in raw.columns and name not in table.columns:
-            table[name] = raw[name]
-    table["target"] = table["target"].map(taxonomy.canonical)
+    table["target"] = _known(table["target"]).map(taxonomy.canonical)
     for name in {"dx_type", "age", "sex", "site"} & set(table.columns):
         table[name] = _unknown(table[name])
+    for name in {"lesion_id", "patient_id"} & set(table.columns):
+        table[name] = _known(table[name])
     if "path" not in table.columns:
         table["path"] = _paths(folder, table["image_id"])
-    table["image_id"] = [
-        Path(each).stem if each.lower().endswith(EXTENSIONS) else each for each in table["image_id"]
-    ]
+    table["image_id"] = table["image_id"].map(_stem)
+    notes = []
     if "lesion_id" not in table.columns and "patient_id" not in table.columns:
-        notes = [
-            "The table names no lesions: whether images of one lesion cross parts cannot be checked."
-        ]
-    else:
-        notes = []
+        notes = ["The table names no lesions: whether their images cross parts cannot be checked."]
     classes = taxonomy.order([each for each in table["target"] if each])
     return Draft(table, classes, folder, notes=notes)
+
+
+_OWN = tuple(name for name in CATALOGUE if name not in ("width", "height", "bytes", "sha256"))
+
+
+def _mapped_table(folder: Path, columns: Mapping[str, str]) -> Path:
+    """The one table of a folder that has the columns that `--columns` names.
+
+    Raises:
+        DataError: if there is none, or more than one.
+    """
+    tables = _headed(folder)
+    if len(tables) > 1:
+        found = _headed(folder, *columns.values())
+        if len(found) != 1:
+            raise DataError(
+                f"{len(found) or 'None'} of the tables in {folder} "
+                f"({', '.join(each.name for each in found or tables)}) have the columns "
+                f"{', '.join(columns.values())}. Say which to read with --table FILE."
+            )
+        return found[0]
+    if not tables:
+        raise DataError(f"{folder} holds no .csv, .tab or .tsv table. Give one with --table FILE.")
+    return tables[0]
 
 
 def _headed(folder: Path, *needed: str) -> list[Path]:
@@ -419,16 +431,26 @@ def _ham_table(folder: Path) -> list[Path]:
     return _matching(folder, r"HAM10000_?metadata(\.csv|\.tab|\.tsv|\.txt)?")
 
 
+def _ham_table_of_images(folder: Path) -> list[Path]:
+    """HAM10000's table, unless its images are there only as Kaggle's pixel tables."""
+    pixels_only = _pixel_tables(folder) and not image_files(folder)
+    return [] if pixels_only else _ham_table(folder)
+
+
+def _pixel_tables(folder: Path) -> list[Path]:
+    return _matching(folder, r"hmnist_\d+_\d+_(RGB|L)\.csv")
+
+
 _Find = Callable[[Path], list[Path]]
 _Read = Callable[[Path, Sequence[Path], Mapping[str, str]], Draft]
 LAYOUTS: Mapping[str, tuple[_Find, _Read]] = MappingProxyType(
     {
-        "ham10000": (_ham_table, _read_ham10000),
+        "ham10000": (_ham_table_of_images, _read_ham10000),
         "isic2018": (
             lambda folder: _matching(folder, r"ISIC2018_Task3_\w+_GroundTruth\.csv"),
             _read_isic2018,
         ),
-        "hmnist": (lambda folder: _matching(folder, r"hmnist_\d+_\d+_(RGB|L)\.csv"), _read_hmnist),
+        "hmnist": (_pixel_tables, _read_hmnist),
         "isic-archive": (lambda folder: _headed(folder, "isic_id"), _read_isic_archive),
         "medmnist": (
             lambda folder: [path for path in sorted(folder.glob("*.npz")) if _is_medmnist(path)],

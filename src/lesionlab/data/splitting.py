@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,7 +47,8 @@ class Split:
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over who is in which part."""
-        return fingerprint(self.table.drop(columns=["target"]).astype(str).to_numpy().tolist())
+        told = self.table.drop(columns=["target"], errors="ignore")
+        return fingerprint(told.astype(str).to_numpy().tolist())
 
     def parts(self, fold: int = 0) -> pd.Series:
         """The part of every image in one fold, indexed by image_id.
@@ -59,8 +61,8 @@ class Split:
         return self.table.set_index("image_id")[f"fold_{fold}"]
 
     def counts(self, fold: int = 0) -> pd.DataFrame:
-        """Images and lesions per class and part of one fold: columns class, part, images, lesions."""
-        table = self.table.assign(part=self.table[f"fold_{fold}"])
+        """Images and groups per class and part: columns class, part, images, lesions."""
+        table = self.table.assign(part=self.parts(fold).to_numpy())
         grouped = table.groupby(["target", "part"])
         counts = grouped.agg(
             images=("image_id", "size"), lesions=("group", "nunique")
@@ -96,10 +98,15 @@ class Split:
             side = read_json(path.with_suffix(".json"))
         else:
             side = {"by": "lesion_id", "kind": "own", "seed": -1, "catalogue": ""}
-        table = table.rename(columns={"part": "fold_0", "lesion_id": "group"})
+        if "fold_0" not in table.columns:
+            table = table.rename(columns={"part": "fold_0"})
+        if "group" not in table.columns:
+            table = table.rename(columns={"lesion_id": "group"})
         folds = [name for name in table.columns if str(name).startswith("fold_")]
-        if not folds:
-            raise DataError(f"{path} has no column 'part' and no 'fold_0', so it is no split.")
+        if folds != [f"fold_{number}" for number in range(max(1, len(folds)))]:
+            raise DataError(
+                f"{path} has no column 'part' and no 'fold_0', 'fold_1', ..., so it is no split."
+            )
         wrong = sorted(set(table[folds].to_numpy().ravel()) - set(PARTS))
         if wrong:
             raise DataError(
@@ -122,13 +129,14 @@ class Split:
         """
         if self.catalogue and self.catalogue != data.fingerprint:
             raise DataError(
-                f"This split was made for another catalogue ({self.catalogue}, not {data.fingerprint}). "
-                "Make one for this catalogue: lesionlab split"
+                f"This split was made for another catalogue ({self.catalogue}, "
+                f"not {data.fingerprint}). Make one for this catalogue: lesionlab split"
             )
         faults: list[Finding] = []
         mine, theirs = set(self.table["image_id"]), set(data.table["image_id"])
         for image in sorted(theirs - mine):
-            faults.append(Finding("no_part", f"{image} is in no part", "error", "image_id", image))
+            text = f"{image} is in no part"
+            faults.append(Finding("no_part", text, "error", "image_id", image))
         for image in sorted(mine - theirs):
             faults.append(
                 Finding("no_image", f"{image} is not in the catalogue", "error", "image_id", image)
@@ -188,7 +196,8 @@ def split(
         data: the catalogue.
         kind: "folds" (each fold is once the test part, and a grouped share of the rest is val),
             "holdout" (one train, val and test part), or "official" (the source's own parts).
-        by: lesion_id or patient_id. Images that have none are groups of their own.
+        by: lesion_id or patient_id. Images without a patient go with their lesion; images that
+            have neither are groups of their own.
         folds: number of folds, for kind "folds".
         shares: of train, val and test, for kind "holdout".
         val: share of all but the test fold that becomes val, for kind "folds".
@@ -205,12 +214,12 @@ def split(
         raise DataError(f"Images are grouped by lesion_id or patient_id, not by {by!r}.")
     table = data.table[["image_id", "target"]].copy()
     named = data.table[by]
-    table["group"] = named.where(named != "", data.table["image_id"])
+    table["group"] = _groups(data.table, by)
     if missing := int((named == "").sum()):
         text = (
             f"{missing} of {len(table)} images have no {by}: whether they cross cannot be checked."
         )
-        if missing == len(table) and kind != "official":
+        if missing == len(table) == table["group"].nunique() and kind != "official":
             text += " Every image is treated as a lesion of its own, which may leak."
         listen(Notice(text, "warning"))
     for note in data.notes:
@@ -254,13 +263,22 @@ def split(
     return made
 
 
+def _groups(table: pd.DataFrame, by: str) -> pd.Series:
+    """The group of each image: its lesion, or its patient, or as much of the two as is known."""
+    alone = table["lesion_id"].where(table["lesion_id"] != "", table["image_id"])
+    if by == "lesion_id":
+        return alone
+    known = table["patient_id"].where(table["patient_id"] != "")  # one image may speak for a lesion
+    return known.groupby(alone).transform("first").fillna(alone)
+
+
 def _official(data: Catalogue) -> pd.Series:
     parts = data.table["part"]
     present = set(parts)
-    if "" in present or not {"train", "test"} <= present:
+    if not {"train", "test"} <= present <= {*PARTS}:
         raise DataError(
-            "This source has no official split: its catalogue does not name a part for every image. "
-            "Take --kind folds or --kind holdout."
+            "This source has no official split: its catalogue does not say train, val or test for "
+            "every image. Take --kind folds or --kind holdout."
         )
     return parts
 
@@ -310,13 +328,23 @@ def _deal_mixed(
 ) -> NDArray[np.int64]:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    slices = 1 if np.ptp(shares) < 1e-9 else max(2, round(1 / max(shares.min(), 0.02)))
-    count = len(shares) if slices == 1 else slices
+    even = np.ptp(shares) < 1e-9
+    count = len(shares) if even else max(2, round(1 / max(shares.min(), 0.02)))
+    fewest = min(table["group"].nunique(), table["target"].value_counts().max())
+    count = count if even else min(count, fewest)
+    if not len(shares) <= count <= fewest:
+        raise DataError(
+            f"{fewest} groups or images of one class are too few for {len(shares)} parts."
+        )
     folder = StratifiedGroupKFold(count, shuffle=True, random_state=int(rng.integers(2**31)))
     found = np.zeros(len(table), np.int64)
-    for number, (_, rows) in enumerate(folder.split(table, table["target"], table["group"])):
-        found[rows] = number
-    if slices == 1:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")
+        for number, (_, rows) in enumerate(folder.split(table, table["target"], table["group"])):
+            found[rows] = number
+    if even:
         return found
-    edges = np.round(np.cumsum(shares) * count).astype(int)
+    # every part is a run of slices, at least one
+    edges = np.maximum(np.round(np.cumsum(shares) * count), np.arange(1, len(shares) + 1))
+    edges = np.minimum(edges, count - np.arange(len(shares))[::-1])
     return np.searchsorted(edges, found, side="right").astype(np.int64)

@@ -50,7 +50,8 @@ class Architecture:
         """
         check_name(model.name)
         config = timm.get_pretrained_cfg(model.name)
-        mean, std = (config.mean, config.std) if config else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        mean = config.mean if config else IMAGENET_DEFAULT_MEAN
+        std = config.std if config else IMAGENET_DEFAULT_STD
         return cls(model.name, tuple(classes), images, tuple(mean), tuple(std), model.drop)
 
 
@@ -130,8 +131,8 @@ def _load_local(network: nn.Module, path: Path) -> None:
     body = {name for name, p in network.named_parameters() if id(p) not in head}
     if lacking := sorted(body - set(fits)):
         raise SettingsError(
-            f"model.pretrained: {path} lacks {len(lacking)} of the {len(body)} weights of this model "
-            f"(first: {lacking[0]}), so it belongs to another architecture."
+            f"model.pretrained: {path} lacks {len(lacking)} of the {len(body)} weights of this "
+            f"model (first: {lacking[0]}), so it belongs to another architecture."
         )
     network.load_state_dict(fits, strict=False)
 

@@ -77,8 +77,9 @@ def cards(result: Evaluation) -> list[Figure]:
             "Balanced accuracy",
             percent(balanced.value),
             span(balanced),
-            f"The share recognised of each class, averaged over {len(present)} classes: a rare class "
-            f"counts as much as a common one. Guessing gives about {100 / len(result.classes):.0f} %.",
+            f"The share recognised of each class, averaged over {len(present)} classes: a rare "
+            "class counts as much as a common one. Guessing gives about "
+            f"{100 / len(result.classes):.0f} %.",
         ),
         Figure(
             "Macro AUROC",
@@ -120,8 +121,8 @@ def cards(result: Evaluation) -> list[Figure]:
             "Accuracy",
             percent(accuracy.value),
             span(accuracy),
-            f"The share of all images that are right. The second figure is what the commonest class "
-            f"alone would score; {beside}.",
+            f"The share of all images that are right. The second figure is what the commonest "
+            f"class alone would score; {beside}.",
             ((f"for always answering “{most}”", percent(majority.value), span(majority)),),
         )
     )
@@ -183,6 +184,7 @@ def parts_of(predictions: pd.DataFrame) -> tuple[str, ...]:
 
 
 def lesions(rows: pd.DataFrame) -> int:
+    """Lesions of some rows; an image without a lesion id counts as one."""
     return int(rows["lesion_id"].where(rows["lesion_id"] != "", "\0" + rows["image_id"]).nunique())
 
 

@@ -51,8 +51,8 @@ def lead(predictions: pd.DataFrame, result: Evaluation, run: Run | None, proved:
         " None of these lesions was used to train it." if proved and result.part == "test" else ""
     )
     return (
-        f"{what} a dermatoscopic image into one of {len(result.classes)} diagnoses. Below is how often "
-        f"it is right, and where it fails, on {count(len(rows), 'image')} of "
+        f"{what} a dermatoscopic image into one of {len(result.classes)} diagnoses. Below is how "
+        f"often it is right, and where it fails, on {count(len(rows), 'image')} of "
         f"{count(lesions(rows), 'lesion')} ({result.part} part).{unseen}"
     )
 

@@ -1,18 +1,8 @@
-"""Figures as inline SVG: one style, drawn for the width of a phone and scaled up elsewhere.
-
-Letters are drawn as paths of the font that matplotlib ships, so a figure looks the same on every
-machine. Text and lines take their colours from the page (`currentColor`, `--muted`, `--line`), so
-one figure serves a light and a dark page. Every figure carries a label that says in words what it
-shows.
-"""
+"""Figures as inline SVG: one style, drawn for the width of a phone and scaled up elsewhere."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -24,52 +14,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from lesionlab.evaluation import Evaluation
-from lesionlab.files import fingerprint
+from lesionlab.reporting.svg import LINE, MUTED, STYLE, TEXT, WIDTH, to_svg
 from lesionlab.taxonomy import colours
-
-WIDTH = 4.4
-"""Inches, 317 SVG units: about what a phone shows at its own scale."""
 
 ACCENT = "#2E86B5"
 WARM = "#C9702B"
 _RIGHT, _WRONG = "#1F6F9F", "#B5541C"  # cells of the confusion matrix: white is readable on both
-# Stand-ins that become colours of the page when a figure is written.
-_TEXT, _MUTED, _LINE = "#010203", "#040506", "#070809"
-_PAGE_COLOURS = {
-    _TEXT: "currentColor",
-    _MUTED: "var(--muted, #59636f)",
-    _LINE: "var(--line, #d5dae0)",
-}
-_STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.0,
-    "text.color": _TEXT,
-    "text.parse_math": False,  # a class may be called "$x$"
-    "axes.edgecolor": _LINE,
-    "axes.labelcolor": _MUTED,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "grid.color": _LINE,
-    "grid.linewidth": 0.6,
-    "xtick.color": _LINE,
-    "ytick.color": _LINE,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.6,
-    "lines.solid_capstyle": "round",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "lesionlab",
-}
 
 
 def curves(history: pd.DataFrame, kept: int | None = None) -> str:
@@ -85,10 +35,10 @@ def curves(history: pd.DataFrame, kept: int | None = None) -> str:
     """
     epochs = history["epoch"].to_numpy(float)
     dots = {"marker": "o", "markersize": 3.0} if len(epochs) < 15 else {}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         loss, score = figure.subplots(2, 1, sharex=True)
-        _line(loss, epochs, history["train_loss"], _MUTED, "training", dots, dashes=(3, 2))
+        _line(loss, epochs, history["train_loss"], MUTED, "training", dots, dashes=(3, 2))
         _line(loss, epochs, history["val_loss"], ACCENT, "validation", dots)
         loss.set_title("Loss")
         values = history["val_balanced_accuracy"]
@@ -106,8 +56,8 @@ def curves(history: pd.DataFrame, kept: int | None = None) -> str:
         if kept is not None and len(at):
             value = float(values.loc[at[0]])
             for axes in (loss, score):
-                axes.axvline(kept, color=_TEXT, linewidth=0.9, linestyle=(0, (1, 2)))
-            score.plot([kept], [value], "o", markersize=6.5, color=ACCENT, markeredgecolor=_TEXT)
+                axes.axvline(kept, color=TEXT, linewidth=0.9, linestyle=(0, (1, 2)))
+            score.plot([kept], [value], "o", markersize=6.5, color=ACCENT, markeredgecolor=TEXT)
             left = kept > epochs.mean()
             score.annotate(
                 f"kept: epoch {kept}, {value:.3f}",
@@ -121,13 +71,13 @@ def curves(history: pd.DataFrame, kept: int | None = None) -> str:
         if "phase" in history.columns:
             for start in epochs[1:][np.diff(history["phase"].to_numpy(float)) != 0]:
                 for axes in (loss, score):
-                    axes.axvline(start - 0.5, color=_LINE, linewidth=1.2)
+                    axes.axvline(start - 0.5, color=LINE, linewidth=1.2)
         for axes in (loss, score):
             axes.legend(
                 loc="lower right", bbox_to_anchor=(1.02, 0.98), ncols=2, handlelength=1.4,
                 columnspacing=0.9, handletextpad=0.4, borderaxespad=0.2, fontsize=8,
             )  # fmt: skip
-        return _svg(figure, words)
+        return to_svg(figure, words)
 
 
 def confusion(evaluation: Evaluation) -> str:
@@ -138,7 +88,7 @@ def confusion(evaluation: Evaluation) -> str:
     rows = table.sum(axis=1, keepdims=True)
     shares = np.divide(table, rows, out=np.zeros_like(table), where=rows > 0)
     size = max(4.5, min(9.0, 9.0 * 7 / k))
-    with mpl.rc_context({**_STYLE, "axes.grid": False}):
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(WIDTH, WIDTH * 0.93), layout="constrained")
         axes = figure.subplots()
         axes.set_xlim(-0.5, k - 0.5)
@@ -163,7 +113,7 @@ def confusion(evaluation: Evaluation) -> str:
                 )  # fmt: skip
             if not number:
                 continue
-            ink = "#ffffff" if strength > 0.82 else _TEXT
+            ink = "#ffffff" if strength > 0.82 else TEXT
             weight = "bold" if diagonal else "normal"
             axes.text(column, row - 0.13, f"{share:.0%}", ha="center", va="center", color=ink,
                       fontsize=size, fontweight=weight)  # fmt: skip
@@ -171,7 +121,7 @@ def confusion(evaluation: Evaluation) -> str:
                       fontsize=size * 0.78)  # fmt: skip
         _class_ticks(axes, classes, axis="y")
         axes.set_xticks(range(k), [_short(label, 7 if k <= 10 else 5) for label in classes])
-        axes.tick_params(length=0, labelsize=max(5.5, min(9.0, 9.0 * 8 / k)), labelcolor=_TEXT)
+        axes.tick_params(length=0, labelsize=max(5.5, min(9.0, 9.0 * 8 / k)), labelcolor=TEXT)
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
         axes.set_xlabel("called", labelpad=6)
@@ -181,7 +131,7 @@ def confusion(evaluation: Evaluation) -> str:
         recalls = ", ".join(
             f"{label} {shares[i, i]:.0%}" for i, label in enumerate(classes) if rows[i, 0]
         )
-        return _svg(figure, f"Confusion matrix. Share of each class recognised: {recalls}.")
+        return to_svg(figure, f"Confusion matrix. Share of each class recognised: {recalls}.")
 
 
 def rocs(
@@ -195,11 +145,13 @@ def rocs(
         evaluation: of the same images; its AUROCs stand in the legend.
     """
     palette = colours(evaluation.classes)
-    legend_rows = (len(points) + 1) // 2
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH, 4.15 + 0.17 * legend_rows), layout="constrained")
-        axes = figure.subplots()
-        axes.plot([0, 1], [0, 1], color=_LINE, linewidth=1.2)
+    below = 0.62 + 0.17 * ((len(points) + 1) // 2)  # inches: axis label and legend
+    side = 3.62
+    with mpl.rc_context(STYLE):
+        height = below + side + 0.1
+        figure = Figure(figsize=(WIDTH, height))
+        axes = figure.add_axes((0.6 / WIDTH, below / height, side / WIDTH, side / height))
+        axes.plot([0, 1], [0, 1], color=LINE, linewidth=1.2)
         for label, curve in points.items():
             fpr, tpr = corners(curve["fpr"].to_numpy(float), curve["tpr"].to_numpy(float))
             heavy = label == evaluation.positive
@@ -210,22 +162,22 @@ def rocs(
             if name.startswith("sensitivity_at_"):
                 fpr_at = 1 - evaluation[name.replace("sensitivity", "specificity", 1)].value
                 axes.plot([fpr_at], [evaluation[name].value], "o", markersize=5.5, zorder=5,
-                          color=palette[evaluation.positive], markeredgecolor=_TEXT)  # fmt: skip
+                          color=palette[evaluation.positive], markeredgecolor=TEXT)  # fmt: skip
         axes.set_xlim(-0.01, 1)
         axes.set_ylim(0, 1.01)
-        axes.set_aspect("equal")
         _percent_axes(axes, "xy")
         axes.set_xlabel("1 − specificity: others wrongly called the class")
         axes.set_ylabel("sensitivity")
         figure.legend(
-            loc="outside lower center",
+            loc="lower center",
+            bbox_to_anchor=((0.6 + side / 2) / WIDTH, 0),
             ncols=2,
             handlelength=1.4,
             columnspacing=2.2,
-            borderaxespad=0.9,
+            borderaxespad=0.2,
         )
         listed = ", ".join(f"{label} {evaluation[f'auroc/{label}'].value:.3f}" for label in points)
-        return _svg(figure, f"ROC curve of each class against the rest. AUROC: {listed}.")
+        return to_svg(figure, f"ROC curve of each class against the rest. AUROC: {listed}.")
 
 
 def recalls(evaluation: Evaluation) -> str:
@@ -233,14 +185,14 @@ def recalls(evaluation: Evaluation) -> str:
     classes = evaluation.classes
     palette = colours(classes)
     mean = evaluation["balanced_accuracy"].value
-    with mpl.rc_context({**_STYLE, "axes.grid.axis": "x"}):
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
         figure = Figure(figsize=(WIDTH, 0.6 + 0.48 * len(classes)), layout="constrained")
         axes = figure.subplots()
         words = []
         for row, label in enumerate(classes):
             each = evaluation[f"recall/{label}"]
             if not each.defined:
-                axes.text(0.01, row, "no image", va="center", color=_MUTED, fontsize=8.5)
+                axes.text(0.01, row, "no image", va="center", color=MUTED, fontsize=8.5)
                 continue
             axes.barh(row, each.value, height=0.62, color=palette[label], alpha=0.38)
             axes.plot(
@@ -249,22 +201,22 @@ def recalls(evaluation: Evaluation) -> str:
             if not np.isnan(each.low):
                 axes.errorbar(
                     [each.value], [row], xerr=[[each.value - each.low], [each.high - each.value]],
-                    fmt="none", ecolor=_TEXT, elinewidth=1.1, capsize=3,
+                    fmt="none", ecolor=TEXT, elinewidth=1.1, capsize=3,
                 )  # fmt: skip
             axes.text(1.04, row, f"{each.value:.0%}", va="center", ha="left", fontweight="bold")
-            axes.text(1.37, row, f"n {each.n:,}", va="center", ha="right", color=_MUTED, fontsize=8)
+            axes.text(1.47, row, f"n {each.n:,}", va="center", ha="right", color=MUTED, fontsize=8)
             words.append(f"{label} {each.value:.0%}")
         if not np.isnan(mean):
-            axes.axvline(mean, color=_TEXT, linewidth=1, linestyle=(0, (1, 2)), zorder=0.9)
+            axes.axvline(mean, color=TEXT, linewidth=1, linestyle=(0, (1, 2)), zorder=0.9)
         axes.set_xlim(0, 1)
         axes.set_ylim(len(classes) - 0.5, -0.5)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
         _percent_axes(axes, "x")
         _class_ticks(axes, classes, axis="y")
-        axes.tick_params(axis="y", length=0, labelcolor=_TEXT)
+        axes.tick_params(axis="y", length=0, labelcolor=TEXT)
         axes.spines["left"].set_visible(False)
         text = f"Recall of each class with 95 % interval: {', '.join(words)}. Mean {mean:.0%}."
-        return _svg(figure, text)
+        return to_svg(figure, text)
 
 
 def class_counts(counts: pd.DataFrame) -> str:
@@ -277,7 +229,7 @@ def class_counts(counts: pd.DataFrame) -> str:
     palette = colours(classes)
     shades = dict(zip(counts.columns, np.linspace(1.0, 0.3, len(counts.columns)), strict=True))
     top = float(counts.sum(axis=1).max())
-    with mpl.rc_context({**_STYLE, "axes.grid.axis": "x"}):
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
         figure = Figure(figsize=(WIDTH, 0.75 + 0.38 * len(classes)), layout="constrained")
         axes = figure.subplots()
         for row, label in enumerate(classes):
@@ -294,11 +246,11 @@ def class_counts(counts: pd.DataFrame) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         _class_ticks(axes, classes, axis="y")
-        axes.tick_params(axis="y", length=0, labelcolor=_TEXT)
+        axes.tick_params(axis="y", length=0, labelcolor=TEXT)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("images, dark to light: " + ", ".join(map(str, counts.columns)))
         listed = ", ".join(f"{label} {counts.loc[label].sum():,.0f}" for label in classes)
-        return _svg(figure, f"Images per class: {listed}.")
+        return to_svg(figure, f"Images per class: {listed}.")
 
 
 def corners(
@@ -343,40 +295,3 @@ def _percent_axes(axes: Axes, which: str) -> None:
 
 def _short(label: str, length: int = 12) -> str:
     return label if len(label) <= length else label[: length - 1] + "…"
-
-
-def _svg(figure: Figure, label: str) -> str:
-    """Write a figure as an SVG element for a page: no namespaces, own ids, the page's colours."""
-    figure.patch.set_alpha(0)
-    for axes in figure.axes:
-        axes.patch.set_alpha(0)
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer,
-        format="svg",
-        bbox_inches="tight",
-        pad_inches=0.03,
-        metadata={"Date": None, "Creator": None},
-    )
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    box = re.search(r'viewBox="([^"]*)"', text)
-    head = f'<svg class="figure" viewBox="{box.group(1) if box else ""}" role="img" '
-    text = re.sub(r"<svg[^>]*>", lambda _: f'{head}aria-label="{escape(label)}">', text, count=1)
-    text = re.sub(r' d="([^"]*)"', lambda found: f' d="{_rounded(found.group(1))}"', text)
-    mine = f"f{fingerprint(text)[:8]}-"  # ids must differ between the figures of a page
-    text = re.sub(r'(\bid=")', rf"\1{mine}", text)
-    text = re.sub(r'(?:xlink:)?href="#', f'href="#{mine}', text)
-    text = text.replace("url(#", f"url(#{mine}")
-    for stand_in, colour in _PAGE_COLOURS.items():
-        text = text.replace(stand_in, colour)
-    return re.sub(r"\s*\n\s*", "\n", text).strip()
-
-
-def _rounded(path: str) -> str:
-    """Round a path's coordinates to hundredths of a unit."""
-    text = re.sub(
-        r"-?\d+\.\d+", lambda found: f"{float(found.group()):.2f}".rstrip("0").rstrip("."), path
-    )
-    return " ".join(text.split())

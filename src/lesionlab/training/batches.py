@@ -57,7 +57,7 @@ def order_of(
 
 
 class EpochBatches(Sampler[NDArray[np.int64]]):
-    """Yields the places in the epoch that form each batch; all images, in batches of nearly one size."""
+    """Yields the places in the epoch that form each batch: all images, in batches of one size."""
 
     def __init__(self, count: int, batch: int) -> None:
         self.count, self.batch = count, min(batch, count)
@@ -99,7 +99,7 @@ class TrainingImages(Dataset[Batch]):
         }
 
     def loader(self, batch: int) -> DataLoader[Batch]:
-        """Batches of the current epoch. Reading the cache takes so little that no workers are needed."""
+        """Batches of the current epoch; the cache is read so fast that no workers are needed."""
         return DataLoader(self, batch_size=None, sampler=EpochBatches(len(self.rows), batch))
 
 

@@ -207,14 +207,14 @@ def _check_parts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
     parts = set(table["part"].unique())
     if lacking := [name for name in ("train", "val") if name not in parts]:
         raise DataError(
-            f"The split has no {' and no '.join(lacking)} part; the epoch to keep is chosen on val, "
-            "never on test. Make a split with train, val and test: lesionlab split"
+            f"The split has no {' and no '.join(lacking)} part; the epoch to keep is chosen on "
+            "val, never on test. Make a split with train, val and test: lesionlab split"
         )
     present = set(table["target"][table["part"] == "train"])
     if absent := [name for name in classes if name not in present]:
         raise DataError(
-            f"The training part has no image of {', '.join(absent)}: a network cannot learn a class "
-            "that it never sees. Leave the class out of the catalogue, or make another split."
+            f"The training part has no image of {', '.join(absent)}: a network cannot learn a "
+            "class that it never sees. Leave the class out of the catalogue, or make another split."
         )
 
 
@@ -243,7 +243,7 @@ def _cache_home(data: Catalogue) -> Path:
 def _take_up(
     out: Path, identity: dict[str, Any], recipe: Recipe, fresh: bool, listen: Listener
 ) -> Run | None:
-    """Look at what the folder holds: a finished run is returned, an unfinished one left to go on."""
+    """Look into the folder: a finished run is returned, an unfinished one left to go on."""
     if not out.exists() or not any(out.iterdir()):
         return None
     if not (out / INFO).is_file():

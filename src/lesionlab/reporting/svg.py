@@ -1,0 +1,94 @@
+"""The one style of all figures, and how a figure becomes an SVG element of a page.
+
+Letters are drawn as paths of the font that matplotlib ships, so a figure looks the same on every
+machine. Text and lines take their colours from the page (`currentColor`, `--muted`, `--line`), so
+one figure serves a light and a dark page. Every figure carries a label that says in words what it
+shows.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from html import escape
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from lesionlab.files import fingerprint
+
+WIDTH = 4.4
+"""Inches, 317 SVG units: about what a phone shows at its own scale."""
+
+# Stand-ins that become colours of the page when a figure is written.
+TEXT, MUTED, LINE = "#010203", "#040506", "#070809"
+_PAGE_COLOURS = {
+    TEXT: "currentColor",
+    MUTED: "var(--muted, #59636f)",
+    LINE: "var(--line, #d5dae0)",
+}
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "text.color": TEXT,
+    "text.parse_math": False,  # a class may be called "$x$"
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "lesionlab",
+}
+
+
+def to_svg(figure: Figure, label: str) -> str:
+    """Write a figure as an SVG element for a page: no namespaces, own ids, the page's colours."""
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer,
+        format="svg",
+        metadata={"Date": None, "Creator": None},
+    )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    box = re.search(r'viewBox="([^"]*)"', text)
+    head = f'<svg class="figure" viewBox="{box.group(1) if box else ""}" role="img" '
+    text = re.sub(r"<svg[^>]*>", lambda _: f'{head}aria-label="{escape(label)}">', text, count=1)
+    text = re.sub(r' d="([^"]*)"', lambda found: f' d="{_rounded(found.group(1))}"', text)
+    mine = f"f{fingerprint(text)[:8]}-"  # ids must differ between the figures of a page
+    text = re.sub(r'(\bid=")', rf"\1{mine}", text)
+    text = re.sub(r'(?:xlink:)?href="#', f'href="#{mine}', text)
+    text = text.replace("url(#", f"url(#{mine}")
+    for stand_in, colour in _PAGE_COLOURS.items():
+        text = text.replace(stand_in, colour)
+    return re.sub(r"\s*\n\s*", "\n", text).strip()
+
+
+def _rounded(path: str) -> str:
+    """Round a path's coordinates to hundredths of a unit."""
+    text = re.sub(
+        r"-?\d+\.\d+", lambda found: f"{float(found.group()):.2f}".rstrip("0").rstrip("."), path
+    )
+    return " ".join(text.split())

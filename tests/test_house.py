@@ -1,0 +1,153 @@
+"""The rules of the house: what may import what, and how fast the face answers."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lesionlab
+
+SOURCE = Path(lesionlab.__file__).parent
+TORCH_ROOMS = ("augmentation", "models", "training", "prediction")
+MODULES = {
+    ".".join(("lesionlab", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in sorted(SOURCE.rglob("*.py"))
+}
+
+
+def imports(path: Path, *, at_top: bool) -> set[str]:
+    """Modules that a file imports; `at_top` leaves out those inside functions and for type checkers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = ast.walk(tree)
+    if at_top:
+        nodes = (node for node in tree.body)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{each.name}" for each in node.names}
+    return found
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 2 else ""
+
+
+BLOCK = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "timm", "lightning", "torchmetrics"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def test_the_base_install_works_with_torch_blocked(tmp_path):
+    base = [
+        name for name in MODULES if room(name) not in TORCH_ROOMS and not name.endswith("__main__")
+    ]
+    base = [name for name in base if name.removeprefix("lesionlab.") not in TORCH_ROOMS]
+    code = BLOCK + "import importlib\n" + "\n".join(f"importlib.import_module({n!r})" for n in base)
+    code += f"""
+import lesionlab as ll
+folder = ll.synthetic({str(tmp_path / "drawn")!r}, lesions=21, size=(48, 64))
+data = ll.catalogue(folder, out={str(tmp_path / "catalogue")!r})
+ll.audit(data)
+ll.split(data, kind="holdout", shares=(0.4, 0.3, 0.3)).save({str(tmp_path / "split.csv")!r})
+from lesionlab.cli import main
+assert main(["cache", {str(tmp_path / "catalogue")!r}, "--size", "24", "32"]) == 0
+assert main(["train", "x.yaml", "--data", "y", "--out", "z"]) == 2
+assert main(["doctor"]) == 0
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "not exist" in done.stderr  # the missing recipe, before anything of torch is touched
+
+
+def test_a_verb_that_needs_torch_says_how_to_get_it(tmp_path):
+    code = BLOCK + "from lesionlab.cli import main\nraise SystemExit(main(['demo']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "lesionlab[train]" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_data_imports_no_other_room():
+    for name, path in MODULES.items():
+        if room(name) == "data":
+            wrong = {
+                each
+                for each in imports(path, at_top=False)
+                if each.startswith("lesionlab.") and room(each) not in ("", "data")
+            }
+            assert not wrong, f"{name} imports {wrong}"
+
+
+def test_evaluation_never_imports_training_or_torch():
+    for name, path in MODULES.items():
+        if room(name) == "evaluation":
+            found = imports(path, at_top=False)
+            assert not any(each.startswith("lesionlab.training") for each in found), name
+            assert not any(each.split(".")[0] == "torch" for each in found), name
+
+
+def test_no_circle_between_files():
+    graph = {
+        name: {each for each in imports(path, at_top=True) if each in MODULES and each != name}
+        for name, path in MODULES.items()
+    }
+    done: set[str] = set()
+
+    def walk(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        if name not in done:
+            for each in graph[name]:
+                walk(each, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        walk(name, ())
+
+
+def test_nothing_but_the_command_line_prints():
+    for name, path in MODULES.items():
+        if name not in ("lesionlab.cli",):
+            calls = [
+                node.func.id
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            ]
+            assert "print" not in calls, name
+
+
+@pytest.mark.parametrize("words", [["--help"], [], ["--version"]])
+def test_the_face_imports_nothing_heavy(words):
+    code = (
+        "import sys\nfrom lesionlab.cli import main\n"
+        f"main({words!r})\n"
+        "heavy = {'numpy', 'pandas', 'rich', 'yaml', 'torch', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_public_name_is_there_and_none_is_loaded_early():
+    code = (
+        "import sys, lesionlab\nassert 'numpy' not in sys.modules\n"
+        "assert set(lesionlab.__all__) <= set(dir(lesionlab))\n"
+        "for name in lesionlab.__all__: assert getattr(lesionlab, name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
