@@ -58,7 +58,7 @@ def test_a_mistyped_verb_names_the_nearest(capsys):
 def test_the_whole_chain(workshop, capsys):
     train = ["train", "tiny.yaml", "--data", "data", "--out", "run", "--seed", "1"]
     assert main(train) == 0
-    out, err = said(capsys)
+    out, _ = said(capsys)
     assert "balanced accuracy (mean recall)" in out
     assert "Kept epoch" in out
     assert main(train) == 0
@@ -74,7 +74,7 @@ def test_the_whole_chain(workshop, capsys):
     assert image
     table = pd.read_csv(workshop / "data" / "catalogue.csv")
     root = json.loads((workshop / "data" / "catalogue.json").read_text())["root"]
-    files = [str((workshop / "data" / root / path)) for path in table["path"][:3]]
+    files = [str(workshop / "data" / root / path) for path in table["path"][:3]]
     assert main(["predict", "run", *files, "--out", "answers.csv"]) == 0
     assert len(pd.read_csv(workshop / "answers.csv")) == 3
 

@@ -22,7 +22,7 @@ MODULES = {
 
 
 def imports(path: Path, *, at_top: bool) -> set[str]:
-    """Modules that a file imports; `at_top` leaves out those inside functions and for type checkers."""
+    """Modules that a file imports; `at_top` leaves out those inside functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = ast.walk(tree)
     if at_top:
@@ -36,9 +36,10 @@ def imports(path: Path, *, at_top: bool) -> set[str]:
     return found
 
 
-def room(module: str) -> str:
-    parts = module.split(".")
-    return parts[1] if len(parts) > 2 else ""
+def room(name: str) -> str:
+    """The room of a module or of a name in one; "" for the files that every room may use."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and (SOURCE / parts[1]).is_dir() else ""
 
 
 BLOCK = """

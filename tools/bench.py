@@ -1,14 +1,14 @@
 """Measure training speed, side by side in one run, as ratios.
 
-    python tools/bench.py FOLDER            # FOLDER: JPEGs of 600 x 450, as HAM10000's download has them
-    python tools/bench.py                   # draws 400 lesions at that size instead
+    python tools/bench.py FOLDER   # JPEGs of 600 x 450, as HAM10000's download has them
+    python tools/bench.py          # draws lesions of that size instead
 
 Three ways to train the same network on the same images, in turn, several rounds:
 
-- limit: the network stepping on one fixed batch that is already normalised. No machine of this kind
-  can train it faster.
-- lesionlab: `lesionlab.train` as it is: cached images, augmentation, averaging, Lightning. Validation
-  and the first steps of every epoch are left out.
+- limit: the network stepping on one fixed batch that is already normalised; this machine cannot
+  train it faster.
+- lesionlab: `lesionlab.train` as it is: cached images, augmentation, averaging, Lightning.
+  Validation and the first steps of every epoch are left out.
 - imagefolder: torchvision's ImageFolder and DataLoader decoding the JPEGs anew every epoch, with
   resize, flip and rotation, one worker per core.
 
@@ -124,7 +124,7 @@ def time_limit(recipe: Recipe, steps: int = 15) -> float:
     for number in range(SKIPPED + steps):
         if number == SKIPPED:
             start = time.perf_counter()
-        functional.cross_entropy(net(images), targets).backward()
+        torch.autograd.backward(functional.cross_entropy(net(images), targets))
         optim.step()
         optim.zero_grad()
     return steps * recipe.batch / (time.perf_counter() - start)
@@ -148,7 +148,7 @@ def time_lesionlab(recipe: Recipe, data: Catalogue, out: Path) -> float:
 
 
 def time_imagefolder(recipe: Recipe, images: Path, steps: int = 15) -> float:
-    """Images per second of the usual tutorial: decode, resize, flip and rotate in DataLoader workers."""
+    """Images per second of the usual tutorial: DataLoader workers decode, resize, flip, rotate."""
     net, optim = fresh(recipe)
     config = zoo.Architecture.of(recipe.model, ("a", "b"), recipe.images)
     views = transforms.Compose(
@@ -172,7 +172,7 @@ def time_imagefolder(recipe: Recipe, images: Path, steps: int = 15) -> float:
         if number == SKIPPED:
             start = time.perf_counter()
         inputs = batch.contiguous(memory_format=torch.channels_last)
-        functional.cross_entropy(net(inputs), targets).backward()
+        torch.autograd.backward(functional.cross_entropy(net(inputs), targets))
         optim.step()
         optim.zero_grad()
         done = number + 1 - SKIPPED

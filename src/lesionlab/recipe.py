@@ -250,7 +250,7 @@ class Recipe:
         Raises:
             SettingsError: naming every mistyped key and wrong value at once.
         """
-        return cls._changed(dict(values), {}, origin)
+        return cls._changed(settings.merged(cls().to_dict(), dict(values)), {}, origin)
 
     @classmethod
     def _changed(cls, values: dict[str, Any], changes: Mapping[str, Any], origin: str) -> Recipe:
@@ -296,7 +296,7 @@ class Recipe:
         return self._changed(self.to_dict(), changes, origin)
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits; equal for recipes that mean the same, however they were written."""
+        """16 hexadecimal digits; equal for recipes that mean the same, however written."""
         return fingerprint(
             {"schema": SCHEMA, "recipe": settings.without_defaults(self, type(self)())}
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -23,7 +25,7 @@ def knob(
     high: float = math.inf,
     above: float = -math.inf,
 ) -> Any:
-    """A field with its help text and the range that its numbers keep: low <= x <= high, x > above."""
+    """A field with its help text and the range of its numbers: low <= x <= high, x > above."""
     limits = {"text": text, "low": low, "high": high, "above": above}
     if callable(default):
         return field(default_factory=default, metadata=limits)
@@ -90,7 +92,8 @@ def _kinds(kind: Any) -> dict[str, type]:
     """The dataclasses of a union, by their `kind`; empty for any other type."""
     if get_origin(kind) not in (Union, types.UnionType):
         return {}
-    return {getattr(choice, "kind"): choice for choice in get_args(kind) if is_dataclass(choice)}  # noqa: B009
+    choices: list[Any] = [choice for choice in get_args(kind) if is_dataclass(choice)]
+    return {choice.kind: choice for choice in choices}
 
 
 def _choice(choices: dict[str, type], value: Any, key: str, faults: list[str]) -> Any:
@@ -100,7 +103,7 @@ def _choice(choices: dict[str, type], value: Any, key: str, faults: list[str]) -
         faults.append(f"{key}: expects a mapping with a kind, got {value!r}")
         return None
     name = value.get("kind", next(iter(choices)))
-    if name not in choices:
+    if not isinstance(name, str) or name not in choices:
         faults.append(
             f"{key}.kind: {name!r} is not one of {', '.join(choices)}{_nearest(name, choices)}"
         )
@@ -160,10 +163,8 @@ def _scalar(kind: Any, value: Any, key: str, faults: list[str], metadata: Any) -
         return value
     wanted = get_args(kind) or (kind,)
     if float in wanted and isinstance(value, str):
-        try:  # YAML 1.1 reads 1e-3 as text
+        with suppress(ValueError):  # YAML 1.1 reads 1e-3 as text
             value = float(value)
-        except ValueError:
-            pass
     if float in wanted and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not any(type(value) is each for each in wanted):
@@ -198,11 +199,11 @@ def plain(value: Any) -> Any:
 
 
 def without_defaults(value: Any, default: Any) -> Any:
-    """What of a settings dataclass differs from its defaults, as plain values; kinds always stay."""
+    """What of a settings dataclass differs from its defaults, as plain values; kinds stay."""
     if not is_dataclass(value):
         return [without_defaults(v, None) for v in value] if isinstance(value, tuple) else value
     if type(value) is not type(default):
-        default = type(value)()  # type: ignore[call-overload]
+        default = typing.cast("type", type(value))()
     kept = {
         each.name: without_defaults(getattr(value, each.name), getattr(default, each.name))
         for each in fields(value)
@@ -224,47 +225,51 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def put(cls: type, values: dict[str, Any], key: str, value: Any) -> str:
-    """Set a dotted key in the nested values of a dataclass; return what is wrong with the key, or "".
+    """Set a dotted key in the nested values of a dataclass; return what is wrong with it, or "".
 
     A new `kind` drops the knobs that only the old kind has.
     """
     *path, last = key.split(".")
     place: Any = values
-    for step in path:
+    for number, step in enumerate(path):
         if isinstance(place, list) and step.isdigit() and int(step) < len(place):
             place = place[int(step)]
         elif isinstance(place, dict) and step in place:
+            if isinstance(place[step], str) and _kinds(_type_at(cls, path[: number + 1])):
+                place[step] = {"kind": place[step]}  # `loss: cross_entropy` for short
             place = place[step]
         else:
-            known = place if isinstance(place, dict) else map(str, range(len(place)))
+            known = place if isinstance(place, dict) else ()
             return f"{key}: no such setting{_nearest(step, known)}"
-    if not isinstance(place, dict):
+    if isinstance(place, list) and path and place and isinstance(place[0], dict):
         return f"{key}: no such setting; write {'.'.join(path)}.0.{last}"
+    if not isinstance(place, dict):
+        return f"{key}: no such setting"
     if last == "kind" and place.get("kind") != value:
-        keep = _knobs_of_kind(cls, key, value)
+        choice = _kinds(_type_at(cls, path)).get(str(value))
+        keep = {each.name for each in fields(choice)} if choice else {"kind"}
         for name in [name for name in place if name not in keep]:
             del place[name]
     place[last] = value
     return ""
 
 
-def _knobs_of_kind(cls: type, key: str, kind: Any) -> set[str]:
-    """Names of the knobs of the dataclass that `kind` chooses at the dotted key `….kind`."""
+def _type_at(cls: type, path: Sequence[str]) -> Any:
+    """The type of the setting at a path; None where there is none that has a type of its own."""
     at: Any = cls
-    for step in key.split(".")[:-1]:
-        if step.isdigit():
+    for step in path:
+        if get_origin(at) is tuple:
             at = get_args(at)[0]
         else:
-            at = get_type_hints(at)[step]
-    choice = _kinds(at).get(kind)
-    return {each.name for each in fields(choice)} if choice else set()
+            at = get_type_hints(at).get(step) if is_dataclass(at) else None
+    return at
 
 
 def merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Plain values with the defaults for what they leave out; another `kind` takes none of them."""
     if "kind" in given and given["kind"] != default.get("kind"):
         return dict(given)
-    made = dict(default)
+    made = copy.deepcopy(default)  # list entries must not share what they leave out
     for key, value in given.items():
         base = default.get(key)
         if isinstance(base, dict) and isinstance(value, dict):

@@ -71,12 +71,12 @@ def describe(findings: pd.DataFrame, examples: int = 3) -> str:
     """Tell all findings in a few lines, grouped by column and kind, with examples of each."""
     lines: list[str] = []
     for column, of_column in findings.groupby("column", sort=False):
-        lines.append(f"  {column or 'table'}")
+        lines.append(f"  {str(column) or 'table'}")
         for kind, group in of_column.groupby("kind", sort=False):
             details = [str(detail) for detail in group["detail"].unique()]
             shown = "; ".join(details[:examples])
             more = f"; and {len(details) - examples} more" if len(details) > examples else ""
-            lines.append(f"    {kind} ({len(group)}): {shown}{more}")
+            lines.append(f"    {kind!s} ({len(group)}): {shown}{more}")
     return "\n".join(lines)
 
 

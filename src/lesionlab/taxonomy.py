@@ -40,7 +40,7 @@ KNOWN: Mapping[str, LesionClass] = MappingProxyType({each.code: each for each in
 MALIGNANT_RULE = "malignant = mel + bcc + akiec; benign = nv + bkl + df + vasc"
 """The rule that collapses seven classes to two, to be printed wherever it is used.
 
-The ISIC Archive calls actinic keratosis "indeterminate": malignancy is a convention here, not a fact.
+The ISIC Archive calls actinic keratosis "indeterminate": malignancy is a convention here.
 """
 
 _SPARE_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#777777")

@@ -426,7 +426,7 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), listen: Listener
     return outcome
 
 
-def doctor(*, listen: Listener) -> Outcome:
+def doctor(*, listen: Listener) -> Outcome:  # noqa: ARG001
     """Say what is installed, what the machine has, and what is missing for which verb.
 
     Example: lesionlab doctor

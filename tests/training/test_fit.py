@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from lesionlab.data.catalogues import catalogue
-from lesionlab.data.splitting import Split
+from lesionlab.data.splitting import Split, split
 from lesionlab.errors import DataError, FindingsError, RunError, SettingsError
 from lesionlab.evaluation import evaluate
 from lesionlab.files import write_csv
 from lesionlab.models import zoo
 from lesionlab.prediction.from_run import predict
 from lesionlab.progress import Notice, Step
+from lesionlab.recipe import Recipe
 from lesionlab.run import CHECKPOINTS, PREDICTIONS, Run
 from lesionlab.training.fit import train
 
@@ -37,44 +38,41 @@ def notices(collected):
     return lambda event: collected.append(event.text) if isinstance(event, Notice) else None
 
 
+SMALL = Recipe().but(
+    {
+        "images.size": [32, 40],
+        "model.name": "test_efficientnet",
+        "model.drop": 0.3,
+        "phases.0.epochs": 4,
+        "phases.0.optim.lr": 2e-3,
+        "average.decay": 0.9,
+        "batch": 16,
+        "seed": 3,
+    }
+)
+"""A tiny net with everything that has state: batch norm, dropout, averages."""
+
+
 @pytest.fixture(scope="module")
 def whole(drawn, tmp_path_factory):
     """One finished run."""
-    data, split = drawn
-    recipe = _small()
-    return train(recipe, data, split, out=tmp_path_factory.mktemp("run") / "whole"), recipe
-
-
-def _small():
-    from lesionlab.recipe import Recipe
-
-    return Recipe().but(
-        {
-            "images.size": [32, 40],
-            "model.name": "test_efficientnet",
-            "model.drop": 0.3,
-            "phases.0.epochs": 4,
-            "phases.0.optim.lr": 2e-3,
-            "average.decay": 0.9,
-            "batch": 16,
-            "seed": 3,
-        }
-    )
+    data, parts = drawn
+    return train(SMALL, data, parts, out=tmp_path_factory.mktemp("run") / "whole"), SMALL
 
 
 def test_a_run_folder_holds_what_it_promises(whole, drawn):
     run, recipe = whole
-    data, split = drawn
+    data, parts = drawn
     assert run.complete
     assert run.recipe == recipe
     assert run.classes == data.classes
     assert len(run.history) == 4
     table = run.predictions
     assert sorted(table["image_id"]) == sorted(data.table["image_id"])
-    parts = split.parts()
-    assert (table.set_index("image_id")["part"] == parts[table["image_id"]]).all()
+    given = parts.parts()
+    assert (table.set_index("image_id")["part"] == given[table["image_id"]]).all()
     assert not (run.folder / CHECKPOINTS).exists()
-    assert Split.open(run.folder / "split.csv").fingerprint == split.fingerprint
+    assert Split.open(run.folder / "split.csv").fingerprint == parts.fingerprint
 
 
 def test_the_kept_epoch_is_the_best_on_val_and_its_figure_is_that_of_the_predictions(whole):
@@ -94,15 +92,15 @@ def test_the_kept_epoch_is_the_best_on_val_and_its_figure_is_that_of_the_predict
 @pytest.mark.parametrize("after", [0.5, 1.5, 3.5])
 def test_a_killed_run_ends_as_if_it_had_never_been_killed(whole, drawn, tmp_path, after):
     run, recipe = whole
-    data, split = drawn
+    data, parts = drawn
     with pytest.raises(Killed):
-        train(recipe, data, split, out=tmp_path / "run", listen=killer(after))
+        train(recipe, data, parts, out=tmp_path / "run", listen=killer(after))
     unfinished = Run.open(tmp_path / "run")
     assert not unfinished.complete
     with pytest.raises(RunError, match="goes on where it stopped"):
         _ = unfinished.predictions
     said = []
-    again = train(recipe, data, split, out=tmp_path / "run", listen=notices(said))
+    again = train(recipe, data, parts, out=tmp_path / "run", listen=notices(said))
     if after > 1:
         assert any(f"Going on after epoch {int(after)}" in text for text in said)
     assert (again.folder / PREDICTIONS).read_bytes() == (run.folder / PREDICTIONS).read_bytes()
@@ -111,8 +109,8 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(whole, drawn, tmp_path
 
 
 def test_plateau_early_stopping_and_phases_go_on_too(drawn, tmp_path):
-    data, split = drawn
-    recipe = _small().but(
+    data, parts = drawn
+    recipe = SMALL.but(
         {
             "phases": [
                 {"depth": "head", "epochs": 2, "optim": {"kind": "sgd", "lr": 0.05}},
@@ -129,7 +127,7 @@ def test_plateau_early_stopping_and_phases_go_on_too(drawn, tmp_path):
             "augment.mixup": 0.4,
         }
     )
-    run = train(recipe, data, split, out=tmp_path / "whole")
+    run = train(recipe, data, parts, out=tmp_path / "whole")
     history = run.history
     assert list(history["phase"][:2]) == [1, 1]
     assert history["lr"].iloc[2:].nunique() > 1  # the plateau came down
@@ -137,21 +135,21 @@ def test_plateau_early_stopping_and_phases_go_on_too(drawn, tmp_path):
     for number, after in enumerate((1.5, 2.5, 4.5)):
         out = tmp_path / f"killed{number}"
         with pytest.raises(Killed):
-            train(recipe, data, split, out=out, listen=killer(after))
-        train(recipe, data, split, out=out)
+            train(recipe, data, parts, out=out, listen=killer(after))
+        train(recipe, data, parts, out=out)
         assert (out / PREDICTIONS).read_bytes() == (run.folder / PREDICTIONS).read_bytes()
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, drawn, tmp_path):
     run, recipe = whole
-    data, split = drawn
+    data, parts = drawn
     torch.manual_seed(99)
     torch.rand(17)
     before = torch.get_rng_state()
-    same = train(recipe, data, split, out=tmp_path / "same")
+    same = train(recipe, data, parts, out=tmp_path / "same")
     assert torch.equal(before, torch.get_rng_state())  # nobody else's random state is touched
     assert (same.folder / PREDICTIONS).read_bytes() == (run.folder / PREDICTIONS).read_bytes()
-    other = train(recipe.but({"seed": 4}), data, split, out=tmp_path / "other")
+    other = train(recipe.but({"seed": 4}), data, parts, out=tmp_path / "other")
     assert (other.folder / PREDICTIONS).read_bytes() != (run.folder / PREDICTIONS).read_bytes()
 
 
@@ -176,11 +174,8 @@ def test_a_changed_recipe_is_refused_with_the_difference(whole, drawn):
 
 def test_a_run_of_another_data_set_is_refused(whole, drawn, ham_copy, tmp_path):
     run, recipe = whole
-    data, _ = drawn
     table = pd.read_csv(ham_copy / "HAM10000_metadata.csv").iloc[1:]
     table.to_csv(ham_copy / "HAM10000_metadata.csv", index=False)
-    from lesionlab.data.splitting import split
-
     other = catalogue(ham_copy, out=tmp_path)
     with pytest.raises(RunError, match="another data set"):
         train(recipe, other, split(other, kind="holdout", shares=(0.6, 0.2, 0.2)), out=run.folder)
@@ -195,25 +190,25 @@ def test_fresh_discards_what_was_there(whole, drawn, tmp_path):
 
 
 def test_a_leaking_split_is_refused_and_nothing_is_written(drawn, tmp_path):
-    data, split = drawn
+    data, parts = drawn
     lesion = data.table["lesion_id"].value_counts().index[0]
     images = set(data.table["image_id"][data.table["lesion_id"] == lesion])
-    table = split.table.copy()
+    table = parts.table.copy()
     inside = table["image_id"].isin(images)
     table.loc[inside, "fold_0"] = ["train", "test", *["train"] * (inside.sum() - 2)]
     write_csv(tmp_path / "own.csv", table[["image_id", "fold_0"]])
     with pytest.raises(FindingsError, match=lesion):
-        train(_small(), data, Split.open(tmp_path / "own.csv"), out=tmp_path / "run")
+        train(SMALL, data, Split.open(tmp_path / "own.csv"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_split_without_val_is_refused(drawn, tmp_path):
-    data, split = drawn
-    table = split.table.copy()
+    data, parts = drawn
+    table = parts.table.copy()
     table["fold_0"] = table["fold_0"].replace("val", "train")
     write_csv(tmp_path / "own.csv", table[["image_id", "fold_0"]])
     with pytest.raises(DataError, match="no val part"):
-        train(_small(), data, Split.open(tmp_path / "own.csv"), out=tmp_path / "run")
+        train(SMALL, data, Split.open(tmp_path / "own.csv"), out=tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -226,14 +221,14 @@ def test_a_split_without_val_is_refused(drawn, tmp_path):
 )
 def test_a_model_that_cannot_be_is_refused_and_nothing_is_written(drawn, tmp_path, change, words):
     with pytest.raises(SettingsError, match=words):
-        train(_small().but(change), *drawn, out=tmp_path / "run")
+        train(SMALL.but(change), *drawn, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_with_other_files_is_refused(drawn, tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(RunError, match="holds other files"):
-        train(_small(), *drawn, out=tmp_path, fresh=True)
+        train(SMALL, *drawn, out=tmp_path, fresh=True)
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_schedules():
     warm = [pace(Cosine(warmup=0.1), step, 100) for step in range(100)]
     assert warm[0] < warm[5] < warm[9] <= 1
     assert warm[10] == pytest.approx(1)
-    assert all(a >= b for a, b in zip(warm[10:], warm[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(warm[10:]))
     assert warm[-1] < 0.01
     assert pace(Cosine(warmup=0, floor=0.1), 100, 100) == pytest.approx(0.1)
     assert pace(Constant(), 5, 10) == 1
@@ -120,9 +121,8 @@ def test_frozen_means_frozen():
         model = Model(name=name)
         architecture = Architecture.of(model, ("a", "b"), Images(size=(160, 160)))
         net = timm.create_model(name, num_classes=2)
-        module = Classifier(
-            net, architecture, Recipe(), Phase(depth="head"), lambda x, y: x.sum(), 1
-        )
+        loss = losses.build(CrossEntropy(), np.array([1, 1]))
+        module = Classifier(net, architecture, Recipe(), Phase(depth="head"), loss, 1)
         module.train()
         before = {key: value.clone() for key, value in net.state_dict().items()}
         optim = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)

@@ -115,8 +115,9 @@ class Split:
         split = cls(table, side["by"], side["kind"], side["seed"], side["catalogue"])
         if side.get("fingerprint", split.fingerprint) != split.fingerprint:
             raise DataError(
-                f"{path} was changed after lesionlab wrote it. Make it again with `lesionlab split`, "
-                f"or delete {path.with_suffix('.json').name} to use it as a split of your own."
+                f"{path} was changed after lesionlab wrote it. Make it again with "
+                f"`lesionlab split`, or delete {path.with_suffix('.json').name} to use it as a "
+                "split of your own."
             )
         return split
 
@@ -347,4 +348,4 @@ def _deal_mixed(
     # every part is a run of slices, at least one
     edges = np.maximum(np.round(np.cumsum(shares) * count), np.arange(1, len(shares) + 1))
     edges = np.minimum(edges, count - np.arange(len(shares))[::-1])
-    return np.searchsorted(edges, found, side="right").astype(np.int64)
+    return np.asarray(np.searchsorted(edges, found, side="right"), np.int64)

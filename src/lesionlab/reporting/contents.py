@@ -199,7 +199,8 @@ def part_table(predictions: pd.DataFrame) -> list[ClassRow]:
         cells = []
         for part in (*parts, ""):
             found = of_class[of_class["part"] == part] if part else of_class
-            cells.append((f"{len(found):,}", count(lesions(found), "lesion")))
+            known = (found["lesion_id"] != "").any()
+            cells.append((f"{len(found):,}", count(lesions(found), "lesion") if known else ""))
         name = full_name(label) if label else ""
         rows.append(ClassRow(label or "all", name, palette.get(label, ""), tuple(cells)))
     return rows

@@ -52,9 +52,14 @@ def lead(predictions: pd.DataFrame, result: Evaluation, run: Run | None, proved:
     )
     return (
         f"{what} a dermatoscopic image into one of {len(result.classes)} diagnoses. Below is how "
-        f"often it is right, and where it fails, on {count(len(rows), 'image')} of "
-        f"{count(lesions(rows), 'lesion')} ({result.part} part).{unseen}"
+        f"often it is right, and where it fails, on {_size(rows)} ({result.part} part).{unseen}"
     )
+
+
+def _size(rows: pd.DataFrame) -> str:
+    if (rows["lesion_id"] == "").all():
+        return f"{count(len(rows), 'image')} of unknown lesions"
+    return f"{count(len(rows), 'image')} of {count(lesions(rows), 'lesion')}"
 
 
 def facts(
@@ -62,11 +67,7 @@ def facts(
 ) -> list[tuple[str, str]]:
     """What was trained, on what, and how it was tested: pairs of a label and a text."""
     parts = parts_of(predictions)
-    sizes = ", ".join(
-        f"{part} {count(len(rows), 'image')} of {count(lesions(rows), 'lesion')}"
-        for part in parts
-        for rows in [predictions[predictions["part"] == part]]
-    )
+    sizes = ", ".join(f"{part} {_size(predictions[predictions['part'] == part])}" for part in parts)
     made = [("Images", sizes), ("Overlap", overlap(predictions)[1])]
     if name := _data_name(run, data):
         made.insert(0, ("Data", name))

@@ -146,11 +146,11 @@ def rocs(
     """
     palette = colours(evaluation.classes)
     below = 0.62 + 0.17 * ((len(points) + 1) // 2)  # inches: axis label and legend
-    side = 3.62
+    side = 3.5
     with mpl.rc_context(STYLE):
         height = below + side + 0.1
         figure = Figure(figsize=(WIDTH, height))
-        axes = figure.add_axes((0.6 / WIDTH, below / height, side / WIDTH, side / height))
+        axes = figure.add_axes((0.64 / WIDTH, below / height, side / WIDTH, side / height))
         axes.plot([0, 1], [0, 1], color=LINE, linewidth=1.2)
         for label, curve in points.items():
             fpr, tpr = corners(curve["fpr"].to_numpy(float), curve["tpr"].to_numpy(float))
@@ -170,7 +170,7 @@ def rocs(
         axes.set_ylabel("sensitivity")
         figure.legend(
             loc="lower center",
-            bbox_to_anchor=((0.6 + side / 2) / WIDTH, 0),
+            bbox_to_anchor=((0.64 + side / 2) / WIDTH, 0),
             ncols=2,
             handlelength=1.4,
             columnspacing=2.2,
@@ -204,11 +204,12 @@ def recalls(evaluation: Evaluation) -> str:
                     fmt="none", ecolor=TEXT, elinewidth=1.1, capsize=3,
                 )  # fmt: skip
             axes.text(1.04, row, f"{each.value:.0%}", va="center", ha="left", fontweight="bold")
-            axes.text(1.47, row, f"n {each.n:,}", va="center", ha="right", color=MUTED, fontsize=8)
+            axes.text(1.45, row, f"n {each.n:,}", va="center", ha="right", color=MUTED, fontsize=8)
             words.append(f"{label} {each.value:.0%}")
         if not np.isnan(mean):
             axes.axvline(mean, color=TEXT, linewidth=1, linestyle=(0, (1, 2)), zorder=0.9)
-        axes.set_xlim(0, 1)
+        axes.set_xlim(0, 1.46)  # with room for the numbers
+        axes.spines["bottom"].set_bounds(0, 1)
         axes.set_ylim(len(classes) - 0.5, -0.5)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
         _percent_axes(axes, "x")
@@ -262,6 +263,8 @@ def corners(
         x: shape (n,).
         y: shape (n,).
     """
+    moved = np.concatenate([[True], (np.diff(x) != 0) | (np.diff(y) != 0)])
+    x, y = x[moved], y[moved]
     dx, dy = np.diff(x), np.diff(y)
     turns = ~np.isclose(dx[:-1] * dy[1:], dx[1:] * dy[:-1], rtol=0, atol=1e-12)
     keep = np.concatenate([[True], turns, [True]]) if len(x) > 2 else np.ones(len(x), bool)

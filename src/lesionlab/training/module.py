@@ -72,11 +72,6 @@ class Classifier(lp.LightningModule):
             head_of(self.network).train()
         return self
 
-    def on_train_epoch_start(self) -> None:
-        """Seed torch for this epoch: dropout takes no generator of its own."""
-        epoch = self.first_epoch + self.current_epoch
-        torch.manual_seed(hash_seed(self.recipe.seed, epoch, self.global_rank))
-
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """One step on random views of a batch; gives the loss."""
         draws, targets = batch["draws"], batch["target"]
@@ -98,7 +93,9 @@ class Classifier(lp.LightningModule):
         return by * views + (1 - by) * views.roll(1, 0), soft
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set this step's learning rate."""
+        """Set this step's learning rate, and seed torch: dropout takes no generator of its own."""
+        epoch = self.first_epoch + self.current_epoch
+        torch.manual_seed(hash_seed(self.recipe.seed, epoch, batch_idx, self.global_rank))
         rate = self.phase.optim.lr * pace(
             self.phase.schedule, self.global_step, self.steps, self.slowdown
         )
