@@ -124,6 +124,10 @@ def read_layout(
             raise DataError(
                 f"{folder} holds none of the files of layout {name!r}: {_EXPECTED[name]}."
             )
+    if table:  # one of one's own in our words, or one that is to be told what it lacks
+        draft = _read_csv_table(folder, [table], {})
+        draft.layout = "csv"
+        return draft
     if not any(each.suffix.lower() in EXTENSIONS for each in folder.rglob("*")):
         raise DataError(
             f"{folder} holds no images and no table that lesionlab knows. Give the folder that "
