@@ -40,7 +40,7 @@ def test_help_teaches(verb, capsys):
     out, _ = said(capsys)
     assert "Example: lesionlab" in out
     assert "Not a medical device" in out
-    assert "<class" not in out
+    assert "<class '" not in out
 
 
 def test_the_help_of_train_lists_every_setting(capsys):

@@ -1,6 +1,5 @@
 import errno
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -18,23 +17,32 @@ from lesionlab.files import (
 )
 
 
+def names(folder):
+    return [each.name for each in folder.iterdir()]
+
+
 def test_replacing_writes_the_new_file_and_leaves_no_other(tmp_path):
     path = tmp_path / "deep" / "file.txt"
     write_text(path, "old")
     write_text(path, "neu\nzwei")
     assert path.read_bytes() == b"neu\nzwei"
-    assert [each.name for each in path.parent.iterdir()] == ["file.txt"]
+    assert names(path.parent) == ["file.txt"]
 
 
 @pytest.mark.parametrize("failure", [ValueError("bad"), KeyboardInterrupt()])
 def test_the_old_file_survives_what_goes_wrong_in_the_middle(tmp_path, failure):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(type(failure)), replacing(path) as part:
-        part.write_text("half")
-        raise failure
+
+    def write_half():
+        with replacing(path) as part:
+            part.write_text("half")
+            raise failure
+
+    with pytest.raises(type(failure)):
+        write_half()
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file.txt"]
+    assert names(tmp_path) == ["file.txt"]
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
@@ -44,7 +52,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(DataError, match=r"disk is full: .*file\.txt.*Free some space"):
         write_text(tmp_path / "file.txt", "text")
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_a_folder_that_is_a_file_cannot_be_written_to(tmp_path):

@@ -68,6 +68,11 @@ def test_fingerprints_differ_just_where_recipes_do(first, second):
     assert (one.differences(two) == []) == (one == two)
 
 
+def test_kinds_with_all_their_defaults_are_not_the_same():
+    kinds = [Recipe(phases=(Phase(optim=kind()),)) for kind in (AdamW, Adam, Sgd)]
+    assert len({each.fingerprint() for each in kinds}) == 3
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -145,7 +150,10 @@ def test_all_faults_come_at_once(tmp_path):
         ("images: {size: [225, '300']}", "images.size.1: expects a whole number, got '300'"),
         ("phases: []", "phases: needs at least one phase"),
         ("phases: {depth: all}", "phases: expects a list, got"),
-        ("phases: [{optim: {lr: 0}}]", "phases.0.optim.lr: 0 is out of range (above 0, at most 10)"),
+        (
+            "phases: [{optim: {lr: 0}}]",
+            "phases.0.optim.lr: 0 is out of range (above 0, at most 10)",
+        ),
         ("seed: -1", "seed: -1 is out of range"),
         ("7: 8", "7: no such setting"),
     ],

@@ -278,13 +278,15 @@ class _Screen:
         if self._progress is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.table import Column
 
+            whole = Column(no_wrap=True)
             self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[count]}"),
-                TimeRemainingColumn(elapsed_when_finished=True),
-                TextColumn("{task.fields[note]}", style="dim"),
+                TextColumn("{task.description}", table_column=whole),
+                BarColumn(bar_width=12),
+                TextColumn("{task.fields[count]}", table_column=whole),
+                TimeRemainingColumn(elapsed_when_finished=True, compact=True, table_column=whole),
+                TextColumn("{task.fields[note]}", style="dim", table_column=Column(ratio=1)),
                 console=Console(stderr=True),
             )
             self._progress.start()

@@ -469,8 +469,6 @@ def _shares(counts: pd.DataFrame) -> pd.DataFrame:
 def _headline(result: Evaluation, title: str) -> Outcome:
     import pandas as pd
 
-    from lesionlab.taxonomy import full_name
-
     rows = [
         (name, str(result[key]))
         for name, key in (
@@ -486,12 +484,7 @@ def _headline(result: Evaluation, title: str) -> Outcome:
         if key in result
     ]
     per_class = [
-        (
-            name,
-            full_name(name),
-            result[f"recall/{name}"].n,
-            *(str(result[f"{m}/{name}"]) for m in _PER_CLASS),
-        )
+        (name, result[f"recall/{name}"].n, *(str(result[f"{key}/{name}"]) for key in _PER_CLASS))
         for name in result.classes
         if f"recall/{name}" in result
     ]
@@ -500,10 +493,10 @@ def _headline(result: Evaluation, title: str) -> Outcome:
             (title, pd.DataFrame(rows, columns=["metric", "value (95 % interval)"])),
             (
                 "Per class",
-                pd.DataFrame(per_class, columns=["class", "name", "images", *_PER_CLASS]),
+                pd.DataFrame(per_class, columns=["class", "images", *_PER_CLASS]),
             ),
         ],
     )
 
 
-_PER_CLASS = ("recall", "precision", "f1")
+_PER_CLASS = ("recall", "precision")

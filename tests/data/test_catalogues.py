@@ -1,4 +1,3 @@
-import os
 import shutil
 from dataclasses import replace
 
@@ -30,7 +29,9 @@ def test_a_catalogue_comes_back_from_its_folder(data, tmp_path):
     assert back.fingerprint == data.fingerprint
     assert back.home == saved.home == tmp_path / "out"
     assert tuple(back.table.columns) == CATALOGUE
-    pd.testing.assert_frame_equal(Catalogue.open(tmp_path / "out" / "catalogue.csv").table, data.table)
+    pd.testing.assert_frame_equal(
+        Catalogue.open(tmp_path / "out" / "catalogue.csv").table, data.table
+    )
 
 
 def test_the_folder_opens_by_itself_once_catalogued(ham_copy):
@@ -141,7 +142,9 @@ def test_classes_without_images_are_told(ham_copy):
 
 
 def test_findings_that_say_nothing_to_leave_out(ham, data, tmp_path):
-    (tmp_path / "f.csv").write_text("image_id,kind,exclude\n" + f"{data.table['image_id'][0]},x,False\n")
+    (tmp_path / "f.csv").write_text(
+        "image_id,kind,exclude\n" + f"{data.table['image_id'][0]},x,False\n"
+    )
     assert len(catalogue(ham, exclude=tmp_path / "f.csv")) == len(data)
     (tmp_path / "f.csv").write_text("image_id,exclude\n")
     with pytest.raises(FindingsError, match="lacks 1 of the columns it needs: kind"):
@@ -159,7 +162,7 @@ def test_a_catalogue_that_cannot_be_written_is_told(data, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="could not be written"):
         data.save(tmp_path / "file")
-    assert os.listdir(tmp_path) == ["file"]
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_source_folder_is_left_as_it_was(ham, tmp_path):

@@ -1,4 +1,4 @@
-"""Every fault that files and tables can have: refused at once, listed by audit, left out on request."""
+"""Every fault of files and tables: refused at once, listed by audit, left out on request."""
 
 import shutil
 
@@ -236,7 +236,9 @@ def test_identical_files_under_two_ids(damaged, tmp_path, clash):
     audit(folder).save(tmp_path / "findings.csv")
     clean = catalogue(folder, exclude=tmp_path / "findings.csv")
     left = {first, second} & set(clean.table["image_id"])
-    assert left == (set() if clash else {min(first, second, key=list(damaged.table.image_id).index)})
+    assert left == (
+        set() if clash else {min(first, second, key=list(damaged.table.image_id).index)}
+    )
 
 
 def test_identical_pixels_in_different_files(tmp_path):

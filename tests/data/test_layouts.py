@@ -1,4 +1,4 @@
-"""Every layout that public collections lie in, drawn small; and the real one where it is at hand."""
+"""Every layout that public collections lie in, drawn small; and the real one if at hand."""
 
 import csv
 import shutil
@@ -193,7 +193,10 @@ HAM_ID, OTHER_ID = "ISIC_0024306", "ISIC_0000001"
         ("Malignant|Malignant melanocytic proliferations (Melanoma)|Melanoma in situ", "mel"),
         ("Malignant|Malignant melanocytic proliferations (Melanoma)|Melanoma, NOS", "mel"),
         ("Malignant|Malignant adnexal epithelial proliferations|Basal cell carcinoma", "bcc"),
-        ("Indeterminate|Indeterminate epidermal proliferations|Solar or actinic keratosis", "akiec"),
+        (
+            "Indeterminate|Indeterminate epidermal proliferations|Solar or actinic keratosis",
+            "akiec",
+        ),
         ("Malignant|Malignant epidermal proliferations|Squamous cell carcinoma in situ", "akiec"),
         ("Benign|Benign epidermal proliferations|Seborrheic keratosis", "bkl"),
         ("Benign|Benign epidermal proliferations|Solar lentigo", "bkl"),
@@ -255,7 +258,7 @@ def test_archive_metadata_keep_their_meaning(tmp_path):
     rows = read_layout(tmp_path).table
     assert list(rows["dx_type"]) == ["histo", "follow_up", "consensus", "confocal", ""]
     assert list(rows["age"]) == ["0"] * 4 + [""]
-    assert list(rows["site"])[0] == "posterior torso"
+    assert rows["site"][0] == "posterior torso"
     assert list(rows["patient_id"]) == ["IP_1"] * 4 + [""]
 
 

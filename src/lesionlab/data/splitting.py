@@ -309,7 +309,7 @@ def _deal(
             quota[part] -= 1
             part_of[str(groups.index[position])] = part
         total += have
-    return table["group"].map(part_of).to_numpy(np.int64)
+    return np.asarray(table["group"].map(part_of), np.int64)
 
 
 def _quota(

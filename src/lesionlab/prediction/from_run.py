@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ from lesionlab.models import zoo
 from lesionlab.models.zoo import Architecture
 from lesionlab.progress import Listener, Step, silent
 from lesionlab.run import Run
+
+Device = Literal["auto", "cpu", "cuda"]
 
 CHUNK = 128
 """Images per step; fixed, so that no batch size can change a digit."""
@@ -57,6 +60,17 @@ def predict_rows(
     return found
 
 
+def choose_device(device: Device) -> str:
+    """Turn "auto" into "cuda" where there is one, else "cpu".
+
+    Raises:
+        DataError: if CUDA is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DataError("There is no CUDA device here. Take --device cpu, or auto.")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities in float64, shape (n, classes); each row adds up to 1."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
@@ -92,7 +106,7 @@ def predict(
     images: Sequence[str | Path],
     *,
     out: str | Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     listen: Listener = silent,
 ) -> pd.DataFrame:
     """Class probabilities of image files and of all images in folders.
@@ -120,7 +134,7 @@ def predict(
         )
     files = _image_files([Path(each) for each in images])
     network, architecture = zoo.load(run.folder)
-    network.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    network.to(choose_device(device))
     logits = np.full((len(files), len(architecture.classes)), np.nan, np.float32)
     errors = [""] * len(files)
     reader = Reader(Path())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import platform
 import shutil
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as lp
 import numpy as np
@@ -30,7 +32,7 @@ from lesionlab.data.splitting import Split
 from lesionlab.errors import DataError, RunError
 from lesionlab.files import fingerprint, write_csv, write_json
 from lesionlab.models import zoo
-from lesionlab.prediction.from_run import predict_rows, predictions_table
+from lesionlab.prediction.from_run import Device, choose_device, predict_rows, predictions_table
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.recipe import Ema, Recipe
 from lesionlab.run import CHECKPOINTS, IDENTITY, INFO, PREDICTIONS, RECIPE, SPLIT, Run
@@ -38,8 +40,6 @@ from lesionlab.training import losses
 from lesionlab.training.batches import EvaluationImages, TrainingImages
 from lesionlab.training.keeping import BEST, LAST, Averaging, Keeper
 from lesionlab.training.module import Classifier, hash_seed
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 def train(
@@ -90,14 +90,16 @@ def train(
         "preprocessing": fingerprint({"version": PREPROCESSING, **asdict(recipe.images)}),
         "recipe": recipe.fingerprint(),
     }
-    accelerator = _device(device)
-    found = _take_up(out, identity, recipe, fresh, listen)
-    if found:
+    accelerator = choose_device(device)
+    if found := _finished(out, identity, recipe, fresh, listen):
         return found
     with _own_random_state(recipe.seed):
         network = zoo.build(architecture, recipe.model.pretrained)
     home = Path(cache_to) if cache_to else _cache_home(data)
     pixels = cache(data.table, data.root, recipe.images, home, listen=listen)
+    if fresh and out.exists():
+        listen(Notice(f"Discarding what {out} held."))
+        shutil.rmtree(out)
     _open_folder(out, identity, recipe, data, split, accelerator)
     run = Run.open(out)
     began = time.monotonic()
@@ -218,12 +220,6 @@ def _check_parts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
         )
 
 
-def _device(device: Device) -> str:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DataError("There is no CUDA device here. Take --device cpu, or auto.")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 def _precision(recipe: Recipe, accelerator: str) -> Any:
     if recipe.precision == "bf16":
         return "bf16-mixed"
@@ -240,19 +236,17 @@ def _cache_home(data: Catalogue) -> Path:
     return data.home / "cache"
 
 
-def _take_up(
+def _finished(
     out: Path, identity: dict[str, Any], recipe: Recipe, fresh: bool, listen: Listener
 ) -> Run | None:
-    """Look into the folder: a finished run is returned, an unfinished one left to go on."""
+    """The run in the folder if it is this one and finished; refuses a folder of anything else."""
     if not out.exists() or not any(out.iterdir()):
         return None
     if not (out / INFO).is_file():
         raise RunError(f"{out} holds other files. Choose a new or empty folder with --out.")
-    run = Run.open(out)
     if fresh:
-        listen(Notice(f"Discarding the earlier run in {out}."))
-        shutil.rmtree(out)
         return None
+    run = Run.open(out)
     theirs = run.info["identity"]
     differing = [name for name in IDENTITY if theirs.get(name) != identity[name]]
     if differing:
@@ -339,12 +333,17 @@ def _quiet_lightning() -> Iterator[None]:
     """Silence what Lightning says to everybody; what matters to a user goes through `listen`."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
+    on_interrupt = signal.getsignal(signal.SIGINT)  # Lightning ignores Ctrl-C for good after one
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*No (negative|positive) samples in targets.*")
-        yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, on_interrupt)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

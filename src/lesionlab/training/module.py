@@ -76,7 +76,8 @@ class Classifier(lp.LightningModule):
         """One step on random views of a batch; gives the loss."""
         draws, targets = batch["draws"], batch["target"]
         mean, std = self.architecture.mean, self.architecture.std
-        views = augment(batch["image"], self.recipe.augment, draws, mean, std)
+        with torch.autocast(self.device.type, enabled=False):  # colours need float32
+            views = augment(batch["image"], self.recipe.augment, draws, mean, std)
         if self.recipe.augment.mixup > 0:
             views, targets = self._mix(views, targets)
         loss = self.loss(self.network(views.contiguous(memory_format=torch.channels_last)), targets)
