@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow check format bench clean
+.PHONY: setup demo test test-slow lint check format bench clean
 
 setup: $(VENV)/.ready
 
@@ -22,11 +22,12 @@ test: setup  ## everything that takes seconds
 test-slow: setup  ## what takes minutes
 	$(BIN)/python -m pytest -q -m slow
 
-check: setup  ## what CI checks, but for the slow tests
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) test
+
+check: lint test  ## what CI checks, but for the slow tests
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -109,13 +109,21 @@ def _run(verb: str, words: list[str]) -> int:
             "Stopped. Nothing half written was left; the same command goes on or starts anew.", 130
         )
     except OSError as error:
-        from pathlib import Path
-
-        from lesionlab.files import cannot_write
-
-        return _fail(str(cannot_write(Path(error.filename or "a file"), error)))
+        return _fail(_of_the_system(error))
     screen.show(outcome)
     return outcome.code
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the operating system refused, in words."""
+    import errno
+    from pathlib import Path
+
+    from lesionlab.files import cannot_write
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return str(cannot_write(Path(error.filename or "a file"), error))
+    return f"{error.filename or 'The system'}: {error.strerror or error}. Check the path."
 
 
 def _fail(message: str, code: int = 2) -> int:

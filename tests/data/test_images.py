@@ -367,3 +367,9 @@ def test_arrays_are_cached_like_files(tmp_path):
     for row, path in zip(made.rows(list(data.table["sha256"])), data.table["path"], strict=True):
         name, number = Path(path.partition("#")[2]).parts
         np.testing.assert_array_equal(made.pixels[row], arrays[name][int(number)])
+
+
+def test_a_number_sign_in_a_file_name_is_no_array(tmp_path):
+    Image.new("RGB", (20, 30), (200, 100, 50)).save(tmp_path / "mole #2.png")
+    pixels = Reader(tmp_path).pixels("mole #2.png", Images(size=(16, 16)))
+    assert tuple(pixels[8, 8]) == (200, 100, 50)

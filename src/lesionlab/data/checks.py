@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesionlab.data.images import ImageFault, Reader, to_rgb
+from lesionlab.data.images import ImageFault, Reader, in_array, to_rgb
 from lesionlab.progress import Listener, Step, silent
 from lesionlab.tables import Finding, Severity
 
@@ -231,7 +231,7 @@ def _look(reader: Reader, image_id: str, path: str, decode: bool) -> FileFacts:
         facts.mode = image.mode
         if image.format == "JPEG" and b"\xff\xd9" not in content[-64:]:
             raise ImageFault("truncated", f"{path} is a JPEG without its end: the file is cut off")
-        if min(image.size) < 16 and "#" not in path:
+        if min(image.size) < 16 and not in_array(path):
             say("tiny", f"{path} is {image.width} x {image.height} pixels", "warning")
         if getattr(image, "n_frames", 1) > 1:
             say(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,7 @@ class Reader:
         Raises:
             ImageFault: if the file is missing, empty or cannot be read.
         """
-        if "#" in path:
+        if in_array(path):
             return self._row(path).tobytes()
         try:
             content = (self.root / path).read_bytes()
@@ -81,7 +82,7 @@ class Reader:
         Raises:
             ImageFault: if the file is missing, empty or no image.
         """
-        if "#" in path:
+        if in_array(path):
             return Image.fromarray(self._row(path))
         content = self.bytes_of(path) if content is None else content
         try:
@@ -132,6 +133,11 @@ class Reader:
             return read_pixel_table(self.root / file)[0]
         with np.load(self.root / file) as arrays:
             return np.asarray(arrays[array], np.uint8)
+
+
+def in_array(path: str) -> bool:
+    """Whether a catalogue's path means a row of an array and not a file of its own."""
+    return re.search(r"\.(npz|csv)#", path, re.IGNORECASE) is not None
 
 
 def read_pixel_table(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
