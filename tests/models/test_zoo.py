@@ -94,3 +94,11 @@ def test_a_pickle_that_runs_code_is_not_opened(tmp_path):
     with pytest.raises(SettingsError, match="safe to read"):
         zoo.build(architecture("test_resnet"), str(tmp_path / "trap.pth"))
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("name", ["mobilenetv4_conv_small", "resnet18", "test_vit"])
+def test_an_untrained_net_finds_all_classes_alike(name):
+    net = zoo.build(architecture(name, (64, 64))).train()
+    with torch.no_grad():
+        logits = net(torch.randn(8, 3, 64, 64))
+    assert logits.std() < 1.0

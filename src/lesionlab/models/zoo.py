@@ -100,6 +100,7 @@ def build(architecture: Architecture, pretrained: bool | str = False) -> nn.Modu
         )
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SettingsError(f"{architecture.name} could not be built. {hint}({first})") from error
+    _start_small(head_of(network))
     if isinstance(pretrained, str):
         _load_local(network, Path(pretrained))
     _try_input(network, architecture)
@@ -109,6 +110,19 @@ def build(architecture: Architecture, pretrained: bool | str = False) -> nn.Modu
 def head_of(network: nn.Module) -> nn.Module:
     """The classifier of a timm network, whatever its name there."""
     return cast("nn.Module", cast("Any", network).get_classifier())
+
+
+def _start_small(head: nn.Module) -> None:
+    """Let an untrained classifier begin near "all classes alike".
+
+    Some of timm's start as for a thousand classes: with seven, their first logits are so large that
+    the first epochs go into shrinking them.
+    """
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.01)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _load_local(network: nn.Module, path: Path) -> None:
