@@ -14,7 +14,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup  ## draw lesions, train a small net on them, write demo/report.html
-	$(BIN)/lesionlab demo --out demo
+	$(BIN)/lesionlab demo --out demo --fresh
 
 test: setup  ## everything that takes seconds
 	$(BIN)/python -m pytest -q -m "not slow"

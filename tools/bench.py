@@ -1,4 +1,4 @@
-"""Measure training speed, side by side in one run, as ratios.
+"""Measure training speed on the processor, side by side in one run, as ratios.
 
     python tools/bench.py FOLDER   # JPEGs of 600 x 450, as HAM10000's download has them
     python tools/bench.py          # draws lesions of that size instead
@@ -46,8 +46,13 @@ def main() -> None:
     options = arguments()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        files = sorted(path for path in options.folder.rglob("*.jpg")) if options.folder else []
-        if not files:
+        if options.folder:
+            files = sorted(
+                each for each in options.folder.rglob("*") if each.suffix.lower() == ".jpg"
+            )
+            if not files:
+                raise SystemExit(f"{options.folder} holds no JPEGs.")
+        else:
             files = sorted(synthetic(work / "drawn", lesions=300, size=(450, 600)).rglob("*.jpg"))
         images = repeat(files, work / "images", options.images)
         data = catalogue(images, out=work / "catalogue")
@@ -141,7 +146,7 @@ def time_lesionlab(recipe: Recipe, data: Catalogue, out: Path) -> float:
         if isinstance(event, Step) and event.task == "training":
             times.append(time.perf_counter())
 
-    train(recipe, data, parts, out=out, listen=listen)
+    train(recipe, data, parts, out=out, device="cpu", listen=listen)
     epochs = np.array(times).reshape(-1, steps)
     spent = epochs[:, -1] - epochs[:, SKIPPED - 1]
     return float((steps - SKIPPED) * count / steps / np.median(spent))

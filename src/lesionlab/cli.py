@@ -145,7 +145,7 @@ def _parser(verb: str, function: Callable[..., Any]) -> ArgumentParser:
         formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, width=100),
         allow_abbrev=False,
     )
-    hints = get_type_hints(function, _verb_names())
+    hints = get_type_hints(function)
     for name, parameter in signature(function).parameters.items():
         if name in ("listen", "changes"):
             continue
@@ -184,13 +184,6 @@ def _option(hint: Any) -> dict[str, Any]:
     if get_origin(hint) is tuple:
         return {"type": kinds[0], "nargs": len(kinds)}
     return {"type": hint}
-
-
-def _verb_names() -> dict[str, Any]:
-    """The names in the verbs' annotations that only type checkers import."""
-    from lesionlab import verbs
-
-    return {**vars(verbs), "Outcome": verbs.Outcome}
 
 
 def _documentation(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
@@ -304,11 +297,11 @@ class _Screen:
         """Print what a verb has to show."""
         from rich.console import Console
 
-        console = Console()
+        console = Console(markup=False)
         for title, table in outcome.tables:
             _print_table(console, title, table)
         for line in outcome.lines:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def _amount(event: Step) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesionlab.data.auditing import audit
 from lesionlab.data.catalogues import catalogue
 from lesionlab.data.splitting import split
-from lesionlab.data.synthetic import synthetic
+from lesionlab.data.synthetic import SETTINGS, synthetic
 from lesionlab.errors import DataError
 from lesionlab.evaluation import evaluate
 from lesionlab.progress import Listener, Notice, Step, silent
@@ -38,13 +39,18 @@ _STEPS = 500  # optimiser steps that a demo takes on a folder of any size, at le
 
 
 def demonstrate(
-    out: str | Path, *, data: str | Path | None = None, listen: Listener = silent
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    fresh: bool = False,
+    listen: Listener = silent,
 ) -> tuple[Evaluation, Path]:
     """Go from images to a measured model and its report.
 
     Args:
         out: folder for everything that is made: images (if drawn), catalogue, split, run, report.
         data: a folder of real images, as `catalogue` takes it; None draws lesions.
+        fresh: draw and train anew, whatever an earlier demo left in `out`.
         listen: told of the progress.
 
     Returns:
@@ -56,6 +62,8 @@ def demonstrate(
     from lesionlab.training.fit import train
 
     out = Path(out)
+    if fresh and (out / "images" / SETTINGS).is_file():  # drawn by an earlier demo, maybe otherwise
+        shutil.rmtree(out / "images")
     folder = (
         Path(data)
         if data is not None
@@ -72,7 +80,7 @@ def demonstrate(
     listen(Notice(f"Audit: {len(faults)} warnings." if len(faults) else "Audit: no faults."))
     parts = split(made, kind="holdout", listen=listen)
     parts.save(out / "split.csv")
-    run = train(_recipe_for(len(made)), made, parts, out=out / "run", listen=listen)
+    run = train(_recipe_for(len(made)), made, parts, out=out / "run", fresh=fresh, listen=listen)
     result = evaluate(run.predictions, listen=listen)
     page = report([run], out / "report.html", data=made, listen=_steps_only(listen))
     return result, page

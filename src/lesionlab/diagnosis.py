@@ -13,6 +13,7 @@ import pandas as pd
 
 from lesionlab._version import __version__
 
+_OPTIONAL = "reading Parquet; optional"
 _PACKAGES = {
     "numpy": "",
     "pandas": "",
@@ -25,7 +26,7 @@ _PACKAGES = {
     "lightning": "train, demo",
     "torchmetrics": "train, demo",
     "safetensors": "train, predict, demo",
-    "pyarrow": "reading and writing Parquet",
+    "pyarrow": _OPTIONAL,
 }
 
 
@@ -54,13 +55,16 @@ def diagnose() -> tuple[pd.DataFrame, list[str]]:
         except metadata.PackageNotFoundError:
             rows.append((name, "not installed", use))
             missing.append(name)
-    lines = []
-    if "torch" in missing:
-        lines.append("To train and predict: pip install -c constraints.txt 'lesionlab[train]'")
-    else:
+    if "torch" not in missing:
         rows += _accelerator()
-    if not lines:
-        lines.append("All is there. See it work: lesionlab demo")
+    needed = [name for name in missing if _PACKAGES[name] != _OPTIONAL]
+    if needed:
+        names = ", ".join(needed)
+        lines = [
+            f"To train and predict, install {names}: pip install -c constraints.txt '.[train]'"
+        ]
+    else:
+        lines = ["All is there. See it work: lesionlab demo"]
     return pd.DataFrame(rows, columns=["what", "found", "needed for"]), lines
 
 

@@ -301,7 +301,10 @@ def train(
     info = run.info
     epochs = f"epoch {info['kept_epoch']} of {info['epochs']}"
     kept = f"Kept {epochs}, chosen on val; {info['minutes']:.1f} minutes."
-    outcome = _headline(score(run.predictions, listen=listen), f"{out}, part test")
+    if (run.predictions["part"] == "test").any():
+        outcome = _headline(score(run.predictions, listen=listen), f"{out}, part test")
+    else:
+        outcome = Outcome(lines=["The split has no test part, so nothing was scored."])
     outcome.lines += [kept, f"Written: {out}. Next: lesionlab report {out} --out report.html"]
     return outcome
 
@@ -403,7 +406,13 @@ def report(
     return Outcome(lines=[f"Written: {path}. Open it in a browser."])
 
 
-def demo(*, data: Path | None = None, out: Path = Path("demo"), listen: Listener) -> Outcome:
+def demo(
+    *,
+    data: Path | None = None,
+    out: Path = Path("demo"),
+    fresh: bool = False,
+    listen: Listener,
+) -> Outcome:
     """Show the whole chain: draw lesions, catalogue, audit, split, train a small net, report.
 
     Example: lesionlab demo
@@ -412,11 +421,12 @@ def demo(*, data: Path | None = None, out: Path = Path("demo"), listen: Listener
     Args:
         data: a folder of real images to use instead of drawn ones.
         out: folder for everything that the demo makes.
+        fresh: draw and train anew, whatever an earlier demo left there.
     """
     _training_room()
     from lesionlab.demonstration import demonstrate
 
-    result, page = demonstrate(out, data=data, listen=listen)
+    result, page = demonstrate(out, data=data, fresh=fresh, listen=listen)
     outcome = _headline(result, "Test part: lesions the network has never seen")
     if data is None:
         outcome.lines.append(
@@ -453,7 +463,7 @@ def _training_room() -> Any:
         from lesionlab.training import fit
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"This needs {error.name}, part of the training extra: pip install 'lesionlab[train]'"
+            f"This needs {error.name}, part of the training extra: pip install '.[train]'"
         ) from error
     return fit
 

@@ -102,3 +102,13 @@ def test_an_untrained_net_finds_all_classes_alike(name):
     with torch.no_grad():
         logits = net(torch.randn(8, 3, 64, 64))
     assert logits.std() < 1.0
+
+
+def test_a_mistyped_tag_is_refused_with_the_tags_there_are():
+    with pytest.raises(SettingsError, match=r"resnet18\.a1_in1k"):
+        zoo.check_name("resnet18.a1_in1kk")
+
+
+def test_a_model_with_two_heads_is_built():
+    net = zoo.build(architecture("levit_128s", (224, 224)))
+    assert net.eval()(torch.zeros(1, 3, 224, 224)).shape == (1, 3)

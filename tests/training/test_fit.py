@@ -108,6 +108,31 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(whole, drawn, tmp_path
     pd.testing.assert_frame_equal(left, run.history.drop(columns="seconds"))
 
 
+def test_killed_at_the_very_end_nothing_is_trained_again(whole, drawn, tmp_path, monkeypatch):
+    from lesionlab.training import fit
+
+    run, recipe = whole
+    data, parts = drawn
+    for name in ("predict_rows", "write_csv"):
+        with monkeypatch.context() as patch:
+
+            def end(*_, **__):
+                raise Killed
+
+            patch.setattr(fit, name, end)
+            with pytest.raises(Killed):
+                train(recipe, data, parts, out=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", end)
+        with pytest.raises(Killed):
+            train(recipe, data, parts, out=tmp_path / "run")
+    steps = []
+    again = train(recipe, data, parts, out=tmp_path / "run", listen=steps.append)
+    assert not any(isinstance(each, Step) and each.task == "training" for each in steps)
+    assert (again.folder / PREDICTIONS).read_bytes() == (run.folder / PREDICTIONS).read_bytes()
+    assert not (again.folder / CHECKPOINTS).exists()
+
+
 def test_plateau_early_stopping_and_phases_go_on_too(drawn, tmp_path):
     data, parts = drawn
     recipe = SMALL.but(
@@ -151,6 +176,68 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(whole, drawn,
     assert (same.folder / PREDICTIONS).read_bytes() == (run.folder / PREDICTIONS).read_bytes()
     other = train(recipe.but({"seed": 4}), data, parts, out=tmp_path / "other")
     assert (other.folder / PREDICTIONS).read_bytes() != (run.folder / PREDICTIONS).read_bytes()
+
+
+def test_a_frozen_body_does_not_move_in_a_real_run(whole, drawn, tmp_path):
+    run, recipe = whole
+    settings = recipe.but(
+        {
+            "model.pretrained": str(run.folder / zoo.WEIGHTS),
+            "phases": [{"depth": "head", "epochs": 2, "optim": {"lr": 0.01}}],
+        }
+    )
+    again = train(settings, *drawn, out=tmp_path / "run")
+    before, after = (zoo.load(each.folder)[0] for each in (run, again))
+    head = {id(each) for each in zoo.head_of(before).parameters()}
+    heads = {name for name, each in before.named_parameters() if id(each) in head}
+    old, new = before.state_dict(), after.state_dict()
+    moved = {name for name in old if not torch.equal(old[name], new[name])}
+    assert moved
+    assert moved <= heads
+
+
+def test_a_run_goes_on_rightly_after_a_phase_that_stopped_early(drawn, tmp_path):
+    data, parts = drawn
+    recipe = SMALL.but(
+        {
+            "phases": [
+                {"depth": "head", "epochs": 6, "optim": {"lr": 1e-7}},
+                {"depth": "all", "epochs": 3, "optim": {"lr": 0.002}},
+            ],
+            "select.patience": 1,
+        }
+    )
+    run = train(recipe, data, parts, out=tmp_path / "whole")
+    assert (run.history["phase"] == 1).sum() < 6
+    assert run.history["epoch"].iloc[-1] > 6
+    with pytest.raises(Killed):
+        train(recipe, data, parts, out=tmp_path / "killed", listen=killer(7.2))
+    train(recipe, data, parts, out=tmp_path / "killed")
+    assert (tmp_path / "killed" / PREDICTIONS).read_bytes() == (
+        run.folder / PREDICTIONS
+    ).read_bytes()
+
+
+def test_a_training_that_diverges_says_so(drawn, tmp_path):
+    recipe = SMALL.but({"phases.0.optim": {"kind": "sgd", "lr": 100.0}, "average.kind": "none"})
+    with pytest.raises(RunError, match=r"diverged.*phases\.0\.optim\.lr"):
+        train(recipe.but({"phases.0.epochs": 40}), *drawn, out=tmp_path / "run")
+
+
+def test_a_disk_that_fills_up_in_training_is_one_message(drawn, tmp_path, monkeypatch):
+    import errno
+    from pathlib import Path
+
+    write = Path.write_bytes
+
+    def full(path, content):
+        write(path, content[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DataError, match="disk is full"):
+        train(SMALL, *drawn, out=tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("best*"))
 
 
 def test_a_finished_run_says_so(whole, drawn):

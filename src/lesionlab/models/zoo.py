@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
@@ -61,7 +62,12 @@ def check_name(name: str) -> None:
     Raises:
         SettingsError: with the nearest names.
     """
-    if timm.is_model(name.split(".")[0]):
+    base, _, tag = name.partition(".")
+    if timm.is_model(base):
+        known = timm.list_pretrained(f"{base}.*")
+        if tag and name not in known:
+            listed = ", ".join(known) or "none"
+            raise SettingsError(f"model.name: {base} has no weights {tag!r}. It has: {listed}.")
         return
     close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -109,7 +115,8 @@ def build(architecture: Architecture, pretrained: bool | str = False) -> nn.Modu
 
 def head_of(network: nn.Module) -> nn.Module:
     """The classifier of a timm network, whatever its name there."""
-    return cast("nn.Module", cast("Any", network).get_classifier())
+    head = cast("Any", network).get_classifier()
+    return nn.ModuleList(head) if isinstance(head, tuple | list) else cast("nn.Module", head)
 
 
 def _start_small(head: nn.Module) -> None:
@@ -182,7 +189,7 @@ def save_weights(network: nn.Module, path: Path) -> None:
         name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
     }
     with replacing(path) as part:
-        save_file(weights, part)
+        part.write_bytes(serialise(weights))  # as an OSError, a full disk is told in plain words
 
 
 def load(folder: Path) -> tuple[nn.Module, Architecture]:

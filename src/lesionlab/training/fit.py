@@ -8,7 +8,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +37,7 @@ from lesionlab.recipe import Ema, Recipe
 from lesionlab.run import CHECKPOINTS, IDENTITY, INFO, PREDICTIONS, RECIPE, SPLIT, Run
 from lesionlab.training import losses
 from lesionlab.training.batches import EvaluationImages, TrainingImages
-from lesionlab.training.keeping import BEST, LAST, Averaging, Keeper
+from lesionlab.training.keeping import LAST, Averaging, Keeper
 from lesionlab.training.module import Classifier, hash_seed
 
 
@@ -99,27 +98,26 @@ def train(
     pixels = cache(data.table, data.root, recipe.images, home, listen=listen)
     if fresh and out.exists():
         listen(Notice(f"Discarding what {out} held."))
-        shutil.rmtree(out)
+        old = out.replace(out.with_name(f".{out.name}.old"))  # gone at once, whatever stops us
+        shutil.rmtree(old)
     _open_folder(out, identity, recipe, data, split, accelerator)
     run = Run.open(out)
-    began = time.monotonic()
     with _own_random_state(recipe.seed), _quiet_lightning():
         keeper = _fit_phases(run, recipe, architecture, network, table, pixels, accelerator, listen)
-    network.load_state_dict(load_file(out / CHECKPOINTS / BEST))
+    network.load_state_dict(load_file(keeper.best_file))
     zoo.save(network, architecture, out)
     rows = pixels.rows(list(table["sha256"]))
     logits = predict_rows(network.to(accelerator), architecture, pixels.pixels, rows, listen=listen)
     write_csv(out / PREDICTIONS, predictions_table(table, data.classes, logits))
-    minutes = run.info.get("minutes", 0.0) + (time.monotonic() - began) / 60
-    shutil.rmtree(out / CHECKPOINTS)
     run.update(
         state="complete",
         kept_epoch=keeper.best_epoch + 1,
         kept_value=keeper.best,
         epochs=len(keeper.rows),
-        minutes=round(minutes, 2),
+        minutes=round(sum(row["seconds"] for row in keeper.rows) / 60, 2),
         parameters=sum(each.numel() for each in network.parameters()),
     )
+    shutil.rmtree(out / CHECKPOINTS)  # last: killed before, the run goes on from them
     return Run.open(out)
 
 
@@ -155,8 +153,8 @@ def _fit_phases(
         if before:
             keeper.inherit(before)
             if not saved:
-                network.load_state_dict(load_file(run.folder / CHECKPOINTS / BEST))
-        done = len(keeper.rows) if saved else keeper.first_epoch
+                network.load_state_dict(load_file(keeper.best_file))
+        done = int(keeper.rows[-1]["epoch"]) if saved else keeper.first_epoch
         training.set_epoch(done)
         loader = training.loader(recipe.batch)
         module = Classifier(
@@ -258,6 +256,7 @@ def _finished(
             "Choose another folder with --out, or discard that run with --fresh."
         )
     if run.complete:
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
         listen(Notice(f"{out} is complete: nothing to do. --fresh would train it again."))
         return run
     return None
@@ -284,11 +283,13 @@ def _open_folder(
 ) -> None:
     if (out / INFO).is_file():
         return
-    (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    recipe.save(out / RECIPE)
-    split.save(out / SPLIT)
+    part = out.with_name(f".{out.name}.part")  # a run folder appears whole or not at all
+    shutil.rmtree(part, ignore_errors=True)
+    recipe.save(part / RECIPE)
+    split.save(part / SPLIT)
+    (part / CHECKPOINTS).mkdir()
     write_json(
-        out / INFO,
+        part / INFO,
         {
             "state": "training",
             "identity": identity,
@@ -299,6 +300,7 @@ def _open_folder(
             "environment": environment(accelerator),
         },
     )
+    part.replace(out)
 
 
 def environment(accelerator: str) -> dict[str, Any]:
@@ -323,7 +325,7 @@ def environment(accelerator: str) -> dict[str, Any]:
 @contextmanager
 def _own_random_state(seed: int) -> Iterator[None]:
     """Give torch a random state of its own, from the seed, and put the caller's back afterwards."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(hash_seed(seed))
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from torch import Tensor, nn
 
+from lesionlab.errors import RunError
 from lesionlab.files import cannot_write, write_csv
 from lesionlab.models.zoo import save_weights
 from lesionlab.progress import Listener, Step
@@ -22,7 +24,6 @@ from lesionlab.training.batches import TrainingImages
 from lesionlab.training.module import Classifier
 
 LAST = "last.ckpt"
-BEST = "best.safetensors"
 
 
 class Keeper(Checkpoint):
@@ -36,7 +37,6 @@ class Keeper(Checkpoint):
         recipe: all settings.
         phase: index of the phase.
         images: the training images, told of each new epoch.
-        state: what the phases before left, from `Keeper.state_dict`.
         listen: told of the progress.
     """
 
@@ -55,7 +55,6 @@ class Keeper(Checkpoint):
         self.done = False
         self.rows: list[dict[str, float]] = []
         self._started = time.monotonic()
-        self._swapped: nn.Module | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """All that must outlive the process, as plain values."""
@@ -66,6 +65,14 @@ class Keeper(Checkpoint):
         """Take up where `state_dict` was written."""
         for name, value in state_dict.items():
             setattr(self, name, value)
+
+    @property
+    def best_file(self) -> Path:
+        """Weights of the best epoch so far.
+
+        Named by the epoch: what a killed epoch wrote is never taken for what the checkpoint means.
+        """
+        return self.folder / CHECKPOINTS / f"best-{self.best_epoch + 1:05d}.safetensors"
 
     def inherit(self, state: dict[str, Any]) -> None:
         """Take over the best epoch and the history of the phase before."""
@@ -111,12 +118,15 @@ class Keeper(Checkpoint):
         self.rows.append(
             {"epoch": epoch + 1, "phase": self.phase + 1, "lr": rate, **values, "seconds": seconds}
         )
+        if not (math.isfinite(values["train_loss"]) and math.isfinite(value)):
+            raise RunError(
+                f"Training diverged in epoch {epoch + 1}: its loss is {values['train_loss']}, its "
+                f"{self.recipe.select.metric} {value}. Lower phases.{self.phase}.optim.lr."
+            )
         if value > self.best:
             self.best, self.best_epoch = value, epoch
             if trainer.is_global_zero:
-                save_weights(
-                    validated_network(trainer, pl_module), self.folder / CHECKPOINTS / BEST
-                )
+                save_weights(validated_network(trainer, pl_module), self.best_file)
         if value > self.phase_best:
             self.phase_best, self.stale, self.plateau_stale = value, 0, 0
         else:
@@ -145,6 +155,8 @@ class Keeper(Checkpoint):
         except OSError as error:
             part.unlink(missing_ok=True)
             raise cannot_write(last, error) from error
+        for older in set(last.parent.glob("best-*.safetensors")) - {self.best_file}:
+            older.unlink(missing_ok=True)
         self.images.set_epoch(self.first_epoch + trainer.current_epoch + 1)
 
 

@@ -43,14 +43,14 @@ def build(settings: CrossEntropy | LogitAdjusted, counts: NDArray[np.int64]) -> 
         # Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10.
         shift = torch.tensor(settings.tau * np.log(counts / counts.sum()), dtype=torch.float32)
         return lambda logits, targets: functional.cross_entropy(
-            logits + shift.to(logits), targets, label_smoothing=settings.smoothing
+            logits.float() + shift.to(logits.device), targets, label_smoothing=settings.smoothing
         )
     weight: Tensor | None = None
     if settings.weights == "inverse":
         weight = torch.tensor(inverse_frequency(counts), dtype=torch.float32)
     return lambda logits, targets: functional.cross_entropy(
-        logits,
+        logits.float(),
         targets,
-        weight=None if weight is None else weight.to(logits),
+        weight=None if weight is None else weight.to(logits.device),
         label_smoothing=settings.smoothing,
     )

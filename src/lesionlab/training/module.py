@@ -24,8 +24,8 @@ from lesionlab.training.losses import Loss
 class Classifier(lp.LightningModule):
     """A network in one phase of its training.
 
-    Logs train_loss, val_loss (plain cross-entropy), val_balanced_accuracy and val_macro_auroc once
-    an epoch.
+    Collects train_loss, val_loss (plain cross-entropy), val_balanced_accuracy and val_macro_auroc;
+    `epoch_metrics` gives them once an epoch.
 
     Args:
         network: from images to logits.
@@ -63,6 +63,7 @@ class Classifier(lp.LightningModule):
             head_of(network).requires_grad_(True)
         else:
             network.requires_grad_(True)
+        self.train()  # Lightning keeps the modes that it finds
 
     def train(self, mode: bool = True) -> Classifier:
         """Set training mode; what is frozen stays in evaluation mode, batch-norm statistics too."""
