@@ -32,7 +32,7 @@ RECIPE = Recipe().but(
         "batch": 16,
     }
 )
-"""A net of 360,000 parameters, and few steps: half a minute on two cores."""
+"""A net of 100,000 parameters, and few steps: half a minute on two cores."""
 
 LESIONS = 400
 _STEPS = 500  # optimiser steps that a demo takes on a folder of any size, at least one epoch

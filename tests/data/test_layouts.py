@@ -57,7 +57,8 @@ def test_the_drawn_set_is_read_whole(ham):
     assert data.lesions == 60 == data.counts()["lesions"].sum()
     assert all((data.root / path).is_file() for path in data.table["path"])
     assert not data.table["path"].str.contains("segmentation").any()
-    assert any("not patients" in note for note in data.notes)
+    assert any("drawn by a program" in note for note in data.notes)
+    assert set(data.table["source"]) == {"drawn by lesionlab"}
 
 
 @pytest.mark.parametrize(
@@ -497,6 +498,7 @@ def test_real_ham10000(real):
     assert (real.table["age"] == 0).sum() == 39
     assert real.table["age"].isna().sum() == 57
     assert set(real.table["sex"]) == {"male", "female", ""}
+    assert any("names lesions, not patients" in note for note in real.notes)
 
 
 def test_the_real_export_says_the_same(real, real_ham):

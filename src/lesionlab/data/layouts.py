@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from lesionlab import taxonomy
+from lesionlab.data import synthetic
 from lesionlab.data.images import EXTENSIONS, read_pixel_table
 from lesionlab.errors import DataError
 from lesionlab.tables import CATALOGUE, PARTS, read_csv
@@ -26,6 +27,9 @@ ISIC2018 = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
 HMNIST = ("akiec", "bcc", "bkl", "df", "nv", "vasc", "mel")
 """Label order of Kaggle's hmnist tables."""
 
+NOT_PHOTOGRAPHS = (
+    "These lesions are drawn by a program: no figure measured here says anything about real ones."
+)
 LESIONS_NOT_PATIENTS = (
     "HAM10000 names lesions, not patients: images of one patient's different lesions may stand in "
     "different parts, and nothing in the public files can show it."
@@ -207,6 +211,9 @@ def _read_ham10000(folder: Path, tables: Sequence[Path], _columns: Mapping[str, 
             "source": _unknown(raw.get("dataset", empty)).replace("", "ham10000"),
         }
     )
+    if (folder / synthetic.SETTINGS).is_file():
+        table["source"] = "drawn by lesionlab"
+        return Draft(table, taxonomy.HAM7, folder, notes=[NOT_PHOTOGRAPHS])
     return Draft(table, taxonomy.HAM7, folder, notes=[LESIONS_NOT_PATIENTS])
 
 

@@ -96,9 +96,7 @@ def facts(
         )
     if "minutes" in info:
         device = info.get("environment", {}).get("device", "")
-        made.append(
-            ("Training", f"{info['minutes']:,.0f} minutes" + (f" on {device}" if device else ""))
-        )
+        made.append(("Training", _minutes(info["minutes"]) + (f" on {device}" if device else "")))
     return made
 
 
@@ -148,3 +146,7 @@ def remarks(result: Evaluation, run: Run | None, data_notes: Sequence[str] = ())
     """What a reader should bear in mind, each remark once."""
     own = run.info.get("notes", []) if run else []
     return list(dict.fromkeys([*result.notes, *map(str, own), *data_notes]))
+
+
+def _minutes(value: float) -> str:
+    return f"{value:,.0f} minutes" if value >= 1.5 else f"{60 * value:,.0f} seconds"
