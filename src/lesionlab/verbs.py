@@ -428,10 +428,6 @@ def demo(
 
     result, page = demonstrate(out, data=data, fresh=fresh, listen=listen)
     outcome = _headline(result, "Test part: lesions the network has never seen")
-    if data is None:
-        outcome.lines.append(
-            "These lesions are drawn by a program; the figures say nothing about real ones."
-        )
     outcome.lines.append(f"Report: {page}")
     return outcome
 
