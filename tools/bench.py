@@ -120,7 +120,7 @@ def fresh(recipe: Recipe) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     return net, optimiser(net, recipe.phases[0].optim)
 
 
-def time_limit(recipe: Recipe, steps: int = 15) -> float:
+def time_limit(recipe: Recipe, steps: int = 12) -> float:
     """Images per second of the network alone, on one fixed batch."""
     net, optim = fresh(recipe)
     images = torch.randn(recipe.batch, 3, *recipe.images.size)
@@ -152,7 +152,7 @@ def time_lesionlab(recipe: Recipe, data: Catalogue, out: Path) -> float:
     return float((steps - SKIPPED) * count / steps / np.median(spent))
 
 
-def time_imagefolder(recipe: Recipe, images: Path, steps: int = 15) -> float:
+def time_imagefolder(recipe: Recipe, images: Path, steps: int = 12) -> float:
     """Images per second of the usual tutorial: DataLoader workers decode, resize, flip, rotate."""
     net, optim = fresh(recipe)
     config = zoo.Architecture.of(recipe.model, ("a", "b"), recipe.images)
