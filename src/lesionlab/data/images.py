@@ -38,6 +38,11 @@ PREPROCESSING = 1
 _CHUNK = 512  # images between two writes of the cache's index
 
 
+def preprocessing_fingerprint(images: Images) -> str:
+    """16 hexadecimal digits over everything that decides what `to_pixels` gives."""
+    return fingerprint({"version": PREPROCESSING, **asdict(images)})
+
+
 class ImageFault(DataError):
     """One image that cannot be used. `kind` is a word for tables, the text is for people."""
 
@@ -269,7 +274,7 @@ def cache(
         FindingsError: with every image that could not be decoded; the others are kept.
         DataError: if the disk has no room.
     """
-    key = fingerprint({"version": PREPROCESSING, **asdict(images)})
+    key = preprocessing_fingerprint(images)
     folder = to / f"{images.size[0]}x{images.size[1]}-{key[:8]}"
     index = _read_index(folder)
     todo = table.drop_duplicates("sha256")

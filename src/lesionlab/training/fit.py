@@ -11,7 +11,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,10 @@ from safetensors.torch import load_file
 
 from lesionlab._version import __version__
 from lesionlab.data.catalogues import Catalogue
-from lesionlab.data.images import PREPROCESSING, Cache, cache
+from lesionlab.data.images import Cache, cache, preprocessing_fingerprint
 from lesionlab.data.splitting import Split
 from lesionlab.errors import DataError, RunError
-from lesionlab.files import fingerprint, write_csv, write_json
+from lesionlab.files import write_csv, write_json
 from lesionlab.models import zoo
 from lesionlab.prediction.from_run import Device, choose_device, predict_rows, predictions_table
 from lesionlab.progress import Listener, Notice, silent
@@ -86,7 +85,7 @@ def train(
         "catalogue": data.fingerprint,
         "split": split.fingerprint,
         "fold": fold,
-        "preprocessing": fingerprint({"version": PREPROCESSING, **asdict(recipe.images)}),
+        "preprocessing": preprocessing_fingerprint(recipe.images),
         "recipe": recipe.fingerprint(),
     }
     accelerator = choose_device(device)
