@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from lesionlab.verbs import Outcome
+    from lesionlab.verbs.outcome import Outcome
 
-VERBS = {
-    "fetch": "download a known collection, checked and resumable",
-    "catalogue": "make the table of a folder of images",
-    "audit": "list everything odd about a collection",
-    "split": "part it into train, val and test; no lesion crosses",
-    "cache": "decode every image once",
-    "train": "train a network from a recipe",
-    "predict": "class probabilities for image files and folders",
-    "evaluate": "score predictions, with intervals that respect lesions",
-    "report": "write one page with figures, curves and pictures",
-    "demo": "the whole chain, on drawn lesions or on yours",
-    "doctor": "what this machine has, and what is missing",
+VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
+    "fetch": ("collecting", "download a known collection, checked and resumable"),
+    "catalogue": ("collecting", "make the table of a folder of images"),
+    "audit": ("collecting", "list everything odd about a collection"),
+    "split": ("collecting", "part it into train, val and test; no lesion crosses"),
+    "cache": ("collecting", "decode every image once"),
+    "train": ("learning", "train a network from a recipe"),
+    "predict": ("learning", "class probabilities for image files and folders"),
+    "evaluate": ("judging", "score predictions, with intervals that respect lesions"),
+    "report": ("judging", "write one page with figures, curves and pictures"),
+    "demo": ("machine", "the whole chain, on drawn lesions or on yours"),
+    "doctor": ("machine", "what this machine has, and what is missing"),
 }
 
 NOTICE = (
@@ -79,15 +79,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _overview() -> str:
     width = max(map(len, VERBS)) + 2
-    listed = "\n".join(f"  {name:<{width}}{text}" for name, text in VERBS.items())
+    listed = "\n".join(f"  {name:<{width}}{text}" for name, (_, text) in VERBS.items())
     title = f"lesionlab {__version__}: classifiers of skin lesions, measured honestly"
     return f"{title}\n{NOTICE}\n\nUsage: lesionlab VERB ...\n\n{listed}\n\n{_EPILOGUE}"
 
 
 def _run(verb: str, words: list[str]) -> int:
-    from lesionlab import verbs
+    from importlib import import_module
 
-    function: Callable[..., Outcome] = getattr(verbs, verb)
+    home = import_module(f"lesionlab.verbs.{VERBS[verb][0]}")
+    function: Callable[..., Outcome] = getattr(home, verb)
     try:
         changes, words = _recipe_flags(words) if verb == "train" else ({}, words)
         parser = _parser(verb, function)

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field, fields, is_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -49,7 +49,7 @@ def describe(cls: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
                     if not sub.endswith(".kind"):
                         yield sub, value, f"({name}) {text}"
         elif each.name != "kind":
-            default = each.default
+            default: Any = {} if each.default is MISSING else each.default
             text = str(each.metadata.get("text", ""))
             if get_origin(kind) is Literal and all(str(a) not in text for a in get_args(kind)[1:]):
                 text = f"{' | '.join(map(str, get_args(kind)))}: {text}"
@@ -85,6 +85,8 @@ def build(kind: Any, value: Any, key: str, faults: list[str], metadata: Any = No
         return _dataclass(typing.cast("type", kind), value, key, faults)
     if get_origin(kind) is tuple:
         return _tuple(kind, value, key, faults, metadata)
+    if get_origin(kind) is dict:
+        return _mapping(kind, value, key, faults, metadata)
     return _scalar(kind, value, key, faults, metadata or {})
 
 
@@ -149,6 +151,18 @@ def _tuple(kind: Any, value: Any, key: str, faults: list[str], metadata: Any) ->
         build(each, entry, f"{key}.{i}", faults, metadata)
         for i, (each, entry) in enumerate(zip(inner, value, strict=True))
     )
+    return built if len(faults) == before else None
+
+
+def _mapping(kind: Any, value: Any, key: str, faults: list[str], metadata: Any) -> Any:
+    if not isinstance(value, Mapping):
+        faults.append(f"{key}: expects a mapping, got {value!r}")
+        return None
+    before = len(faults)
+    built = {
+        str(name): build(get_args(kind)[1], entry, f"{key}.{name}", faults, metadata)
+        for name, entry in value.items()
+    }
     return built if len(faults) == before else None
 
 

@@ -18,7 +18,7 @@ from lesionlab.augmentation.batch import (
 from lesionlab.recipe import Augment
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-STILL = Augment(flip=False, rotate=0, scale=1, shift=0, shear=0, colour=0, hue=0, cutout=0)
+STILL = Augment(flip="none", rotate=0, scale=1, shift=0, shear=0, colour=0, hue=0, cutout=0)
 
 
 def pictures(n=3, height=24, width=32):
@@ -63,7 +63,7 @@ def test_flips_are_exact():
     draws = torch.full((1, DRAWS), 0.5)
     for x, y, dims in ((0.1, 0.9, [3]), (0.9, 0.1, [2]), (0.1, 0.1, [2, 3])):
         draws[:, 8], draws[:, 9] = x, y
-        view = augment(images, Augment(**{**vars(STILL), "flip": True}), draws, MEAN, STD)
+        view = augment(images, Augment(**{**vars(STILL), "flip": "both"}), draws, MEAN, STD)
         torch.testing.assert_close(view, plain.flip(dims), atol=1e-4, rtol=1e-4)
 
 

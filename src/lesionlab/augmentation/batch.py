@@ -74,7 +74,7 @@ def augment(
 
 def _moves(settings: Augment) -> bool:
     return (
-        settings.flip
+        settings.flip != "none"
         or settings.scale > 1
         or any((settings.rotate, settings.shift, settings.shear, settings.perspective))
     )
@@ -111,9 +111,10 @@ def homographies(settings: Augment, draws: Tensor, aspect: float = 1.0) -> Tenso
         (zero, one, signed[:, 5] * 2 * settings.shift),
         (signed[:, 6] * settings.perspective, signed[:, 7] * settings.perspective, one),
     )
-    if settings.flip:
-        mirror_x = torch.where(draws[:, 8] < 0.5, -one, one)
-        mirror_y = torch.where(draws[:, 9] < 0.5, -one, one)
+    if settings.flip != "none":
+        across, down = settings.flip != "vertical", settings.flip != "horizontal"
+        mirror_x = torch.where(draws[:, 8] < 0.5 * across, -one, one)
+        mirror_y = torch.where(draws[:, 9] < 0.5 * down, -one, one)
         square = square * torch.stack((mirror_x, mirror_y, one), dim=1)[:, None, :]
     return move @ oblong @ turn @ slant @ square
 

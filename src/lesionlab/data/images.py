@@ -40,7 +40,7 @@ _CHUNK = 512  # images between two writes of the cache's index
 
 def preprocessing_fingerprint(images: Images) -> str:
     """16 hexadecimal digits over everything that decides what `to_pixels` gives."""
-    return fingerprint({"version": PREPROCESSING, **asdict(images)})
+    return fingerprint({"version": PREPROCESSING, "size": images.size, "fit": images.fit})
 
 
 class ImageFault(DataError):

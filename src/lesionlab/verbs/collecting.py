@@ -1,0 +1,220 @@
+"""Verbs that make and part a collection.
+
+Signatures are the options, docstrings the help. Rooms are imported when a verb is called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from lesionlab.progress import Listener
+from lesionlab.verbs.outcome import Outcome, pairs, shares
+
+
+def fetch(
+    name: str,
+    *,
+    to: Path | None = None,
+    files: list[str] | None = None,
+    keep_archives: bool = False,
+    base_url: str | None = None,
+    listen: Listener,
+) -> Outcome:
+    """Download a known collection: checked, resumed where it broke off, unpacked, with its licence.
+
+    Example: lesionlab fetch ham10000 --to data/ham10000
+
+    Args:
+        name: ham10000, isic2018, dermamnist-28 (-64, -128, -224), ...
+        to: folder to fill; by default data/NAME.
+        files: fetch only these of its files.
+        keep_archives: keep the zip files after unpacking.
+        base_url: fetch from this mirror instead of the official server.
+    """
+    from lesionlab.data import acquisition
+
+    folder = acquisition.fetch(
+        name,
+        to or Path("data") / name,
+        files=files,
+        keep_archives=keep_archives,
+        base_url=base_url,
+        listen=listen,
+    )
+    return Outcome(lines=[f"{folder} is complete. Next: lesionlab catalogue {folder}"])
+
+
+def catalogue(
+    folder: Path,
+    *,
+    out: Path | None = None,
+    layout: str = "auto",
+    table: Path | None = None,
+    columns: list[str] | None = None,
+    exclude: Path | None = None,
+    listen: Listener,
+) -> Outcome:
+    """Make the table of a folder of images: ids, diagnoses, lesions, ages, sites and file hashes.
+
+    Knows HAM10000 as unpacked, ISIC 2018 task 3, exports of the ISIC Archive, one folder per class,
+    MedMNIST .npz files, Kaggle's hmnist tables, and any CSV. Every fault is named before anything
+    is written.
+
+    Example: lesionlab catalogue data/ham10000
+
+    Args:
+        folder: what the download unpacked to, or one table or .npz file.
+        out: where catalogue.csv goes; by default FOLDER itself.
+        layout: ham10000, isic2018, isic-archive, folders, medmnist, hmnist, csv; auto looks.
+        table: the table to read, where the folder holds several.
+        columns: for a table of your own, ours=yours: image_id=name target=label lesion_id=mole.
+        exclude: a findings.csv of `lesionlab audit`: images it marks are left out.
+    """
+    from lesionlab.data import catalogues
+
+    home = out or (folder if folder.is_dir() else folder.parent)
+    made = catalogues.catalogue(
+        folder,
+        layout=layout,
+        table=table,
+        columns=pairs(columns),
+        exclude=exclude,
+        out=home,
+        listen=listen,
+    )
+    return Outcome(
+        [(f"{len(made):,} images of {made.lesions:,} lesions", shares(made.counts()))],
+        [*made.notes, f"Written: {home / catalogues.FILE_NAME}. Next: lesionlab audit {home}"],
+    )
+
+
+def audit(
+    data: Path,
+    *,
+    out: Path = Path("findings.csv"),
+    layout: str = "auto",
+    table: Path | None = None,
+    columns: list[str] | None = None,
+    listen: Listener,
+) -> Outcome:
+    """List everything odd about a collection; exit code 1 if there are errors or warnings.
+
+    Decodes every image. Finds missing, empty, truncated, unreadable, blank and oddly shaped images,
+    one image under two ids, lesions with two diagnoses, odd ages and sexes.
+
+    Example: lesionlab audit data/ham10000 --out findings.csv
+
+    Args:
+        data: a catalogue's folder, or a raw folder as `lesionlab catalogue` takes it.
+        out: where the findings go; `lesionlab catalogue --exclude` reads them.
+        layout: as for `lesionlab catalogue`.
+        table: as for `lesionlab catalogue`.
+        columns: as for `lesionlab catalogue`.
+    """
+    from lesionlab.data import auditing
+    from lesionlab.tables import describe
+
+    result = auditing.audit(data, layout=layout, table=table, columns=pairs(columns), listen=listen)
+    result.save(out)
+    lines = []
+    for severity in ("error", "warning", "note"):
+        chosen = result.findings[result.findings["severity"] == severity]
+        if len(chosen):
+            lines.append(f"{severity.capitalize()}s ({len(chosen)}):\n{describe(chosen)}")
+    faults = len(result.faults)
+    marked = int(result.findings["exclude"].sum())
+    lines.append(
+        f"{faults} faults in {out}; {marked} rows are marked to be left out. To leave them out: "
+        f"lesionlab catalogue {data} --exclude {out}"
+        if faults
+        else f"No faults. The notes are in {out}. Next: lesionlab split {data}"
+    )
+    title = f"{result.images:,} images of {result.lesions:,} lesions"
+    return Outcome([(title, shares(result.counts))], lines, code=1 if faults else 0)
+
+
+def split(
+    data: Path,
+    *,
+    out: Path | None = None,
+    kind: Literal["folds", "holdout", "official"] = "folds",
+    by: Literal["lesion_id", "patient_id"] = "lesion_id",
+    folds: int = 5,
+    shares: list[float] | None = None,
+    val: float = 0.1,
+    seed: int = 0,
+    listen: Listener,
+) -> Outcome:
+    """Part a catalogue into train, val and test so that no lesion is on two sides.
+
+    Example: lesionlab split data/ham10000 --folds 5
+
+    Args:
+        data: the catalogue's folder.
+        out: the split's CSV; by default split.csv beside the catalogue.
+        kind: folds (each is once the test part), holdout, or official (the source's own parts).
+        by: what must not cross: lesion_id or patient_id.
+        folds: number of folds, for --kind folds.
+        shares: of train, val and test, for --kind holdout; by default 0.7 0.1 0.2.
+        val: share of all but the test fold that becomes val, for --kind folds.
+        seed: of the random draw.
+    """
+    import pandas as pd
+
+    from lesionlab.data import splitting
+    from lesionlab.data.catalogues import Catalogue
+
+    opened = Catalogue.open(data)
+    made = splitting.split(
+        opened,
+        kind=kind,
+        by=by,
+        folds=folds,
+        shares=shares or (0.7, 0.1, 0.2),
+        val=val,
+        seed=seed,
+        listen=listen,
+    )
+    path = out or (opened.home or data) / "split.csv"
+    made.save(path)
+    counts = made.counts(0).pivot(index="class", columns="part", values=["images", "lesions"])
+    counts.columns = pd.Index([f"{key[1]} {key[0]}" for key in counts.columns])
+    title = f"Fold 0 of {made.folds}" if made.folds > 1 else "Parts"
+    proof = (
+        f"No {by.removesuffix('_id')} is in two parts" if made.by else "The source names no groups"
+    )
+    return Outcome(
+        [(title, counts.fillna(0).astype(int).reset_index())], [f"{proof}. Written: {path}"]
+    )
+
+
+def cache(
+    data: Path,
+    *,
+    size: tuple[int, int] = (225, 300),
+    fit: Literal["stretch", "crop", "pad"] = "stretch",
+    out: Path | None = None,
+    workers: int | None = None,
+    listen: Listener,
+) -> Outcome:
+    """Decode every image once into one memory-mapped file; `train` does this by itself.
+
+    Example: lesionlab cache data/ham10000 --size 112 150
+
+    Args:
+        data: the catalogue's folder.
+        size: height and width in pixels.
+        fit: what to do with images of another shape: stretch, crop or pad.
+        out: folder of caches; by default `cache` beside the catalogue.
+        workers: threads that decode; by default one per core.
+    """
+    from lesionlab.data import images
+    from lesionlab.data.catalogues import Catalogue
+    from lesionlab.recipe import Recipe
+
+    opened = Catalogue.open(data)
+    asked = Recipe().but({"images.size": list(size), "images.fit": fit}).images
+    home = out or (opened.home or data) / "cache"
+    made = images.cache(opened.table, opened.root, asked, home, workers=workers, listen=listen)
+    return Outcome(lines=[f"{len(made.pixels):,} images in {made.folder}"])
