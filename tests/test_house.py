@@ -12,7 +12,7 @@ import pytest
 import lesionlab
 
 SOURCE = Path(lesionlab.__file__).parent
-TORCH_ROOMS = ("augmentation", "models", "training", "prediction")
+TORCH_ROOMS = ("augmentation", "models", "training", "prediction", "explanation")
 MODULES = {
     ".".join(("lesionlab", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(
         ".__init__"

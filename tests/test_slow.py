@@ -27,7 +27,7 @@ RECIPE = """\
 images: {size: [48, 64]}
 model: {name: test_efficientnet, drop: 0.2}
 phases:
-  - {epochs: 5, optim: {lr: 2.0e-3}, schedule: {kind: plateau, patience: 0}}
+  - {epochs: 5, optim: {lr: 2.0e-3}, schedule: {kind: plateau, patience: 1}}
 average: {decay: 0.95}
 select: {patience: 4}
 batch: 8

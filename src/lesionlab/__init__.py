@@ -17,55 +17,101 @@ if TYPE_CHECKING:
     from lesionlab.data.acquisition import fetch
     from lesionlab.data.auditing import Audit, audit
     from lesionlab.data.catalogues import Catalogue, catalogue
+    from lesionlab.data.cleaning import Cleaned, clean
     from lesionlab.data.images import cache
     from lesionlab.data.splitting import Split, split
     from lesionlab.data.synthetic import synthetic
-    from lesionlab.evaluation import Estimate, Evaluation, evaluate
+    from lesionlab.evaluation import (
+        Blend,
+        Comparison,
+        Estimate,
+        Evaluation,
+        blend,
+        blended,
+        compare,
+        evaluate,
+    )
+    from lesionlab.explanation.gallery import explain
+    from lesionlab.models.listing import list_models
+    from lesionlab.prediction.embedding import Embeddings, embed
     from lesionlab.prediction.from_run import predict
     from lesionlab.recipe import Recipe
+    from lesionlab.reporting.exploring import explore
     from lesionlab.reporting.report import report
-    from lesionlab.run import Run
+    from lesionlab.run import Folds, Run
     from lesionlab.training.fit import train
+    from lesionlab.training.folds import folds
+    from lesionlab.training.tuning import tune
 
 _HOMES = {
     "Audit": "data.auditing",
+    "Blend": "evaluation",
     "Catalogue": "data.catalogues",
+    "Cleaned": "data.cleaning",
+    "Comparison": "evaluation",
+    "Embeddings": "prediction.embedding",
     "Estimate": "evaluation",
     "Evaluation": "evaluation",
+    "Folds": "run",
     "Recipe": "recipe",
     "Run": "run",
     "Split": "data.splitting",
     "audit": "data.auditing",
+    "blend": "evaluation",
+    "blended": "evaluation",
     "cache": "data.images",
     "catalogue": "data.catalogues",
+    "clean": "data.cleaning",
+    "compare": "evaluation",
+    "embed": "prediction.embedding",
     "evaluate": "evaluation",
+    "explain": "explanation.gallery",
+    "explore": "reporting.exploring",
     "fetch": "data.acquisition",
+    "folds": "training.folds",
+    "list_models": "models.listing",
     "predict": "prediction.from_run",
     "report": "reporting.report",
     "split": "data.splitting",
     "synthetic": "data.synthetic",
     "train": "training.fit",
+    "tune": "training.tuning",
 }
 
 __all__ = [
     "Audit",
+    "Blend",
     "Catalogue",
+    "Cleaned",
+    "Comparison",
+    "Embeddings",
     "Estimate",
     "Evaluation",
+    "Folds",
     "Recipe",
     "Run",
     "Split",
     "__version__",
     "audit",
+    "blend",
+    "blended",
     "cache",
     "catalogue",
+    "clean",
+    "compare",
+    "embed",
     "evaluate",
+    "explain",
+    "explore",
     "fetch",
+    "folds",
+    "list_models",
     "predict",
     "report",
     "split",
     "synthetic",
     "train",
+    "tune",
 ]
 
 

@@ -24,11 +24,20 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "fetch": ("collecting", "download a known collection, checked and resumable"),
     "catalogue": ("collecting", "make the table of a folder of images"),
     "audit": ("collecting", "list everything odd about a collection"),
+    "explore": ("collecting", "its metadata in tables and figures, on one page"),
     "split": ("collecting", "part it into train, val and test; no lesion crosses"),
+    "clean": ("collecting", "fill in unknown ages, sexes and sites; never from the label"),
     "cache": ("collecting", "decode every image once"),
+    "models": ("learning", "the networks to choose from, and where they can be cut"),
     "train": ("learning", "train a network from a recipe"),
-    "predict": ("learning", "class probabilities for image files and folders"),
+    "embed": ("learning", "a frozen backbone's features of every image, once"),
+    "folds": ("repeating", "train every fold of a split, and pool what they had never seen"),
+    "tune": ("repeating", "search for better settings, judged on val alone"),
+    "predict": ("learning", "class probabilities for images or a whole catalogue"),
     "evaluate": ("judging", "score predictions, with intervals that respect lesions"),
+    "compare": ("judging", "models side by side, with paired differences"),
+    "blend": ("judging", "make an ensemble out of several models' predictions"),
+    "explain": ("judging", "which places of an image speak for a class"),
     "report": ("judging", "write one page with figures, curves and pictures"),
     "demo": ("machine", "the whole chain, on drawn lesions or on yours"),
     "doctor": ("machine", "what this machine has, and what is missing"),
@@ -90,14 +99,15 @@ def _run(verb: str, words: list[str]) -> int:
     home = import_module(f"lesionlab.verbs.{VERBS[verb][0]}")
     function: Callable[..., Outcome] = getattr(home, verb)
     try:
-        changes, words = _recipe_flags(words) if verb == "train" else ({}, words)
+        flags = _takes_recipe_flags(function)
+        changes, words = _recipe_flags(words) if flags else ({}, words)
         parser = _parser(verb, function)
-        options = vars(parser.parse_args(words))
+        options = vars(parser.parse_intermixed_args(words))  # options may stand between images
     except LesionlabError as error:
         return _fail(str(error))
     except SystemExit as error:  # argparse: --help or a bad option
         return 0 if error.code in (0, None) else 2
-    if verb == "train":
+    if flags:
         options["changes"] = changes
     screen = _Screen()
     try:
@@ -142,7 +152,7 @@ def _parser(verb: str, function: Callable[..., Any]) -> ArgumentParser:
     parser = ArgumentParser(
         prog=f"lesionlab {verb}",
         description=text,
-        epilog=f"{_settings_help()}\n\n{NOTICE}" if verb == "train" else NOTICE,
+        epilog=f"{_settings_help()}\n\n{NOTICE}" if _takes_recipe_flags(function) else NOTICE,
         formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, width=100),
         allow_abbrev=False,
     )
@@ -158,13 +168,17 @@ def _parser(verb: str, function: Callable[..., Any]) -> ArgumentParser:
             shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
             options["help"] += f" (default: {shown})"
         if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD:
+            if not required:
+                options["nargs"] = "*" if "nargs" in options else "?"
             parser.add_argument(name, metavar=name.upper(), **options)
             continue
         if "choices" not in options and "action" not in options:
-            options["metavar"] = name.upper()
-        flag = f"--{name.replace('_', '-')}"
+            options["metavar"] = name.strip("_").upper()
+        if options.get("nargs") == "+" and default in (None, Parameter.empty):
+            options["action"] = "extend"  # given twice, a flag adds to the list
+        flag = f"--{name.rstrip('_').replace('_', '-')}"  # try_: a name that Python keeps
         parser.add_argument(
-            flag, required=required, default=None if required else default, **options
+            flag, dest=name, required=required, default=None if required else default, **options
         )
     return parser
 
@@ -179,7 +193,7 @@ def _option(hint: Any) -> dict[str, Any]:
     if hint is bool:
         return {"action": "store_true"}
     if get_origin(hint) is Literal:
-        return {"choices": kinds}
+        return {"choices": kinds, "type": type(kinds[0])}
     if get_origin(hint) is list:
         return {"type": kinds[0], "nargs": "+"}
     if get_origin(hint) is tuple:
@@ -210,6 +224,12 @@ def _settings_help() -> str:
         for key, default, text in settings.describe(Recipe)
     ]
     return "settings of the recipe, each a flag that wins over the file:\n" + "\n".join(lines)
+
+
+def _takes_recipe_flags(function: Callable[..., Any]) -> bool:
+    from inspect import signature
+
+    return "changes" in signature(function).parameters
 
 
 def _recipe_flags(words: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -303,6 +323,8 @@ class _Screen:
             _print_table(console, title, table)
         for line in outcome.lines:
             console.print(line, highlight=False, soft_wrap=True)
+        for text in outcome.warnings:
+            console.print(f"WARNING: {text}", style="bold yellow", highlight=False, soft_wrap=True)
 
 
 def _amount(event: Step) -> str:
@@ -319,7 +341,11 @@ def _print_table(console: Console, title: str, table: pd.DataFrame) -> None:
 
     drawn = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for name in table.columns:
-        drawn.add_column(str(name), justify="right" if is_numeric_dtype(table[name]) else "left")
+        drawn.add_column(
+            str(name),
+            justify="right" if is_numeric_dtype(table[name]) else "left",
+            overflow="fold",  # a name cut short could not be typed
+        )
     for row in table.itertuples(index=False):
         drawn.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     console.print(drawn)

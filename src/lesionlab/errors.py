@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,11 +30,23 @@ class FindingsError(DataError):
 
 
 class SettingsError(LesionlabError):
-    """A recipe or an option that does not say something lesionlab can do."""
+    """A recipe or an option that does not say something lesionlab can do.
+
+    Attributes:
+        faults: of a recipe, each in a line of its own; they are part of the message.
+    """
+
+    def __init__(self, message: str, faults: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
 
 
 class RunError(LesionlabError):
     """A run folder that belongs to something else, or is not finished."""
+
+
+class DivergenceError(RunError):
+    """A training whose loss is no number any more."""
 
 
 class DownloadError(LesionlabError):

@@ -51,7 +51,9 @@ class Dense:
     widths: tuple[int, ...] = _knob((512,), "units of each dense layer", low=1, high=8192)
     batch_norm: bool = _knob(False, "batch norm between each dense layer and its ReLU")
     drop: float = _knob(0.5, "dropout before the last layer", low=0, high=0.95)
-    pool: Literal["avg", "max"] = _knob("avg", "how the feature map is pooled")
+    pool: Literal["avg", "max"] = _knob(
+        "avg", "how the feature map, or a transformer's patches, are pooled"
+    )
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,16 @@ class NeighboursProbe:
     balanced: bool = _knob(True, "divide each class's votes by its frequency")
 
 
+FEATURES: tuple[Literal["age", "sex", "site"], ...] = ("age", "sex", "site")
+"""The metadata that a network may see."""
+
+NO_FEATURES = (
+    "nothing else may be a feature: dx_type says how a diagnosis was confirmed, which is known "
+    "only with the diagnosis; ids, paths and file sizes name an image and say nothing of a patient"
+)
+_HIDE = "probability that training hides all metadata of an image; each field alone: half of that"
+
+
 @dataclass(frozen=True)
 class NoFusion:
     """The image alone."""
@@ -88,12 +100,10 @@ class Concatenation:
 
     kind: Literal["concatenation"] = "concatenation"
     fields: tuple[Literal["age", "sex", "site"], ...] = _knob(
-        ("age", "sex", "site"), "which metadata; nothing else may ever be a feature"
+        FEATURES, "which metadata; nothing else may ever be a feature", why=NO_FEATURES
     )
     width: int = _knob(16, "length of each field's embedding", low=1, high=512)
-    hide: float = _knob(
-        0.3, "probability that training hides all metadata of an image", low=0, high=1
-    )
+    hide: float = _knob(0.3, _HIDE, low=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -102,12 +112,10 @@ class Gating:
 
     kind: Literal["gating"] = "gating"
     fields: tuple[Literal["age", "sex", "site"], ...] = _knob(
-        ("age", "sex", "site"), "which metadata; nothing else may ever be a feature"
+        FEATURES, "which metadata; nothing else may ever be a feature", why=NO_FEATURES
     )
     width: int = _knob(16, "length of each field's embedding", low=1, high=512)
-    hide: float = _knob(
-        0.3, "probability that training hides all metadata of an image", low=0, high=1
-    )
+    hide: float = _knob(0.3, _HIDE, low=0, high=1)
 
 
 Head = Linear | Dense | LogisticProbe | NeighboursProbe
@@ -140,7 +148,10 @@ class Augment:
         "both", "mirror left-right, top-bottom or both, each with probability 1/2"
     )
     rotate: float = _knob(180.0, "largest rotation, degrees either way", low=0, high=180)
-    scale: float = _knob(1.25, "largest zoom factor, in and out", low=1, high=4)
+    scale: float = _knob(1.25, "largest zoom factor", low=1, high=4)
+    zoom: Literal["both", "in"] = _knob(
+        "both", "both: in and out by up to that factor; in: as random central crops do"
+    )
     shift: float = _knob(0.1, "largest shift, share of a side", low=0, high=0.5)
     shear: float = _knob(0.0, "largest shear, tangent of the angle", low=0, high=1)
     perspective: float = _knob(
@@ -177,7 +188,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "none": _STILL,
     "default": {},
     "source_b": {**_STILL, "flip": "horizontal"},
-    "source_b_oversampling": {**_STILL, "flip": "both", "scale": 1.25},
+    "source_b_oversampling": {**_STILL, "flip": "both", "scale": 1.25, "zoom": "in"},
     "source_c_baseline": {
         **_STILL,
         "flip": "horizontal",
@@ -208,7 +219,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "fill": "black",
     },
 }
-"""Augmentation by name: each source's own set, as near as its text allows (docs/sources.md)."""
+"""Augmentation by name: each source's own set, as near as its text allows (docs/sources.md).
+
+C's shear of 0.2 is taken as the tangent that was meant: its Keras read it as degrees, next to none.
+Keras zooms height and width apart; here an image keeps its shape. B does not say how far it crops.
+"""
 
 
 @dataclass(frozen=True)
@@ -389,8 +404,10 @@ class Plateau:
     kind: Literal["plateau"] = "plateau"
     warmup: float = _knob(0.0, "share of the phase spent warming up", low=0, high=0.5)
     factor: float = _knob(0.5, "what the learning rate is multiplied by", above=0, high=0.99)
-    patience: int = _knob(3, "epochs without a better value before that", low=0)
-    cooldown: int = _knob(0, "epochs after that before waiting begins again", low=0)
+    patience: int = _knob(3, "epochs without a better value before that", low=1)
+    cooldown: int = _knob(
+        0, "epochs of rest after that; as in Keras, the last of them counts towards patience", low=0
+    )
     floor: float = _knob(0.001, "smallest learning rate, as a share of the first", low=0, high=1)
     metric: Literal["selection", "accuracy", "loss"] = _knob(
         "selection", "which figure of the whole val part: selection's own, accuracy, or loss"
@@ -497,7 +514,9 @@ class Recipe:
         Raises:
             SettingsError: naming every fault of the file and of the changes at once.
         """
-        return cls._changed(_resolved(settings.read_yaml(Path(path))), changes, str(path))
+        faults: list[str] = []
+        values = _resolved(settings.read_yaml(Path(path)), faults)
+        return cls._changed(values, changes, str(path), faults)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], origin: str = "the recipe") -> Recipe:
@@ -506,15 +525,18 @@ class Recipe:
         Raises:
             SettingsError: naming every mistyped key and wrong value at once.
         """
-        return cls._changed(_resolved(values), {}, origin)
+        faults: list[str] = []
+        return cls._changed(_resolved(values, faults), {}, origin, faults)
 
     @classmethod
-    def _changed(cls, values: dict[str, Any], changes: Mapping[str, Any], origin: str) -> Recipe:
+    def _changed(
+        cls, values: dict[str, Any], changes: Mapping[str, Any], origin: str, faults: list[str]
+    ) -> Recipe:
         changes = dict(changes)
         for key in ("augment", "augment.preset"):
             if isinstance(changes.get(key), str | dict):
-                values["augment"] = _from_preset(changes.pop(key))
-        faults = [
+                values["augment"] = _from_preset(changes.pop(key), faults)
+        faults += [
             fault
             for key, value in changes.items()
             if (fault := settings.put(cls, values, key, value))
@@ -526,7 +548,8 @@ class Recipe:
             listed = "\n".join(f"  {fault}" for fault in faults)
             raise SettingsError(
                 f"{origin} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listed}\n"
-                "`lesionlab train --help` lists every setting with its range."
+                "`lesionlab train --help` lists every setting with its range.",
+                faults,
             )
         return typing.cast("Recipe", recipe)
 
@@ -553,7 +576,7 @@ class Recipe:
         Raises:
             SettingsError: naming every mistyped key and wrong value at once.
         """
-        return self._changed(self.to_dict(), changes, origin)
+        return self._changed(self.to_dict(), changes, origin, [])
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits; equal for recipes that mean the same, however written."""
@@ -572,21 +595,21 @@ class Recipe:
         ]
 
 
-def _resolved(given: Mapping[str, Any]) -> dict[str, Any]:
+def _resolved(given: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
     """Nested values with the defaults of what they leave out, presets of augmentation expanded."""
     given = dict(given)
     if isinstance(given.get("augment"), str | dict):
-        given["augment"] = _from_preset(given["augment"])
+        given["augment"] = _from_preset(given["augment"], faults)
     return settings.merged(Recipe().to_dict(), given)
 
 
-def _from_preset(given: Any) -> Any:
+def _from_preset(given: str | Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
     """Augmentation's values from a preset's name, alone or as `preset` among other knobs."""
     rest = {"preset": given} if isinstance(given, str) else dict(given)
     name = rest.pop("preset", "default")
     if not isinstance(name, str) or name not in PRESETS:
-        listed = ", ".join(PRESETS)
-        raise SettingsError(f"augment.preset: {name!r} is not one of {listed}.")
+        faults.append(f"augment.preset: {name!r} is not one of {', '.join(PRESETS)}")
+        name = "default"
     return {**settings.plain(Augment()), **PRESETS[name], **rest}
 
 
@@ -609,6 +632,16 @@ def _contradictions(recipe: Recipe) -> list[str]:
         )
     if not isinstance(recipe.model.fusion, NoFusion) and probing:
         faults.append("model.fusion: a probe learns from image embeddings alone")
+    given = () if isinstance(recipe.model.fusion, NoFusion) else recipe.model.fusion.fields
+    if not isinstance(recipe.model.fusion, NoFusion) and not given:
+        faults.append("model.fusion.fields: needs one of age, sex, site; without any, kind none")
+    if len(set(given)) < len(given):
+        faults.append(f"model.fusion.fields: {', '.join(given)} names a field twice")
+    if given and (recipe.augment.mixup > 0 or recipe.augment.cutmix > 0):
+        faults.append(
+            "model.fusion.kind: mixup and cutmix make one image of two patients, of whom nobody "
+            "knows one age. Set augment.mixup and augment.cutmix to 0, or the kind to none"
+        )
     if recipe.augment.mixup > 0 and recipe.augment.cutmix > 0:
         faults.append("augment.cutmix: mixup and cutmix cannot both be on")
     return faults

@@ -1,4 +1,4 @@
-"""Run: the folder of one training, opened again without torch."""
+"""Run and Folds: the folders of one training and of one per fold, opened again without torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ SPLIT = "split.csv"
 HISTORY = "history.csv"
 PREDICTIONS = "predictions.csv"
 CHECKPOINTS = "checkpoints"
-IDENTITY = ("catalogue", "split", "fold", "preprocessing", "recipe")
+FOLDS = "folds.json"
+VAL_PREDICTIONS = "val_predictions.csv"
+SUMMARY = "summary.csv"
+IDENTITY = ("catalogue", "split", "fold", "preprocessing", "recipe", "metadata")
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,17 @@ class Run:
         """The classes, in the catalogue's order."""
         return tuple(self.info["classes"])
 
+    @property
+    def kept(self) -> str:
+        """What was kept of a finished run: "epoch 7 of 30", or which candidate of a probe."""
+        info = self.info
+        if "probe" not in info:
+            return f"epoch {info['kept_epoch']} of {info['epochs']}"
+        strength = info["probe"].get("strength")
+        if strength is None:
+            return "the one candidate of a probe"
+        return f"strength {strength:g}, candidate {info['kept_epoch']} of {info['epochs']}"
+
     @cached_property
     def recipe(self) -> Recipe:
         """The resolved recipe."""
@@ -104,3 +118,113 @@ class Run:
     def update(self, **changes: Any) -> None:
         """Write changed entries of run.json."""
         write_json(self.folder / INFO, {**self.info, **changes})
+
+
+@dataclass(frozen=True)
+class Folds:
+    """A folder that holds one run per fold of a split, and their out-of-fold predictions.
+
+    Files: folds.json (identity, number of folds), recipe.yaml, split.csv, and fold_0, fold_1, ...,
+    each a run folder. Once every fold is trained also predictions.csv (every test image, predicted
+    by the one network that had no part of its lesion), val_predictions.csv (an image once for every
+    fold that has it in val) and summary.csv (figures per fold).
+
+    Attributes:
+        folder: where it is.
+    """
+
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Folds:
+        """Open a folder of folds.
+
+        Raises:
+            RunError: if the folder is none.
+        """
+        folder = Path(folder)
+        if not (folder / FOLDS).is_file():
+            raise RunError(
+                f"{folder} is no folder of folds: it has no {FOLDS}. Train first: lesionlab folds"
+            )
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.resolve().name
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What folds.json says: identity, classes, number of folds."""
+        info: dict[str, Any] = read_json(self.folder / FOLDS)
+        return info
+
+    @property
+    def runs(self) -> dict[int, Run]:
+        """The finished runs by fold."""
+        found = (
+            (number, Run(self.run_folder(number))) for number in range(int(self.info["folds"]))
+        )
+        return {n: run for n, run in found if (run.folder / INFO).is_file() and run.complete}
+
+    def run_folder(self, fold: int) -> Path:
+        """Where the run of a fold is."""
+        return self.folder / f"fold_{fold}"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every fold is trained and the out-of-fold table is written."""
+        return (self.folder / SUMMARY).is_file()  # the last file written
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of every fold."""
+        return Recipe.load(self.folder / RECIPE)
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """The out-of-fold predictions table: part is "test", column fold says whose test part.
+
+        Raises:
+            RunError: if not every fold is trained.
+        """
+        return check_predictions(self._table(PREDICTIONS), str(self.folder / PREDICTIONS))
+
+    @cached_property
+    def val_predictions(self) -> pd.DataFrame:
+        """Each fold's predictions of its own val part, for whatever is fitted fold by fold.
+
+        One fold of it is a predictions table; the whole is none: images are in val several times.
+
+        Raises:
+            RunError: if not every fold is trained.
+        """
+        table = self._table(VAL_PREDICTIONS)
+        folds = [check_predictions(rows) for _, rows in table.groupby("fold", sort=False)]
+        return pd.concat(folds, ignore_index=True)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """Figures of each fold's own test part: fold, images, lesions, balanced_accuracy, ..."""
+        table: pd.DataFrame = self._table(SUMMARY).apply(pd.to_numeric)
+        return table
+
+    def _table(self, name: str) -> pd.DataFrame:
+        if not self.complete:
+            missing = sorted(set(range(int(self.info["folds"]))) - set(self.runs))
+            raise RunError(
+                f"{self.folder} has no {name} yet: fold {', '.join(map(str, missing)) or 'tables'} "
+                "not finished. Give the same `lesionlab folds` command again: it goes on where it "
+                "stopped."
+            )
+        return read_csv(self.folder / name)
+
+
+def open_run(folder: str | Path) -> Run | Folds:
+    """Open a run folder or a folder of folds.
+
+    Raises:
+        RunError: if the folder is neither.
+    """
+    return Folds.open(folder) if (Path(folder) / FOLDS).is_file() else Run.open(folder)

@@ -24,9 +24,13 @@ def knob(
     low: float = -math.inf,
     high: float = math.inf,
     above: float = -math.inf,
+    why: str = "",
 ) -> Any:
-    """A field with its help text and the range of its numbers: low <= x <= high, x > above."""
-    limits = {"text": text, "low": low, "high": high, "above": above}
+    """A field with its help text and the range of its numbers: low <= x <= high, x > above.
+
+    `why` explains a choice of words; a fault gives it as the reason.
+    """
+    limits = {"text": text, "low": low, "high": high, "above": above, "why": why}
     if callable(default):
         return field(default_factory=default, metadata=limits)
     return field(default=default, metadata=limits)
@@ -170,9 +174,9 @@ def _scalar(kind: Any, value: Any, key: str, faults: list[str], metadata: Any) -
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             options = ", ".join(map(str, get_args(kind)))
-            faults.append(
-                f"{key}: {value!r} is not one of {options}{_nearest(value, get_args(kind))}"
-            )
+            hint = _nearest(value, get_args(kind))
+            why = f"; {metadata['why']}" if metadata.get("why") else ""
+            faults.append(f"{key}: {value!r} is not one of {options}{hint}{why}")
             return None
         return value
     wanted = get_args(kind) or (kind,)

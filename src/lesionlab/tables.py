@@ -136,6 +136,15 @@ def read_csv(
     return table
 
 
+def known_words(values: pd.Series) -> pd.Series:
+    """Words as written, without blanks around them, and every way of saying "unknown" as ""."""
+    words = values.str.strip()
+    return words.where(~words.str.lower().isin(_NOTHING), "")
+
+
+_NOTHING = ("unknown", "nan", "na", "n/a", "none", "null")
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

@@ -43,6 +43,32 @@ MALIGNANT_RULE = "malignant = mel + bcc + akiec; benign = nv + bkl + df + vasc"
 The ISIC Archive calls actinic keratosis "indeterminate": malignancy is a convention here.
 """
 
+
+@dataclass(frozen=True)
+class Grouping:
+    """Another question to the same images: which class goes into which.
+
+    Attributes:
+        groups: the new class of every class that it knows; a new class goes into itself.
+        rule: the same in one sentence, to be printed wherever it is used.
+    """
+
+    groups: Mapping[str, str]
+    rule: str
+
+
+_TWO = {each.code: "malignant" if each.malignant else "benign" for each in _HAM7}
+
+GROUPINGS: Mapping[str, Grouping] = MappingProxyType(
+    {
+        "malignant-benign": Grouping(
+            MappingProxyType({**_TWO, "malignant": "malignant", "benign": "benign"}),
+            MALIGNANT_RULE,
+        )
+    }
+)
+"""The groupings by name; a class that is not among a grouping's is refused, never guessed."""
+
 _SPARE_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#777777")
 
 ALIASES: Mapping[str, str] = MappingProxyType(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import kornia
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,12 +11,14 @@ from hypothesis import strategies as st
 
 from lesionlab.augmentation.batch import (
     DRAWS,
+    FIRST_DRAWS,
     augment,
     colour_matrices,
     homographies,
     normalise,
 )
-from lesionlab.recipe import Augment
+from lesionlab.recipe import Augment, Natural
+from lesionlab.training.batches import TrainingImages
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STILL = Augment(flip="none", rotate=0, scale=1, shift=0, shear=0, colour=0, hue=0, cutout=0)
@@ -153,3 +156,70 @@ def test_every_view_is_finite_and_inside_the_picture(seed):
     matrix = homographies(hard, draws, 4 / 3)
     assert math.isfinite(matrix.det().abs().min().item())
     assert (matrix.det().abs() > 1e-3).all()
+
+
+@pytest.mark.parametrize(("fill", "padding"), [("nearest", "border"), ("black", "zeros")])
+def test_what_lies_beyond_the_border_is_kornias(fill, padding):
+    """Black is the stored pixel 0, before normalisation; not the mean colour, which is 0 after."""
+    images = pictures(1, 30, 40)
+    draws = torch.full((1, DRAWS), 0.5)
+    draws[:, 0] = 0.9
+    turned = Augment(**{**vars(STILL), "rotate": 60, "fill": fill})
+    view = augment(images, turned, draws, MEAN, STD)
+    raw = images.permute(0, 3, 1, 2) / 255
+    beyond = kornia.geometry.rotate(
+        raw, torch.tensor([0.8 * 60.0]), padding_mode=padding, align_corners=True
+    )
+    expected = kornia.enhance.normalize(beyond, torch.tensor(MEAN), torch.tensor(STD))
+    torch.testing.assert_close(view, expected, atol=0.06, rtol=0.03)
+    corner = view[0, :, 0, 0] * torch.tensor(STD) + torch.tensor(MEAN)
+    assert torch.allclose(corner, torch.zeros(3), atol=2e-6) == (fill == "black")
+
+
+def test_the_light_changes_channel_by_channel_and_black_stays_black():
+    draws = torch.full((2, DRAWS), 0.5)
+    draws[0, 16:19] = torch.tensor([0.0, 0.5, 1.0])
+    warmer = Augment(**{**vars(STILL), "illumination": 0.3})
+    matrix, offset = colour_matrices(warmer, draws, (0, 0, 0), (1, 1, 1))
+    torch.testing.assert_close(matrix[0] * 255, torch.diag(torch.tensor([0.7, 1.0, 1.3])))
+    torch.testing.assert_close(matrix[1] * 255, torch.eye(3))
+    assert (offset == 0).all()
+
+
+def test_the_light_falls_on_the_lesion_and_not_on_the_finished_picture():
+    """It comes before saturation, hue and contrast, which are the camera's."""
+    draws = torch.full((1, DRAWS), 0.5)
+    draws[0, 10:14] = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    draws[0, 16] = 1.0
+    camera = {**vars(STILL), "colour": 0.5, "hue": 0.2, "illumination": 0.0}
+    black_to_white = ((0, 0, 0), (1, 1, 1))
+    without = colour_matrices(Augment(**camera), draws, *black_to_white)
+    lit = colour_matrices(Augment(**{**camera, "illumination": 0.5}), draws, *black_to_white)
+    lamp = torch.diag(torch.tensor([1.5, 1.0, 1.0]))
+    torch.testing.assert_close(lit[0], without[0] @ lamp)
+    torch.testing.assert_close(lit[1], without[1])
+
+
+def test_central_crops_zoom_in_and_never_out():
+    draws = torch.rand(200, DRAWS, generator=torch.Generator().manual_seed(0))
+    crops = homographies(Augment(**{**vars(STILL), "scale": 1.5, "zoom": "in"}), draws)[:, 0, 0]
+    assert 1 / 1.5 <= crops.min() < 0.68
+    assert 0.98 < crops.max() <= 1
+    both = homographies(Augment(**{**vars(STILL), "scale": 1.5}), draws)[:, 0, 0]
+    assert both.max() > 1.48
+
+
+def test_later_knobs_change_no_view_of_a_recipe_without_them():
+    """The first 16 numbers are those of the first version, the others come behind them."""
+    pixels = np.zeros((9, 4, 5, 3), np.uint8)
+    images = TrainingImages(pixels, np.arange(9), np.arange(9) % 2, Natural(), seed=5)
+    images.set_epoch(2)
+    draws = images[np.arange(9)]["draws"]
+    first = np.random.default_rng([5, 2, 2]).random((9, 16), dtype=np.float32)
+    assert (draws[:, :FIRST_DRAWS].numpy() == first).all()
+    more = np.random.default_rng([5, 4, 2]).random((9, DRAWS - 16), dtype=np.float32)
+    assert (draws[:, FIRST_DRAWS:].numpy() == more).all()
+    views = [pictures(9), Augment(cutout=0.2, perspective=0.1, shear=0.1)]
+    other = draws.clone()
+    other[:, FIRST_DRAWS:] = torch.rand(9, DRAWS - FIRST_DRAWS)
+    assert torch.equal(augment(*views, draws, MEAN, STD), augment(*views, other, MEAN, STD))

@@ -143,7 +143,7 @@ def test_plateau_early_stopping_and_phases_go_on_too(drawn, tmp_path):
                     "depth": "all",
                     "epochs": 6,
                     "optim": {"kind": "adam", "lr": 0.002},
-                    "schedule": {"kind": "plateau", "patience": 0, "factor": 0.3},
+                    "schedule": {"kind": "plateau", "patience": 1, "factor": 0.3},
                 },
             ],
             "select.patience": 2,

@@ -1,90 +1,23 @@
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from lesionlab.recipe import (
     Adam,
     AdamW,
-    Balanced,
     Constant,
     Cosine,
     CrossEntropy,
-    LogitAdjusted,
-    Natural,
     Plateau,
     Sgd,
 )
 from lesionlab.training import losses
-from lesionlab.training.batches import EpochBatches, TrainingImages, order_of
 from lesionlab.training.module import optimiser, pace
-
-
-def test_rare_classes_weigh_more_than_common_ones():
-    weights = losses.inverse_frequency(np.array([6705, 115, 1113]))
-    assert weights[1] > weights[2] > weights[0]
-    assert weights.mean() == pytest.approx(1)
-    assert weights[1] / weights[0] == pytest.approx(6705 / 115)
-
-
-def test_plain_cross_entropy_is_torchs():
-    logits, targets = torch.randn(9, 3), torch.randint(0, 3, (9,))
-    loss = losses.build(CrossEntropy(), np.array([5, 3, 1]))
-    assert loss(logits, targets).item() == pytest.approx(
-        nn.CrossEntropyLoss()(logits, targets).item()
-    )
-
-
-def test_logit_adjustment_asks_more_of_rare_classes():
-    counts = np.array([90, 10])
-    loss = losses.build(LogitAdjusted(tau=1.0), counts)
-    undecided = torch.zeros(1, 2)
-    common, rare = (loss(undecided, torch.tensor([c])).item() for c in (0, 1))
-    assert common == pytest.approx(-math.log(0.9), abs=1e-6)
-    assert rare == pytest.approx(-math.log(0.1), abs=1e-6)
-    plain = losses.build(LogitAdjusted(tau=0.0), counts)
-    assert plain(undecided, torch.tensor([1])).item() == pytest.approx(math.log(2), abs=1e-6)
-
-
-@given(st.integers(0, 1000), st.integers(0, 50))
-def test_natural_sampling_shows_every_image_once(seed, epoch):
-    targets = np.arange(23) % 3
-    order = order_of(targets, Natural(), seed, epoch)
-    assert sorted(order) == list(range(23))
-    assert (order == order_of(targets, Natural(), seed, epoch)).all()
-    assert (order != order_of(targets, Natural(), seed, epoch + 1)).any()
-
-
-def test_balanced_sampling_draws_classes_evenly():
-    targets = np.repeat([0, 1, 2], [9000, 900, 100])
-    shares = np.bincount(targets[order_of(targets, Balanced(), 0, 0)]) / len(targets)
-    np.testing.assert_allclose(shares, 1 / 3, atol=0.03)
-
-
-@given(st.integers(1, 300), st.integers(2, 80))
-def test_batches_cover_an_epoch_in_nearly_equal_parts(count, batch):
-    parts = list(EpochBatches(count, batch))
-    assert np.concatenate(parts).tolist() == list(range(count))
-    sizes = [len(part) for part in parts]
-    assert max(sizes) <= batch
-    assert max(sizes) - min(sizes) <= 1
-
-
-def test_the_view_of_an_image_does_not_depend_on_the_batch_size():
-    pixels = np.random.default_rng(0).integers(0, 255, (12, 4, 5, 3), dtype=np.uint8)
-    rows, targets = np.arange(12), np.arange(12) % 2
-    images = TrainingImages(pixels, rows, targets, Natural(), seed=1)
-    images.set_epoch(3)
-    small = [images[places]["draws"] for places in EpochBatches(12, 2)]
-    large = [images[places]["draws"] for places in EpochBatches(12, 6)]
-    assert torch.equal(torch.cat(small), torch.cat(large))
 
 
 def test_schedules():

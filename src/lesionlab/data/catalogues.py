@@ -16,6 +16,7 @@ from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import fingerprint, read_json, write_csv, write_json
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import CATALOGUE, Finding, describe, findings_table, read_csv
+from lesionlab.taxonomy import order
 
 FILE_NAME = "catalogue.csv"
 _NUMBERS = ("age", "width", "height", "bytes")
@@ -127,6 +128,29 @@ class Catalogue:
             lesions = of_class["lesion_id"].where(of_class["lesion_id"] != "", of_class["image_id"])
             rows.append((name, len(of_class), len(of_class) / len(self.table), lesions.nunique()))
         return pd.DataFrame(rows, columns=["class", "images", "share", "lesions"])
+
+    def regrouped(self, groups: Mapping[str, str], note: str = "") -> Catalogue:
+        """The same images with other classes: another question to them, and another catalogue.
+
+        Args:
+            groups: the new class of each class, such as `taxonomy.GROUPINGS` has.
+            note: the rule in words, added to the notes.
+
+        Raises:
+            DataError: naming every class that `groups` says nothing about.
+        """
+        if unknown := [name for name in self.classes if name not in groups]:
+            raise DataError(
+                f"Nothing says what {', '.join(unknown)} would be{f' ({note})' if note else ''}. "
+                "Leave these images out, or keep the classes as they are."
+            )
+        return replace(
+            self,
+            table=self.table.assign(target=self.table["target"].map(dict(groups))),
+            classes=order([groups[name] for name in self.classes]),
+            notes=(*self.notes, note) if note else self.notes,
+            home=None,
+        )
 
     def __len__(self) -> int:
         return len(self.table)

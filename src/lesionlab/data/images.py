@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -284,7 +284,8 @@ def cache(
         return Cache(folder)
     rows = iter(sorted(set(range(len(index) + len(todo))) - set(index.values())))
     memory = _grow(folder, len(index) + len(todo), images.size)
-    write_json(folder / "cache.json", {"version": PREPROCESSING, "images": asdict(images)})
+    kept = {"size": images.size, "fit": images.fit}
+    write_json(folder / "cache.json", {"version": PREPROCESSING, "images": kept})
     faults: list[Finding] = []
     done = 0
     reader = Reader(root)

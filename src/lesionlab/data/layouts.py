@@ -20,7 +20,7 @@ from lesionlab import taxonomy
 from lesionlab.data import synthetic
 from lesionlab.data.images import EXTENSIONS, read_pixel_table
 from lesionlab.errors import DataError
-from lesionlab.tables import CATALOGUE, PARTS, read_csv
+from lesionlab.tables import CATALOGUE, PARTS, known_words, read_csv
 
 ISIC2018 = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
 """Column order of the ISIC 2018 task 3 ground truth."""
@@ -183,16 +183,7 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
 
 def _unknown(values: pd.Series) -> pd.Series:
     """Lower-case words, with every way of saying "unknown" as ""."""
-    return _known(values).str.lower()
-
-
-def _known(values: pd.Series) -> pd.Series:
-    """Values as written, with every way of saying "unknown" as ""."""
-    words = values.str.strip()
-    return words.where(~words.str.lower().isin(_NOTHING), "")
-
-
-_NOTHING = ("unknown", "nan", "na", "n/a", "none", "null")
+    return known_words(values).str.lower()
 
 
 def _read_ham10000(folder: Path, tables: Sequence[Path], _columns: Mapping[str, str]) -> Draft:
@@ -203,7 +194,7 @@ def _read_ham10000(folder: Path, tables: Sequence[Path], _columns: Mapping[str, 
             "image_id": raw["image_id"],
             "path": _paths(folder, raw["image_id"]),
             "target": raw["dx"].map(taxonomy.canonical),
-            "lesion_id": _known(raw["lesion_id"]),
+            "lesion_id": known_words(raw["lesion_id"]),
             "dx_type": _unknown(raw.get("dx_type", empty)),
             "age": _unknown(raw.get("age", empty)),
             "sex": _unknown(raw.get("sex", empty)),
@@ -237,7 +228,7 @@ def _read_isic2018(folder: Path, tables: Sequence[Path], _columns: Mapping[str, 
         lesions = pd.concat([read_csv(path, required=("image", "lesion_id")) for path in groupings])
         lesions["image"] = lesions["image"].map(_stem)
         lesions = lesions.drop_duplicates("image").set_index("image")
-        table["lesion_id"] = _known(table["image_id"].map(lesions["lesion_id"]).fillna(""))
+        table["lesion_id"] = known_words(table["image_id"].map(lesions["lesion_id"]).fillna(""))
         confirm = next((name for name in lesions.columns if "confirm" in name), None)
         if confirm:
             kinds = _unknown(table["image_id"].map(lesions[confirm]).fillna(""))
@@ -274,8 +265,8 @@ def _read_isic_archive(folder: Path, tables: Sequence[Path], _columns: Mapping[s
             "image_id": raw["isic_id"],
             "path": _paths(folder, raw["isic_id"]),
             "target": target,
-            "lesion_id": _known(raw.get("lesion_id", empty)),
-            "patient_id": _known(raw.get("patient_id", empty)),
+            "lesion_id": known_words(raw.get("lesion_id", empty)),
+            "patient_id": known_words(raw.get("patient_id", empty)),
             "dx_type": _unknown(raw.get("diagnosis_confirm_type", empty)).replace(
                 dict(_ARCHIVE_DX_TYPE)
             ),
@@ -383,11 +374,11 @@ def _read_csv_table(folder: Path, tables: Sequence[Path], columns: Mapping[str, 
     raw = read_csv(tables[0], required=tuple(names.values()))
     names |= {name: name for name in _OWN if name in raw.columns and name not in names}
     table = pd.DataFrame({ours: raw[theirs] for ours, theirs in names.items()})
-    table["target"] = _known(table["target"]).map(taxonomy.canonical)
+    table["target"] = known_words(table["target"]).map(taxonomy.canonical)
     for name in {"dx_type", "age", "sex", "site"} & set(table.columns):
         table[name] = _unknown(table[name])
     for name in {"lesion_id", "patient_id"} & set(table.columns):
-        table[name] = _known(table[name])
+        table[name] = known_words(table[name])
     if "path" not in table.columns:
         table["path"] = _paths(folder, table["image_id"])
     table["image_id"] = table["image_id"].map(_stem)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -260,6 +260,31 @@ def split(
         -1 if kind == "official" else seed,
         data.fingerprint,
     )
+    made.check(data)
+    return made
+
+
+def like(data: Catalogue, other: Split, *, listen: Listener = silent) -> Split:
+    """Carry a split over to another catalogue of the same images: each stays in its part.
+
+    For another question to the same images (`Catalogue.regrouped`), or a catalogue with some of
+    them left out: two models can be compared only if neither has learnt from what is tested.
+
+    Args:
+        data: the catalogue to part; every image of it must be in `other`.
+        other: the split to follow, with all its folds.
+        listen: told how many images of the split the catalogue lacks.
+
+    Raises:
+        FindingsError: if the split says nothing about an image, or a group would cross.
+    """
+    target = data.table.set_index("image_id")["target"]
+    known = other.table["image_id"].isin(target.index)
+    if lacking := int((~known).sum()):
+        listen(Notice(f"{lacking} images of the split are not in this catalogue."))
+    table = other.table[known].copy()
+    table["target"] = table["image_id"].map(target)
+    made = replace(other, table=table.reset_index(drop=True), catalogue=data.fingerprint)
     made.check(data)
     return made
 

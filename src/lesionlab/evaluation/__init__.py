@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from lesionlab.evaluation.blending import Blend, blend, blended
 from lesionlab.evaluation.bootstrap import Estimate, Measure, estimates, lesion_weights, replicate
+from lesionlab.evaluation.comparison import Comparison, compare
 from lesionlab.evaluation.operating import roc, threshold_at_specificity
 from lesionlab.evaluation.result import METRICS, Evaluation
 from lesionlab.evaluation.scoring import evaluate
 
 __all__ = [
     "METRICS",
+    "Blend",
+    "Comparison",
     "Estimate",
     "Evaluation",
     "Measure",
+    "blend",
+    "blended",
+    "compare",
     "estimates",
     "evaluate",
     "lesion_weights",

@@ -22,6 +22,7 @@ METRICS: Mapping[str, str] = {
     "macro_average_precision": "mean over the classes present of average precision",
     "accuracy": "share of the images whose class is right",
     "majority_accuracy": "accuracy of always answering the most frequent class",
+    "log_loss": "mean of -log of the true class's probability; lower is better",
     "sensitivity_at_80_specificity": "sensitivity where specificity on val is 80 % or more",
     "specificity_at_80_specificity": "specificity that this threshold really has here",
     "sensitivity_at_90_specificity": "sensitivity where specificity on val is 90 % or more",

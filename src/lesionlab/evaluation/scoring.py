@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,14 @@ from numpy.typing import NDArray
 
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.bootstrap import UNDEFINED_LIMIT, Estimate, estimates, lesion_codes
-from lesionlab.evaluation.inputs import arrays_of, open_predictions, rows_of
+from lesionlab.evaluation.inputs import (
+    Source,
+    arrays_of,
+    grouping_of,
+    open_predictions,
+    read_as,
+    rows_of,
+)
 from lesionlab.evaluation.metrics import classification, confusion, decide
 from lesionlab.evaluation.operating import (
     SPECIFICITIES,
@@ -26,17 +32,21 @@ from lesionlab.tables import classes_of
 COLLAPSE = 0.95
 """A class that takes a larger share of the predictions than this is warned of."""
 
+POSITIVES = ("mel", "malignant")
+"""The class of the sensitivities, unless another is asked for: the first of these that there is."""
+
 FEW_LESIONS = 20
 """Classes with fewer lesions than this are warned of."""
 
 
 def evaluate(
-    predictions: pd.DataFrame | Path | str,
+    predictions: Source,
     *,
     part: str = "test",
     replicates: int = 1000,
     seed: int = 0,
-    positive: str = "mel",
+    positive: str | None = None,
+    as_: str | None = None,
     listen: Listener = silent,
 ) -> Evaluation:
     """Score a predictions table: metrics with 95 % intervals from a bootstrap over lesions.
@@ -46,19 +56,23 @@ def evaluate(
     class order.
 
     Args:
-        predictions: a table (or its CSV or Parquet file) with image_id, target and p_<class>
-            columns, optionally lesion_id and part; see `lesionlab.tables.check_predictions`.
+        predictions: a table with image_id, target and p_<class> columns, optionally lesion_id and
+            part (see `lesionlab.tables.check_predictions`); its CSV or Parquet file; or a run.
         part: which rows to score: train, val or test.
         replicates: bootstrap replicates; 0 gives values without intervals.
         seed: of the bootstrap.
-        positive: the class whose sensitivity at fixed specificity is given.
+        positive: the class whose sensitivity at fixed specificity is given; by default mel, or
+            malignant where the classes are benign and malignant.
+        as_: a name of `taxonomy.GROUPINGS`, such as malignant-benign: probabilities are added up
+            and read as the answer to that question. The rule is among the notes.
         listen: told of the progress, of every warning and of every note.
 
     Raises:
-        DataError: if the file cannot be read or the part has no images.
+        DataError: if the file cannot be read, the part has no images, or a class is not known to
+            the grouping.
         FindingsError: with every fault of the table at once.
         SettingsError: if `replicates` is negative, or there is no class `positive` (only the
-            default, "mel", may be absent).
+            default may be absent) or no such grouping.
 
     Example:
         >>> table = pd.DataFrame({
@@ -69,8 +83,12 @@ def evaluate(
         0.75
     """
     table = open_predictions(predictions)
+    if as_ is not None:
+        table = read_as(table, as_)
     classes = classes_of(table)
-    if positive not in classes and positive != "mel":
+    if positive is None:
+        positive = usual_positive(classes)
+    elif positive not in classes and positive != POSITIVES[0]:
         raise SettingsError(
             f"There is no class {positive!r} to be the positive one. "
             f"Choose one of {', '.join(classes)}."
@@ -79,6 +97,8 @@ def evaluate(
     targets, probabilities = arrays_of(rows)
     measures = [classification(targets, probabilities, classes)]
     thresholds, notes = choose_thresholds(table, part, positive)
+    if as_ is not None:
+        notes.append(f"Read as {as_}: {grouping_of(as_).rule}.")
     if thresholds:
         at = classes.index(positive)
         measures.append(operating_points(targets == at, probabilities[:, at], thresholds))
@@ -108,6 +128,11 @@ def evaluate(
     for text in notes:
         listen(Notice(text))
     return result
+
+
+def usual_positive(classes: Sequence[str]) -> str:
+    """The class whose sensitivity matters most: mel, or malignant where there is no mel."""
+    return next((name for name in POSITIVES if name in classes), POSITIVES[0])
 
 
 def choose_thresholds(

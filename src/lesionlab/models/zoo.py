@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +15,16 @@ from safetensors.torch import save as serialise
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from lesionlab import settings
 from lesionlab.errors import RunError, SettingsError
 from lesionlab.files import read_json, replacing, write_json
-from lesionlab.recipe import Images, Model
+from lesionlab.models import nets  # noqa: F401 - registers the sources' own networks with timm
+from lesionlab.models.fusion import fuse
+from lesionlab.models.heads import attach
+from lesionlab.models.heads import head_of as head_of
+from lesionlab.models.metadata import MetadataEncoder
+from lesionlab.models.pretrained import load_local
+from lesionlab.recipe import Fusion, Head, Images, Linear, Model, NoFusion
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
@@ -32,7 +39,10 @@ class Architecture:
         classes: in the order of the network's outputs.
         images: size and fit of its input.
         mean, std: of each channel in 0-1, those that the architecture was designed with.
-        drop: dropout before the classifier.
+        drop: dropout before the head.
+        head: what turns features into logits.
+        fusion: how age, sex and site come in.
+        metadata: the fitted encoder of age, sex and site as plain values; None without fusion.
     """
 
     name: str
@@ -41,9 +51,23 @@ class Architecture:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     drop: float
+    head: Head = field(default_factory=Linear)
+    fusion: Fusion = field(default_factory=NoFusion)
+    metadata: dict[str, Any] | None = None
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+        """Mean, std and colour constancy: what turns stored pixels into the network's input."""
+        return self.mean, self.std, self.images.colour_constancy
 
     @classmethod
-    def of(cls, model: Model, classes: Sequence[str], images: Images) -> Architecture:
+    def of(
+        cls,
+        model: Model,
+        classes: Sequence[str],
+        images: Images,
+        metadata: dict[str, Any] | None = None,
+    ) -> Architecture:
         """Look the model up in timm, its normalisation included.
 
         Raises:
@@ -53,7 +77,17 @@ class Architecture:
         config = timm.get_pretrained_cfg(model.name)
         mean = config.mean if config else IMAGENET_DEFAULT_MEAN
         std = config.std if config else IMAGENET_DEFAULT_STD
-        return cls(model.name, tuple(classes), images, tuple(mean), tuple(std), model.drop)
+        return cls(
+            model.name,
+            tuple(classes),
+            images,
+            tuple(mean),
+            tuple(std),
+            model.drop,
+            model.head,
+            model.fusion,
+            metadata,
+        )
 
 
 def check_name(name: str) -> None:
@@ -88,74 +122,48 @@ def build(architecture: Architecture, pretrained: bool | str = False) -> nn.Modu
     Raises:
         SettingsError: if the input size does not fit or the weights cannot be had.
     """
+    network = _timms(architecture, pretrained is True)
+    attach(network, architecture.head, len(architecture.classes), architecture.name)
+    if isinstance(pretrained, str):
+        load_local(network, Path(pretrained))
+    if not isinstance(architecture.fusion, NoFusion):
+        if architecture.metadata is None:
+            raise SettingsError(
+                "model.fusion: the numbers of ages, sexes and sites come from a training part. "
+                "Give Architecture.of the encoder's: metadata=MetadataEncoder.fit(...).to_dict()"
+            )
+        sizes = MetadataEncoder.from_dict(architecture.metadata).sizes
+        network = fuse(network, architecture.fusion, sizes, architecture.images.size)
+    _try_input(network, architecture)
+    return network.to(memory_format=torch.channels_last)
+
+
+def _timms(architecture: Architecture, pretrained: bool) -> nn.Module:
+    """The network as timm makes it."""
     options: dict[str, Any] = {
         "num_classes": len(architecture.classes),
         "drop_rate": architecture.drop,
     }
     config = timm.get_pretrained_cfg(architecture.name)
+    if pretrained and not (config and config.has_weights):
+        raise SettingsError(
+            f"model.pretrained: there are no weights of {architecture.name} on timm's hub. Give a "
+            "local file with --model.pretrained FILE, or train from scratch with "
+            "--model.pretrained false."
+        )
     if config is not None and config.fixed_input_size:
         options["img_size"] = architecture.images.size
     try:
-        network = timm.create_model(architecture.name, pretrained=pretrained is True, **options)
+        return timm.create_model(architecture.name, pretrained=pretrained, **options)
     except (OSError, RuntimeError, AssertionError, ValueError, TypeError) as error:
         hint = (
             "Its weights could not be fetched from timm's hub; give a local file with "
             "--model.pretrained FILE, or train from scratch with --model.pretrained false. "
-            if pretrained is True
+            if pretrained
             else f"Try another images.size than {list(architecture.images.size)}. "
         )
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SettingsError(f"{architecture.name} could not be built. {hint}({first})") from error
-    _start_small(head_of(network))
-    if isinstance(pretrained, str):
-        _load_local(network, Path(pretrained))
-    _try_input(network, architecture)
-    return network.to(memory_format=torch.channels_last)
-
-
-def head_of(network: nn.Module) -> nn.Module:
-    """The classifier of a timm network, whatever its name there."""
-    head = cast("Any", network).get_classifier()
-    return nn.ModuleList(head) if isinstance(head, tuple | list) else cast("nn.Module", head)
-
-
-def _start_small(head: nn.Module) -> None:
-    """Let an untrained classifier begin near "all classes alike".
-
-    Some of timm's start as for a thousand classes: with seven, their first logits are so large that
-    the first epochs go into shrinking them.
-    """
-    for layer in head.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            nn.init.normal_(layer.weight, std=0.01)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-def _load_local(network: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise SettingsError(f"model.pretrained: {path} does not exist.")
-    try:
-        found: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except Exception as error:
-        raise SettingsError(
-            f"model.pretrained: {path} holds no weights that are safe to read."
-        ) from error
-    found = found.get("state_dict", found)
-    mine = network.state_dict()
-    fits = {k: v for k, v in found.items() if k in mine and mine[k].shape == v.shape}
-    head = {id(p) for p in head_of(network).parameters()}
-    body = {name for name, p in network.named_parameters() if id(p) not in head}
-    if lacking := sorted(body - set(fits)):
-        raise SettingsError(
-            f"model.pretrained: {path} lacks {len(lacking)} of the {len(body)} weights of this "
-            f"model (first: {lacking[0]}), so it belongs to another architecture."
-        )
-    network.load_state_dict(fits, strict=False)
 
 
 def _try_input(network: nn.Module, architecture: Architecture) -> None:
@@ -180,7 +188,7 @@ def _try_input(network: nn.Module, architecture: Architecture) -> None:
 def save(network: nn.Module, architecture: Architecture, folder: Path) -> None:
     """Write weights (safetensors) and description (JSON) of a network, each whole or not at all."""
     save_weights(network, folder / WEIGHTS)
-    write_json(folder / DESCRIPTION, asdict(architecture))
+    write_json(folder / DESCRIPTION, settings.plain(architecture))
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -202,16 +210,7 @@ def load(folder: Path) -> tuple[nn.Module, Architecture]:
         raise RunError(
             f"{folder} holds no trained model yet. Finish the training first: lesionlab train"
         )
-    side = read_json(folder / DESCRIPTION)
-    images = Images(size=tuple(side["images"]["size"]), fit=side["images"]["fit"])
-    architecture = Architecture(
-        side["name"],
-        tuple(side["classes"]),
-        images,
-        tuple(side["mean"]),
-        tuple(side["std"]),
-        side["drop"],
-    )
+    architecture = _described(read_json(folder / DESCRIPTION), folder / DESCRIPTION)
     network = build(architecture)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
@@ -220,3 +219,17 @@ def load(folder: Path) -> tuple[nn.Module, Architecture]:
             f"{folder / WEIGHTS} does not belong to {architecture.name}: {error}"
         ) from error
     return network.eval(), architecture
+
+
+def _described(side: dict[str, Any], path: Path) -> Architecture:
+    """An architecture of its plain values; what earlier versions did not write has its default."""
+    metadata = side.pop("metadata", None)
+    faults: list[str] = []
+    built = settings.build(Architecture, side, "", faults)
+    if faults:
+        listed = "\n".join(f"  {fault}" for fault in faults)
+        raise RunError(
+            f"{path} describes a network that this version of lesionlab cannot build:\n{listed}\n"
+            "Use the version that trained it (run.json names it)."
+        )
+    return replace(cast("Architecture", built), metadata=metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,12 +14,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lesionlab.augmentation.batch import normalise
-from lesionlab.data.images import EXTENSIONS, ImageFault, Reader
-from lesionlab.errors import DataError, RunError
+from lesionlab.augmentation.symmetries import symmetry
+from lesionlab.data.catalogues import Catalogue
+from lesionlab.data.images import ImageFault, Reader, cache
+from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.files import write_csv
 from lesionlab.models import zoo
+from lesionlab.models.fusion import logits_of
+from lesionlab.models.metadata import numbers_of, read_metadata
 from lesionlab.models.zoo import Architecture
-from lesionlab.progress import Listener, Step, silent
+from lesionlab.prediction.inputs import cache_home, catalogue_of, image_files, parts_of
+from lesionlab.prediction.views import averaged, check_views, softmax, write_views
+from lesionlab.progress import Listener, Notice, Step, silent
+from lesionlab.recipe import FEATURES, NoFusion
 from lesionlab.run import Run
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -33,6 +41,7 @@ def predict_rows(
     pixels: NDArray[np.uint8],
     rows: NDArray[np.int64],
     *,
+    metadata: NDArray[np.int64] | None = None,
     listen: Listener = silent,
 ) -> NDArray[np.float32]:
     """Logits of decoded images.
@@ -42,20 +51,58 @@ def predict_rows(
         architecture: its classes and normalisation.
         pixels: uint8, shape (images, height, width, 3).
         rows: which of them, shape (n,).
+        metadata: age, sex and site of those, from `metadata.numbers_of`, shape (n, fields); None:
+            unknown.
         listen: told of the progress.
 
     Returns:
         float32, shape (n, classes).
     """
+    of_one: NDArray[np.float32] = predict_views(
+        network, architecture, pixels, rows, 1, metadata=metadata, listen=listen
+    )[0]
+    return of_one
+
+
+def predict_views(
+    network: nn.Module,
+    architecture: Architecture,
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    views: int,
+    *,
+    metadata: NDArray[np.int64] | None = None,
+    listen: Listener = silent,
+) -> NDArray[np.float32]:
+    """Logits of decoded images, each seen in its first symmetries.
+
+    An image goes through colour constancy and normalisation first and is turned then, so that all
+    its views have the same colours.
+
+    Args:
+        network: from `zoo.build` or `zoo.load`; set to evaluation mode here.
+        architecture: its classes and normalisation.
+        pixels: uint8, shape (images, height, width, 3).
+        rows: which of them, shape (n,).
+        views: how many of `symmetries.NAMES`, from the first on.
+        metadata: as for `predict_rows`.
+        listen: told of the progress.
+
+    Returns:
+        float32, shape (views, n, classes); the first are those of `predict_rows`, bit for bit.
+    """
     network.eval()
     device = next(network.parameters()).device
-    found = np.empty((len(rows), len(architecture.classes)), np.float32)
+    found = np.empty((views, len(rows), len(architecture.classes)), np.float32)
     with torch.inference_mode():
         for start in range(0, len(rows), CHUNK):
             part = slice(start, start + CHUNK)
             images = torch.from_numpy(pixels[rows[part]]).to(device)
-            logits = network(normalise(images, architecture.mean, architecture.std))
-            found[part] = logits.float().cpu().numpy()
+            inputs = normalise(images, *architecture.normalisation)
+            told = None if metadata is None else torch.from_numpy(metadata[part]).to(device)
+            for view in range(views):
+                turned = symmetry(inputs, view).contiguous(memory_format=torch.channels_last)
+                found[view, part] = logits_of(network, turned, told).float().cpu().numpy()
             listen(Step("predicting", min(start + CHUNK, len(rows)), len(rows), "images"))
     return found
 
@@ -71,14 +118,8 @@ def choose_device(device: Device) -> str:
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities in float64, shape (n, classes); each row adds up to 1."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
 def predictions_table(
-    table: pd.DataFrame, classes: Sequence[str], logits: NDArray[np.float32]
+    table: pd.DataFrame, classes: Sequence[str], logits: NDArray[np.floating]
 ) -> pd.DataFrame:
     """The predictions table of images that were predicted in the order of `table`.
 
@@ -103,39 +144,105 @@ def predictions_table(
 
 def predict(
     run: Run | str | Path,
-    images: Sequence[str | Path],
+    images: Sequence[str | Path] = (),
     *,
+    data: Catalogue | str | Path | None = None,
     out: str | Path | None = None,
+    metadata: pd.DataFrame | str | Path | None = None,
+    views: int = 1,
+    cache_to: str | Path | None = None,
     device: Device = "auto",
     listen: Listener = silent,
 ) -> pd.DataFrame:
-    """Class probabilities of image files and of all images in folders.
+    """Class probabilities of image files and folders, or of a whole catalogue.
 
-    An image that cannot be read becomes a row with its error and does not end the call.
+    With images, one that cannot be read becomes a row with its error and does not end the call.
+    Without, the catalogue is predicted, through its cache, into a table that `evaluate` reads.
+    There, images of the run's own split keep their part, and so do other images of its lesions or
+    patients: what the run has learnt from is never scored as test. All others are test.
 
     Args:
         run: a finished run.
         images: files, and folders that are searched through.
-        out: where to write the table as CSV; None writes nothing.
+        data: a catalogue to predict instead, or its folder; by default, where no images are given,
+            the one that the run was trained on.
+        out: where to write the table as CSV; None writes nothing. With several views the single
+            ones go beside it, see `views.write_views`.
+        metadata: for a run with fusion: a table, or a CSV, of image_id, age, sex and site. What it
+            lacks is unknown. None: unknown for images, the catalogue's own for a catalogue.
+        views: 1; or 2, 4 or 8 symmetries of each image (`symmetries.NAMES`), whose probabilities
+            are averaged. The logits of several views are the logarithm of that mean.
+        cache_to: folder of the image caches; by default `cache` beside the catalogue.
         device: "auto" takes CUDA where there is one.
         listen: told of the progress.
 
     Returns:
-        One row per image: image_id, path, p_<class>..., predicted (the likeliest class), error.
+        Of images, one row each: image_id, path, p_<class>..., predicted (the likeliest class),
+        error. Of a catalogue: see `predictions_table`.
 
     Raises:
-        RunError: if the run is not finished.
-        DataError: if there is no image at all, or none that can be read.
+        RunError: if the run is not finished, or its catalogue is gone or has changed.
+        DataError: if there is no image at all, or none that can be read; if the catalogue has
+            classes that the run does not know.
+        SettingsError: if views is none of 1, 2, 4 and 8, if both images and a catalogue are given,
+            or metadata for a run that takes none.
     """
+    check_views(views)
     run = run if isinstance(run, Run) else Run.open(run)
     if not run.complete:
         raise RunError(
             f"{run.folder} is not finished: give the same `lesionlab train` command again first."
         )
-    files = _image_files([Path(each) for each in images])
+    if images and data is not None:
+        raise SettingsError("Give images or a catalogue, not both: leave out one of the two.")
+    if metadata is not None and isinstance(run.recipe.model.fusion, NoFusion):
+        raise SettingsError(
+            f"{run.folder} was trained on images alone (model.fusion.kind none): leave the "
+            "metadata out."
+        )
+    if images:
+        files = image_files([Path(each) for each in images])
+        table, named, logits = _predict_files(run, files, metadata, views, device, listen)
+    else:
+        opened = catalogue_of(run, data)
+        if metadata is not None:
+            told = read_metadata(metadata, list(opened.table["image_id"]), listen=listen)
+            filled = opened.table.assign(**{name: told[name].to_numpy() for name in FEATURES})
+            opened = replace(opened, table=filled)
+        table, named, logits = _predict_catalogue(run, opened, views, cache_to, device, listen)
+    if out is not None:
+        write_csv(Path(out), table)
+        if views > 1:
+            path = write_views(Path(out), named, run.classes, logits)
+            listen(Notice(f"Each view by itself: {path}."))
+    return table
+
+
+_Predicted = tuple[pd.DataFrame, pd.DataFrame, NDArray[np.float32]]
+"""A table, the columns that name its images, and the logits of every view."""
+
+
+def _predict_files(
+    run: Run,
+    files: list[Path],
+    metadata: pd.DataFrame | str | Path | None,
+    views: int,
+    device: Device,
+    listen: Listener,
+) -> _Predicted:
     network, architecture = zoo.load(run.folder)
     network.to(choose_device(device))
-    logits = np.full((len(files), len(architecture.classes)), np.nan, np.float32)
+    named = pd.DataFrame(
+        {"image_id": [each.stem for each in files], "path": [str(each) for each in files]}
+    )
+    told = named[["image_id"]]
+    if metadata is not None:
+        told = read_metadata(metadata, list(named["image_id"]), listen=listen)
+    elif architecture.metadata is not None:
+        fields = ", ".join(architecture.fusion.fields)  # type: ignore[union-attr]
+        listen(Notice(f"This run also takes {fields}; unknown here. --metadata FILE gives them."))
+    numbers = numbers_of(architecture.metadata, told)
+    logits = np.full((views, len(files), len(architecture.classes)), np.nan, np.float32)
     errors = [""] * len(files)
     reader = Reader(Path())
     height, width = architecture.images.size
@@ -147,38 +254,47 @@ def predict(
             except ImageFault as fault:
                 errors[start + offset] = str(fault)
         rows = np.arange(len(pixels))
-        logits[start : start + CHUNK] = predict_rows(network, architecture, pixels, rows)
+        part = slice(start, start + CHUNK)
+        logits[:, part] = predict_views(
+            network, architecture, pixels, rows, views, metadata=numbers[part]
+        )
         listen(Step("predicting", min(start + CHUNK, len(files)), len(files), "images"))
     failed = np.array([bool(error) for error in errors])
     if failed.all():
         raise DataError(f"None of the {len(files)} images can be read. The first: {errors[0]}.")
-    chances = softmax(logits)
-    chances[failed] = np.nan
-    table = pd.DataFrame(
-        {"image_id": [each.stem for each in files], "path": [str(each) for each in files]}
-    )
+    logits[:, failed] = np.nan
+    chances = softmax(averaged(logits))
+    table = named.copy()
     for index, name in enumerate(architecture.classes):
         table[f"p_{name}"] = chances[:, index]
     likeliest = np.where(failed, 0, np.nan_to_num(chances).argmax(axis=1))
     table["predicted"] = np.where(failed, "", np.array(architecture.classes)[likeliest])
     table["error"] = errors
-    if out is not None:
-        write_csv(Path(out), table)
-    return table
+    return table, named, logits
 
 
-def _image_files(given: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in EXTENSIONS)
-            if not inside:
-                raise DataError(f"{path} holds no images ({', '.join(EXTENSIONS)}).")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError(f"{path} does not exist. Give image files or folders of images.")
-    if not found:
-        raise DataError("Give at least one image file or folder.")
-    return found
+def _predict_catalogue(
+    run: Run,
+    data: Catalogue,
+    views: int,
+    cache_to: str | Path | None,
+    device: Device,
+    listen: Listener,
+) -> _Predicted:
+    if unknown := sorted(set(data.table["target"]) - set(run.classes)):
+        raise DataError(
+            f"The run knows {', '.join(run.classes)}, but the catalogue has {', '.join(unknown)} "
+            "too. Predict a catalogue with the run's classes, or give image files instead."
+        )
+    table = data.table.assign(part=parts_of(run, data, listen))
+    network, architecture = zoo.load(run.folder)
+    network.to(choose_device(device))
+    home = Path(cache_to) if cache_to else cache_home(data)
+    pixels = cache(data.table, data.root, architecture.images, home, listen=listen)
+    rows = pixels.rows(list(table["sha256"]))
+    metadata = numbers_of(architecture.metadata, table)
+    logits = predict_views(
+        network, architecture, pixels.pixels, rows, views, metadata=metadata, listen=listen
+    )
+    predicted = predictions_table(table, architecture.classes, averaged(logits))
+    return predicted, table[["image_id"]].reset_index(drop=True), logits

@@ -89,8 +89,7 @@ def facts(
         made.append(
             (
                 "Kept",
-                f"epoch {info['kept_epoch']} of {info.get('epochs', len(run.history))}, the best "
-                f"on validation by {_SELECT[recipe.select.metric]}"
+                f"{run.kept}, the best on validation by {_SELECT[recipe.select.metric]}"
                 + (f" ({value:.3f})" if isinstance(value, float) else ""),
             )
         )

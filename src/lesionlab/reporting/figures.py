@@ -120,7 +120,7 @@ def confusion(evaluation: Evaluation) -> str:
             axes.text(column, row + 0.24, f"{number:,}", ha="center", va="center", color=ink,
                       fontsize=size * 0.78)  # fmt: skip
         _class_ticks(axes, classes, axis="y")
-        axes.set_xticks(range(k), [_short(label, 7 if k <= 10 else 5) for label in classes])
+        axes.set_xticks(range(k), [short(label, 7 if k <= 10 else 5) for label in classes])
         axes.tick_params(length=0, labelsize=max(5.5, min(9.0, 9.0 * 8 / k)), labelcolor=TEXT)
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
@@ -155,7 +155,7 @@ def rocs(
         for label, curve in points.items():
             fpr, tpr = corners(curve["fpr"].to_numpy(float), curve["tpr"].to_numpy(float))
             heavy = label == evaluation.positive
-            text = f"{_short(label)}  {evaluation[f'auroc/{label}'].value:.3f}"
+            text = f"{short(label)}  {evaluation[f'auroc/{label}'].value:.3f}"
             axes.plot(fpr, tpr, color=palette[label], label=text, linewidth=2.4 if heavy else 1.4,
                       zorder=4 if heavy else 3)  # fmt: skip
         for name in evaluation:
@@ -286,7 +286,7 @@ def _line(
 
 def _class_ticks(axes: Axes, classes: Sequence[str], axis: str) -> None:
     (axes.set_yticks if axis == "y" else axes.set_xticks)(
-        range(len(classes)), [_short(label) for label in classes]
+        range(len(classes)), [short(label) for label in classes]
     )
 
 
@@ -296,5 +296,6 @@ def _percent_axes(axes: Axes, which: str) -> None:
         (axes.xaxis if name == "x" else axes.yaxis).set_major_formatter(form)
 
 
-def _short(label: str, length: int = 12) -> str:
+def short(label: str, length: int = 12) -> str:
+    """A label cut to a length, with an ellipsis where something is lost."""
     return label if len(label) <= length else label[: length - 1] + "…"

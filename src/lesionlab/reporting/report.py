@@ -18,7 +18,7 @@ from lesionlab.evaluation import Evaluation, evaluate, roc
 from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting import contents, facts, figures, gallery
-from lesionlab.run import HISTORY, Run
+from lesionlab.run import HISTORY, Folds, Run, open_run
 from lesionlab.tables import classes_of, read_predictions
 from lesionlab.taxonomy import colours, full_name
 
@@ -49,8 +49,8 @@ def report(
     The file needs nothing else: no network, no other file. The same runs give the same bytes.
 
     Args:
-        runs: finished runs, their folders, or predictions files (CSV or Parquet) made elsewhere,
-            for which there are no training curves and no settings.
+        runs: finished runs, their folders, folders of folds, or predictions files (CSV or Parquet)
+            made elsewhere; the last two have no training curves and no settings to show.
         out: the file to write; a folder gets a report.html.
         data: catalogue to take example pictures from; by default the one that a run was trained on,
             if it is still where it was.
@@ -97,7 +97,10 @@ def _subject(given: Run | str | Path) -> _Subject:
             return _Subject(path.stem, read_predictions(path), None)
         if not path.exists():
             raise DataError(f"{path} does not exist. Name a run folder or a predictions CSV.")
-        given = Run.open(path)
+        opened = open_run(path)
+        if isinstance(opened, Folds):
+            return _Subject(opened.name, opened.predictions, None)
+        given = opened
     if not given.complete:
         raise RunError(
             f"{given.folder} is not finished, so there is nothing to report yet. Give the same "

@@ -27,6 +27,7 @@ _PAGE_COLOURS = {
     MUTED: "var(--muted, #59636f)",
     LINE: "var(--line, #d5dae0)",
 }
+_PRINTED, _PAPER = "#18212b", "#ffffff"  # text and ground of a figure in a file of its own
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -84,6 +85,20 @@ def to_svg(figure: Figure, label: str) -> str:
     for stand_in, colour in _PAGE_COLOURS.items():
         text = text.replace(stand_in, colour)
     return re.sub(r"\s*\n\s*", "\n", text).strip()
+
+
+def standalone(text: str) -> str:
+    """Make a file of an SVG element that `to_svg` wrote: own namespaces, light colours, a title."""
+    label = re.search(r'aria-label="([^"]*)"', text)
+    box = re.search(r'viewBox="([^"]*)"', text)
+    width, height = box.group(1).split()[2:] if box else ("100%", "100%")
+    head = (
+        f'xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt" '
+        f'color="{_PRINTED}">\n<title>{label.group(1) if label else ""}</title>\n'
+        f'<rect width="100%" height="100%" fill="{_PAPER}"/>'
+    )
+    text = re.sub(r"(<svg[^>]*)>", lambda found: f"{found.group(1)} {head}", text, count=1)
+    return re.sub(r"var\(--\w+, (#\w+)\)", r"\1", text).replace("currentColor", _PRINTED) + "\n"
 
 
 def _rounded(path: str) -> str:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -28,15 +28,24 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import Cache, cache, preprocessing_fingerprint
 from lesionlab.data.splitting import Split
 from lesionlab.errors import DataError, RunError
-from lesionlab.files import write_csv, write_json
-from lesionlab.models import zoo
-from lesionlab.prediction.from_run import Device, choose_device, predict_rows, predictions_table
+from lesionlab.files import fingerprint, write_csv, write_json
+from lesionlab.models import depth, zoo
+from lesionlab.models.metadata import MetadataEncoder, numbers_of
+from lesionlab.prediction.from_run import (
+    Device,
+    choose_device,
+    predict_rows,
+    predictions_table,
+)
+from lesionlab.prediction.inputs import cache_home
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.recipe import Ema, Recipe
+from lesionlab.recipe import NoAverage, NoFusion, Recipe
 from lesionlab.run import CHECKPOINTS, IDENTITY, INFO, PREDICTIONS, RECIPE, SPLIT, Run
-from lesionlab.training import losses
-from lesionlab.training.batches import EvaluationImages, TrainingImages
-from lesionlab.training.keeping import LAST, Averaging, Keeper
+from lesionlab.tables import PARTS
+from lesionlab.training import losses, probing, smote
+from lesionlab.training.batches import EvaluationImages, TrainingImages, check_sampling
+from lesionlab.training.curves import Curves
+from lesionlab.training.keeping import LAST, AfterEpoch, Averaging, Keeper
 from lesionlab.training.module import Classifier, hash_seed
 
 
@@ -50,6 +59,8 @@ def train(
     cache_to: str | Path | None = None,
     device: Device = "auto",
     fresh: bool = False,
+    parts: Sequence[str] = PARTS,
+    after_epoch: Sequence[AfterEpoch] = (),
     listen: Listener = silent,
 ) -> Run:
     """Train a network and predict train, val and test with the epoch that was best on val.
@@ -65,6 +76,9 @@ def train(
         cache_to: folder of the image caches; by default `cache` beside the catalogue.
         device: "auto" takes CUDA where there is one.
         fresh: discard what the folder holds of an earlier run.
+        parts: which parts are predicted at the end; a search for settings leaves test out.
+        after_epoch: each is given the history after every epoch; what one of them raises ends the
+            call, and the run can be taken up again.
         listen: told of the progress.
 
     Returns:
@@ -78,22 +92,29 @@ def train(
     out = Path(out)
     split.check(data)
     zoo.check_name(recipe.model.name)
+    check_sampling(recipe.sampling, data.classes)
     table = data.table.assign(part=data.table["image_id"].map(split.parts(fold)))
-    _check_parts(table, data.classes)
-    architecture = zoo.Architecture.of(recipe.model, data.classes, recipe.images)
+    check_parts(table, data.classes)
+    counts = table["target"][table["part"] == "train"].value_counts()
+    smote.check_neighbours(recipe.sampling, counts[list(data.classes)].tolist(), data.classes)
+    metadata = _encoder(recipe, table)
+    architecture = zoo.Architecture.of(recipe.model, data.classes, recipe.images, metadata)
     identity = {
         "catalogue": data.fingerprint,
         "split": split.fingerprint,
         "fold": fold,
         "preprocessing": preprocessing_fingerprint(recipe.images),
         "recipe": recipe.fingerprint(),
+        "metadata": _of_metadata(architecture, table),
     }
     accelerator = choose_device(device)
     if found := _finished(out, identity, recipe, fresh, listen):
+        _check_predicted(found, set(parts) & set(table["part"]))
         return found
     with _own_random_state(recipe.seed):
         network = zoo.build(architecture, recipe.model.pretrained)
-    home = Path(cache_to) if cache_to else _cache_home(data)
+    depth.check(network, [phase.depth for phase in recipe.phases])
+    home = Path(cache_to) if cache_to else cache_home(data)
     pixels = cache(data.table, data.root, recipe.images, home, listen=listen)
     if fresh and out.exists():
         listen(Notice(f"Discarding what {out} held."))
@@ -101,21 +122,33 @@ def train(
         shutil.rmtree(old)
     _open_folder(out, identity, recipe, data, split, accelerator)
     run = Run.open(out)
+    seen = table[table["part"].isin({"train", "val", *parts})]
+    table = table[table["part"].isin(parts)]
     with _own_random_state(recipe.seed), _quiet_lightning():
-        keeper = _fit_phases(run, recipe, architecture, network, table, pixels, accelerator, listen)
-    network.load_state_dict(load_file(keeper.best_file))
+        if probing.is_probe(recipe):
+            network.to(accelerator)
+            kept, logits = probing.probe(
+                run, recipe, architecture, network, seen, pixels, listen, after_epoch
+            )
+            logits = logits[seen["part"].isin(parts)]
+        else:
+            keeper = _fit_phases(
+                run, recipe, architecture, network, seen, pixels, accelerator, listen, after_epoch
+            )
+            kept = keeper.summary()
+            network.load_state_dict(load_file(keeper.best_file))
+            logits = predict_rows(
+                network.to(accelerator),
+                architecture,
+                pixels.pixels,
+                pixels.rows(list(table["sha256"])),
+                metadata=numbers_of(metadata, table),
+                listen=listen,
+            )
     zoo.save(network, architecture, out)
-    rows = pixels.rows(list(table["sha256"]))
-    logits = predict_rows(network.to(accelerator), architecture, pixels.pixels, rows, listen=listen)
     write_csv(out / PREDICTIONS, predictions_table(table, data.classes, logits))
-    run.update(
-        state="complete",
-        kept_epoch=keeper.best_epoch + 1,
-        kept_value=keeper.best,
-        epochs=len(keeper.rows),
-        minutes=round(sum(row["seconds"] for row in keeper.rows) / 60, 2),
-        parameters=sum(each.numel() for each in network.parameters()),
-    )
+    parameters = sum(each.numel() for each in network.parameters())
+    run.update(state="complete", parameters=parameters, **kept)
     shutil.rmtree(out / CHECKPOINTS)  # last: killed before, the run goes on from them
     return Run.open(out)
 
@@ -129,20 +162,32 @@ def _fit_phases(
     pixels: Cache,
     accelerator: str,
     listen: Listener,
+    after_epoch: Sequence[AfterEpoch],
 ) -> Keeper:
     classes = {name: index for index, name in enumerate(architecture.classes)}
     rows = pixels.rows(list(table["sha256"]))
     targets = table["target"].map(classes).to_numpy(np.int64)
     part = table["part"].to_numpy()
+    metadata = numbers_of(architecture.metadata, table)
     training = TrainingImages(
-        pixels.pixels, rows[part == "train"], targets[part == "train"], recipe.sampling, recipe.seed
+        pixels.pixels,
+        rows[part == "train"],
+        targets[part == "train"],
+        recipe.sampling,
+        recipe.seed,
+        architecture.classes,
+        metadata[part == "train"],
+        getattr(recipe.model.fusion, "hide", 0.0),
     )
-    validation = EvaluationImages(pixels.pixels, rows[part == "val"], targets[part == "val"])
-    loss = losses.build(recipe.loss, _counts(training.targets, len(classes)))
+    validation = EvaluationImages(
+        pixels.pixels, rows[part == "val"], targets[part == "val"], metadata[part == "val"]
+    )
+    loss = losses.build(recipe.loss, _counts(training.shown_targets, len(classes)))
     last = run.folder / CHECKPOINTS / LAST
     before = _saved_state(last)
+    curves = Curves(run.folder)
     for number, phase in enumerate(recipe.phases):
-        keeper = Keeper(run.folder, recipe, number, training, listen)
+        keeper = Keeper(run.folder, recipe, number, training, listen, (curves, *after_epoch))
         saved = before if before and before["phase"] == number else None
         if before and before["phase"] > number:
             continue
@@ -159,12 +204,14 @@ def _fit_phases(
         module = Classifier(
             network, architecture, recipe, phase, loss, len(loader), first_epoch=keeper.first_epoch
         )
-        averaging = [Averaging(recipe.average)] if isinstance(recipe.average, Ema) else []
+        average = recipe.average
+        averaging = [] if isinstance(average, NoAverage) else [Averaging(average, module.steps)]
         trainer = lp.Trainer(
             accelerator="gpu" if accelerator == "cuda" else "cpu",
             devices=1,
             precision=_precision(recipe, accelerator),
             max_epochs=phase.epochs,
+            gradient_clip_val=phase.clip or None,
             callbacks=[*averaging, keeper],
             logger=False,
             enable_progress_bar=False,
@@ -187,7 +234,24 @@ def _fit_phases(
         if trainer.interrupted:
             raise KeyboardInterrupt
         before = keeper.state_dict()
+    curves(keeper.rows)  # of a run that was killed just before it could draw its last epoch
     return keeper
+
+
+def _encoder(recipe: Recipe, table: pd.DataFrame) -> dict[str, Any] | None:
+    """The numbers of the training part's ages, sexes and sites; None if the network takes none."""
+    if isinstance(recipe.model.fusion, NoFusion):
+        return None
+    train = table[table["part"] == "train"]
+    return MetadataEncoder.fit(train, recipe.model.fusion.fields).to_dict()
+
+
+def _of_metadata(architecture: zoo.Architecture, table: pd.DataFrame) -> str:
+    """Fingerprint of the metadata that a network sees; a catalogue's own does not cover them."""
+    if architecture.metadata is None:
+        return ""
+    numbers = numbers_of(architecture.metadata, table)
+    return fingerprint([architecture.metadata, list(table["image_id"]), numbers.tolist()])
 
 
 def _saved_state(last: Path) -> dict[str, Any] | None:
@@ -202,7 +266,12 @@ def _counts(targets: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     return np.bincount(targets, minlength=classes)
 
 
-def _check_parts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
+def check_parts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
+    """Make sure that a network can be trained and chosen on these parts.
+
+    Raises:
+        DataError: if there is no train or no val part, or a class that train lacks.
+    """
     parts = set(table["part"].unique())
     if lacking := [name for name in ("train", "val") if name not in parts]:
         raise DataError(
@@ -225,14 +294,6 @@ def _precision(recipe: Recipe, accelerator: str) -> Any:
     return "32-true"
 
 
-def _cache_home(data: Catalogue) -> Path:
-    if data.home is None:
-        raise DataError(
-            "This catalogue is only in memory: save it first, or say where caches go (cache_to)."
-        )
-    return data.home / "cache"
-
-
 def _finished(
     out: Path, identity: dict[str, Any], recipe: Recipe, fresh: bool, listen: Listener
 ) -> Run | None:
@@ -245,7 +306,7 @@ def _finished(
         return None
     run = Run.open(out)
     theirs = run.info["identity"]
-    differing = [name for name in IDENTITY if theirs.get(name) != identity[name]]
+    differing = [name for name in IDENTITY if theirs.get(name, "") != identity[name]]
     if differing:
         listed = "\n".join(
             f"  {line}" for line in _differences(run, recipe, theirs, identity, differing)
@@ -259,6 +320,15 @@ def _finished(
         listen(Notice(f"{out} is complete: nothing to do. --fresh would train it again."))
         return run
     return None
+
+
+def _check_predicted(run: Run, parts: set[str]) -> None:
+    if lacking := parts - set(run.predictions["part"]):
+        raise RunError(
+            f"{run.folder} is a trial of a search for settings, which leaves part "
+            f"{' and '.join(sorted(lacking))} unseen. Train its recipe in a folder of its own: "
+            f"lesionlab train {run.folder / RECIPE} --out NEW_FOLDER"
+        )
 
 
 def _differences(

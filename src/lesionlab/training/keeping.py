@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,20 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from torch import Tensor, nn
 
-from lesionlab.errors import RunError
+from lesionlab.errors import DivergenceError
 from lesionlab.files import cannot_write, write_csv
 from lesionlab.models.zoo import save_weights
 from lesionlab.progress import Listener, Step
-from lesionlab.recipe import Ema, Plateau, Recipe
+from lesionlab.recipe import Ema, Plateau, Recipe, Swa
 from lesionlab.run import CHECKPOINTS, HISTORY
 from lesionlab.training.batches import TrainingImages
 from lesionlab.training.module import Classifier
+from lesionlab.training.plateau import Watch, watched
 
 LAST = "last.ckpt"
+
+AfterEpoch = Callable[[Sequence[dict[str, float]]], None]
+"""Told of the history so far, one row per epoch, once the checkpoint holds the last of them."""
 
 
 class Keeper(Checkpoint):
@@ -38,33 +43,39 @@ class Keeper(Checkpoint):
         phase: index of the phase.
         images: the training images, told of each new epoch.
         listen: told of the progress.
+        after_epoch: called when an epoch is measured, kept and written.
     """
 
     def __init__(
-        self, folder: Path, recipe: Recipe, phase: int, images: TrainingImages, listen: Listener
+        self,
+        folder: Path,
+        recipe: Recipe,
+        phase: int,
+        images: TrainingImages,
+        listen: Listener,
+        after_epoch: Sequence[AfterEpoch] = (),
     ) -> None:
         self.folder, self.recipe, self.phase = folder, recipe, phase
-        self.images, self.listen = images, listen
+        self.images, self.listen, self.after_epoch = images, listen, after_epoch
         self.first_epoch = sum(each.epochs for each in recipe.phases[:phase])
         self.best: float = -1.0
         self.best_epoch = -1
         self.stale = 0  # epochs since the best one of this phase
         self.phase_best: float = -1.0
-        self.slowdown = 1.0
-        self.plateau_stale = 0
+        self.watch = Watch()
         self.done = False
         self.rows: list[dict[str, float]] = []
         self._started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """All that must outlive the process, as plain values."""
-        names = ("phase", "best", "best_epoch", "stale", "phase_best", "slowdown", "plateau_stale")
-        return {name: getattr(self, name) for name in (*names, "done", "rows")}
+        names = ("phase", "best", "best_epoch", "stale", "phase_best", "done", "rows")
+        return {**{name: getattr(self, name) for name in names}, "watch": asdict(self.watch)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where `state_dict` was written."""
         for name, value in state_dict.items():
-            setattr(self, name, value)
+            setattr(self, name, Watch(**value) if name == "watch" else value)
 
     @property
     def best_file(self) -> Path:
@@ -74,6 +85,15 @@ class Keeper(Checkpoint):
         """
         return self.folder / CHECKPOINTS / f"best-{self.best_epoch + 1:05d}.safetensors"
 
+    def summary(self) -> dict[str, Any]:
+        """What the run's folder says of a finished training."""
+        return {
+            "kept_epoch": self.best_epoch + 1,
+            "kept_value": self.best,
+            "epochs": len(self.rows),
+            "minutes": round(sum(row["seconds"] for row in self.rows) / 60, 2),
+        }
+
     def inherit(self, state: dict[str, Any]) -> None:
         """Take over the best epoch and the history of the phase before."""
         for name in ("best", "best_epoch", "rows"):
@@ -81,7 +101,7 @@ class Keeper(Checkpoint):
 
     def on_train_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Give the module what a plateau had come to."""
-        pl_module.slowdown = self.slowdown  # type: ignore[assignment]
+        pl_module.slowdown = self.watch.slowdown  # type: ignore[assignment]
 
     def on_train_epoch_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Start the clock of the epoch."""
@@ -119,7 +139,7 @@ class Keeper(Checkpoint):
             {"epoch": epoch + 1, "phase": self.phase + 1, "lr": rate, **values, "seconds": seconds}
         )
         if not (math.isfinite(values["train_loss"]) and math.isfinite(value)):
-            raise RunError(
+            raise DivergenceError(
                 f"Training diverged in epoch {epoch + 1}: its loss is {values['train_loss']}, its "
                 f"{self.recipe.select.metric} {value}. Lower phases.{self.phase}.optim.lr."
             )
@@ -128,15 +148,13 @@ class Keeper(Checkpoint):
             if trainer.is_global_zero:
                 save_weights(validated_network(trainer, pl_module), self.best_file)
         if value > self.phase_best:
-            self.phase_best, self.stale, self.plateau_stale = value, 0, 0
+            self.phase_best, self.stale = value, 0
         else:
             self.stale += 1
-            self.plateau_stale += 1
         schedule = pl_module.phase.schedule
-        if isinstance(schedule, Plateau) and self.plateau_stale > schedule.patience:
-            self.slowdown = max(schedule.floor, self.slowdown * schedule.factor)
-            self.plateau_stale = 0
-            pl_module.slowdown = self.slowdown
+        if isinstance(schedule, Plateau) and trainer.global_step >= pl_module.warmup:
+            self.watch.see(schedule, watched(schedule, values, self.recipe.select.metric))
+            pl_module.slowdown = self.watch.slowdown
         patience = self.recipe.select.patience
         if patience and self.stale >= patience:
             trainer.should_stop = True
@@ -158,21 +176,45 @@ class Keeper(Checkpoint):
         for older in set(last.parent.glob("best-*.safetensors")) - {self.best_file}:
             older.unlink(missing_ok=True)
         self.images.set_epoch(self.first_epoch + trainer.current_epoch + 1)
+        for each in self.after_epoch:
+            each(self.rows)
 
 
 class Averaging(WeightAveraging):
-    """Exponential moving average of weights and batch-norm statistics, warmed up."""
+    """The averaged weights of a phase, which are validated and kept: EMA, warmed up, or SWA.
 
-    def __init__(self, settings: Ema) -> None:
-        super().__init__(use_buffers=True, multi_avg_fn=_ema(settings.decay))
+    Batch-norm statistics are averaged like the weights. (Izmailov et al. gather them anew in a pass
+    over the training part, which here would be a pass after every epoch; they are averages already,
+    and their mean over the same steps needs no pass and no random views.)
+
+    Args:
+        settings: the recipe's average.
+        steps: optimiser steps of the phase.
+    """
+
+    def __init__(self, settings: Ema | Swa, steps: int) -> None:
+        share = _ema(settings.decay) if isinstance(settings, Ema) else _swa(settings.start, steps)
+        super().__init__(use_buffers=True, multi_avg_fn=_towards(share))
 
 
-def _ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def _ema(decay: float) -> Callable[[int], float]:
+    """What of the average is replaced by the weights after `count` steps were averaged."""
+    return lambda count: 1 - min(decay, (1 + count) / (10 + count))
+
+
+def _swa(start: float, steps: int) -> Callable[[int], float]:
+    """All of it until the mean begins with the weights after step `start * steps`, then 1 / n."""
+    first = int(start * steps)
+    return lambda count: 1 / max(1, count - first + 1)
+
+
+def _towards(
+    share: Callable[[int], float],
+) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
     @torch.no_grad()
     def update(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        keep = min(decay, (1 + int(count)) / (10 + int(count)))
         if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, current, 1 - keep)
+            torch._foreach_lerp_(averages, current, share(int(count)))
         else:
             torch._foreach_copy_(averages, current)
 

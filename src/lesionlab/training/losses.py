@@ -10,25 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlab.recipe import CrossEntropy, LogitAdjusted
+from lesionlab.recipe import CrossEntropy, Focal, Ldam, LogitAdjusted
+from lesionlab.weights import class_weights, mean_one
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def inverse_frequency(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Class weights 1 / count, scaled to mean 1: the rarer, the heavier.
-
-    Args:
-        counts: training images per class, all above 0, shape (classes,).
-
-    Returns:
-        float64, shape (classes,).
-    """
-    weights = 1.0 / counts
-    return np.asarray(weights / weights.mean())
-
-
-def build(settings: CrossEntropy | LogitAdjusted, counts: NDArray[np.int64]) -> Loss:
+def build(settings: CrossEntropy | Focal | Ldam | LogitAdjusted, counts: NDArray[np.int64]) -> Loss:
     """A loss for one training part.
 
     Args:
@@ -37,20 +25,92 @@ def build(settings: CrossEntropy | LogitAdjusted, counts: NDArray[np.int64]) -> 
 
     Returns:
         A function of logits, shape (n, classes), and targets: class indices, shape (n,), or class
-        probabilities, shape (n, classes). It gives the mean loss of the batch.
+        probabilities such as mixup makes, shape (n, classes). It gives the mean loss of the batch,
+        which with class weights is torch's: over the weights of the targets where they are
+        indices, over n where they are probabilities.
+
+    Raises:
+        DataError: if weights are asked for and a class has no image.
     """
     if isinstance(settings, LogitAdjusted):
-        # Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10.
-        shift = torch.tensor(settings.tau * np.log(counts / counts.sum()), dtype=torch.float32)
-        return lambda logits, targets: functional.cross_entropy(
-            logits.float() + shift.to(logits.device), targets, label_smoothing=settings.smoothing
-        )
-    weight: Tensor | None = None
-    if settings.weights == "inverse":
-        weight = torch.tensor(inverse_frequency(counts), dtype=torch.float32)
+        return _logit_adjusted(settings, counts)
+    weight = None
+    if settings.weights != "none":
+        weight = _tensor(mean_one(class_weights(counts, settings.weights, settings.beta)))
+    if isinstance(settings, Focal):
+        return _focal(settings, weight)
+    if isinstance(settings, Ldam):
+        return _ldam(settings, weight, counts)
+    smoothing = settings.smoothing
     return lambda logits, targets: functional.cross_entropy(
         logits.float(),
         targets,
         weight=None if weight is None else weight.to(logits.device),
-        label_smoothing=settings.smoothing,
+        label_smoothing=smoothing,
     )
+
+
+def _logit_adjusted(settings: LogitAdjusted, counts: NDArray[np.int64]) -> Loss:
+    # Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10.
+    shift = _tensor(settings.tau * np.log(counts / counts.sum()))
+    return lambda logits, targets: functional.cross_entropy(
+        logits.float() + shift.to(logits.device), targets, label_smoothing=settings.smoothing
+    )
+
+
+def _focal(settings: Focal, weight: Tensor | None) -> Loss:
+    """Every term of cross-entropy times (1 - p)^gamma of its own class.
+
+    For a plain target that is equation 4 of Lin et al., "Focal loss for dense object detection",
+    ICCV 2017, with softmax in place of the sigmoid.
+    """
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        log_p = functional.log_softmax(logits.float(), dim=1)
+        # a sure network has 1 - p = 0, where the slope of a power below 1 is infinite
+        doubt = (-log_p.expm1()).clamp_min(1e-8)
+        return _mean(doubt.pow(settings.gamma) * log_p, targets, weight, settings.smoothing)
+
+    return loss
+
+
+def _ldam(settings: Ldam, weight: Tensor | None, counts: NDArray[np.int64]) -> Loss:
+    """Cross-entropy after the true class's logit is lowered by a margin of n^(-1/4).
+
+    Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS
+    2019, equations 10 and 13. The paper normalises features and classifier and multiplies the
+    cosines by `scale` 30; logits of an ordinary classifier need no scale. The target of a mixed
+    image is a mixture, and so is its loss: each class's share times the loss of that class.
+    """
+    margins = counts.astype(np.float64) ** -0.25
+    lowered = torch.diag(_tensor(settings.margin * margins / margins.max()))
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        each = logits.float()[:, None, :] - lowered.to(logits.device)  # [image, if true, logit]
+        log_p = functional.log_softmax(settings.scale * each, dim=2).diagonal(dim1=1, dim2=2)
+        return _mean(log_p, targets, weight, 0.0)
+
+    return loss
+
+
+def _mean(log_p: Tensor, targets: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+    """Mean of minus the terms at the targets, smoothed and weighted as torch's cross-entropy is.
+
+    Args:
+        log_p: each class's term if it were the target, shape (n, classes).
+        targets: class indices, shape (n,), or probabilities, shape (n, classes).
+        weight: of each class, or None.
+        smoothing: share of the target that goes to all classes evenly.
+    """
+    count, classes = log_p.shape
+    soft = targets if targets.ndim == 2 else functional.one_hot(targets, classes)
+    soft = (1 - smoothing) * soft.to(log_p) + smoothing / classes
+    if weight is None:
+        return -(soft * log_p).sum() / count
+    weight = weight.to(log_p)
+    total = weight[targets].sum() if targets.ndim == 1 else count
+    return -(soft * weight * log_p).sum() / total
+
+
+def _tensor(values: NDArray[np.float64]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)

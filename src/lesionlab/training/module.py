@@ -7,28 +7,33 @@ from typing import Any
 
 import lightning.pytorch as lp
 import torch
-from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAUROC, MulticlassRecall
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassRecall
 
 from lesionlab.augmentation.batch import augment, normalise
-from lesionlab.models.zoo import Architecture, head_of
+from lesionlab.augmentation.mixing import mix
+from lesionlab.models.depth import freeze, keep_modes, layer_scales
+from lesionlab.models.fusion import logits_of
+from lesionlab.models.zoo import Architecture
 from lesionlab.recipe import Adam, AdamW, Constant, Cosine, Phase, Plateau, Recipe, Sgd
 from lesionlab.training.batches import Batch
 from lesionlab.training.losses import Loss
+
+METRICS = ("train_loss", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_auroc")
 
 
 class Classifier(lp.LightningModule):
     """A network in one phase of its training.
 
-    Collects train_loss, val_loss (plain cross-entropy), val_balanced_accuracy and val_macro_auroc;
-    `epoch_metrics` gives them once an epoch.
+    Collects train_loss, and over the whole val part in its own order val_loss (plain
+    cross-entropy), val_accuracy, val_balanced_accuracy and val_macro_auroc; `epoch_metrics` gives
+    them once an epoch.
 
     Args:
-        network: from images to logits.
+        network: from images, or from images and metadata, to logits.
         architecture: its classes and normalisation.
         recipe: all settings.
         phase: the settings of this phase.
@@ -51,48 +56,36 @@ class Classifier(lp.LightningModule):
         self.network = network
         self.architecture, self.recipe, self.phase, self.loss = architecture, recipe, phase, loss
         self.steps = steps_per_epoch * phase.epochs
+        self.warmup = int(phase.schedule.warmup * self.steps)
         self.first_epoch = first_epoch
         self.slowdown = 1.0  # what a plateau has made of the learning rate so far
         classes = len(architecture.classes)
         self.train_loss = MeanMetric()
         self.val_loss = MeanMetric()
+        self.val_accuracy = MulticlassAccuracy(classes, average="micro")
         self.val_balanced_accuracy = MulticlassRecall(classes, average="macro")
         self.val_macro_auroc = MulticlassAUROC(classes, average="macro")
-        if phase.depth == "head":
-            network.requires_grad_(False)
-            head_of(network).requires_grad_(True)
-        else:
-            network.requires_grad_(True)
+        self.learning = freeze(network, phase.depth, phase.norms)
         self.train()  # Lightning keeps the modes that it finds
 
     def train(self, mode: bool = True) -> Classifier:
         """Set training mode; what is frozen stays in evaluation mode, batch-norm statistics too."""
         super().train(mode)
-        if mode and self.phase.depth == "head":
-            self.network.eval()
-            head_of(self.network).train()
+        if mode:
+            keep_modes(self.network, self.learning)
         return self
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """One step on random views of a batch; gives the loss."""
         draws, targets = batch["draws"], batch["target"]
-        mean, std = self.architecture.mean, self.architecture.std
+        images, settings = batch["image"], self.recipe.augment
         with torch.autocast(self.device.type, enabled=False):  # colours need float32
-            views = augment(batch["image"], self.recipe.augment, draws, mean, std)
-        if self.recipe.augment.mixup > 0:
-            views, targets = self._mix(views, targets)
-        loss = self.loss(self.network(views.contiguous(memory_format=torch.channels_last)), targets)
+            views = augment(images, settings, draws, *self.architecture.normalisation)
+        views, targets = mix(views, targets, settings, len(self.architecture.classes))
+        views = views.contiguous(memory_format=torch.channels_last)
+        loss = self.loss(logits_of(self.network, views, batch["metadata"]), targets)
         self.train_loss.update(loss.detach(), len(views))
         return loss
-
-    def _mix(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixup (Zhang et al., ICLR 2018): blend each view and its label with its neighbour's."""
-        alpha = torch.tensor(self.recipe.augment.mixup)
-        share = torch.distributions.Beta(alpha, alpha).sample((len(views),)).to(views)
-        hot = functional.one_hot(targets, len(self.architecture.classes)).to(views)
-        soft = share[:, None] * hot + (1 - share)[:, None] * hot.roll(1, 0)
-        by = share[:, None, None, None]
-        return by * views + (1 - by) * views.roll(1, 0), soft
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set this step's learning rate, and seed torch: dropout takes no generator of its own."""
@@ -106,13 +99,14 @@ class Classifier(lp.LightningModule):
 
     def validation_step(self, batch: Batch, step: int) -> None:
         """Score a chunk of the validation part, unchanged images."""
-        logits = self.network(
-            normalise(batch["image"], self.architecture.mean, self.architecture.std)
-        )
-        logits, targets = logits.float(), batch["target"]
+        views = normalise(batch["image"], *self.architecture.normalisation)
+        logits = logits_of(self.network, views, batch["metadata"]).float()
+        targets = batch["target"]
         self.val_loss.update(functional.cross_entropy(logits, targets), len(targets))
+        self.val_accuracy.update(logits, targets)
         self.val_balanced_accuracy.update(logits, targets)
-        self.val_macro_auroc.update(logits.softmax(dim=1), targets)
+        chances = logits.double().softmax(dim=1)  # as in predictions: float32 has ties near 0
+        self.val_macro_auroc.update(chances, targets)
 
     def configure_optimizers(self) -> Optimizer:
         """The phase's optimiser over what learns; biases and norms are spared weight decay."""
@@ -120,9 +114,8 @@ class Classifier(lp.LightningModule):
 
     def epoch_metrics(self) -> dict[str, float]:
         """The epoch's figures; resets them."""
-        names = ("train_loss", "val_loss", "val_balanced_accuracy", "val_macro_auroc")
         values = {}
-        for name in names:
+        for name in METRICS:
             metric = getattr(self, name)
             values[name] = float(metric.compute())
             metric.reset()
@@ -135,17 +128,39 @@ def optimiser(network: nn.Module, settings: AdamW | Adam | Sgd) -> Optimizer:
     Args:
         network: parameters with requires_grad are optimised; those of one dimension (biases, norms)
             and those that the architecture names in `no_weight_decay` are spared weight decay.
-        settings: kind and knobs.
+        settings: kind and knobs; layer_decay goes by the groups of `models.depth`.
     """
     decay = 0.0 if isinstance(settings, Adam) else settings.weight_decay
-    spared: set[str] = getattr(network, "no_weight_decay", set)()
-    groups: Any = param_groups_weight_decay(network, decay, no_weight_decay_list=spared)
+    groups = _parameter_groups(network, decay, settings.layer_decay)
+    for group in groups:
+        group["lr"] = settings.lr * group["lr_scale"]
     if isinstance(settings, AdamW):
-        return torch.optim.AdamW(groups, lr=settings.lr)
+        return torch.optim.AdamW(groups, lr=settings.lr, amsgrad=settings.amsgrad)
     if isinstance(settings, Adam):
-        return torch.optim.Adam(groups, lr=settings.lr)
+        return torch.optim.Adam(groups, lr=settings.lr, amsgrad=settings.amsgrad)
     nesterov = settings.nesterov and settings.momentum > 0
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
+
+
+def _parameter_groups(
+    network: nn.Module, weight_decay: float, layer_decay: float
+) -> list[dict[str, Any]]:
+    """What learns, by learning-rate scale (that of the head first) and weight decay."""
+    scales = layer_scales(network, layer_decay) if layer_decay < 1 else {}
+    spared: set[str] = getattr(network, "no_weight_decay", set)()
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            spare = parameter.ndim <= 1 or name.endswith(".bias") or name in spared
+            members.setdefault((scales.get(name, 1.0), spare), []).append(parameter)
+    return [
+        {
+            "params": members[scale, spare],
+            "lr_scale": scale,
+            "weight_decay": 0.0 if spare else weight_decay,
+        }
+        for scale, spare in sorted(members, reverse=True)
+    ]
 
 
 def pace(

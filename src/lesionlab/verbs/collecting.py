@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from lesionlab.errors import SettingsError
 from lesionlab.progress import Listener
 from lesionlab.verbs.outcome import Outcome, pairs, shares
 
@@ -53,6 +54,7 @@ def catalogue(
     table: Path | None = None,
     columns: list[str] | None = None,
     exclude: Path | None = None,
+    classes: Literal["malignant-benign"] | None = None,
     listen: Listener,
 ) -> Outcome:
     """Make the table of a folder of images: ids, diagnoses, lesions, ages, sites and file hashes.
@@ -62,6 +64,7 @@ def catalogue(
     is written.
 
     Example: lesionlab catalogue data/ham10000
+    Example: lesionlab catalogue data/ham10000 --classes malignant-benign --out data/ham10000-two
 
     Args:
         folder: what the download unpacked to, or one table or .npz file.
@@ -70,9 +73,15 @@ def catalogue(
         table: the table to read, where the folder holds several.
         columns: for a table of your own, ours=yours: image_id=name target=label lesion_id=mole.
         exclude: a findings.csv of `lesionlab audit`: images it marks are left out.
+        classes: make these two classes of the seven; needs --out. FOLDER may hold a catalogue.
     """
     from lesionlab.data import catalogues
+    from lesionlab.taxonomy import GROUPINGS
 
+    if classes and (out is None or out.resolve() == folder.resolve()):
+        raise SettingsError(
+            "--classes makes another catalogue: say with --out in which other folder it goes."
+        )
     home = out or (folder if folder.is_dir() else folder.parent)
     made = catalogues.catalogue(
         folder,
@@ -80,12 +89,17 @@ def catalogue(
         table=table,
         columns=pairs(columns),
         exclude=exclude,
-        out=home,
+        out=None if classes else home,
         listen=listen,
     )
+    then = f"lesionlab audit {home}"
+    if classes:
+        grouping = GROUPINGS[classes]
+        made = made.regrouped(grouping.groups, grouping.rule).save(home)
+        then = f"lesionlab split {home} --like {folder / 'split.csv'}"
     return Outcome(
         [(f"{len(made):,} images of {made.lesions:,} lesions", shares(made.counts()))],
-        [*made.notes, f"Written: {home / catalogues.FILE_NAME}. Next: lesionlab audit {home}"],
+        [*made.notes, f"Written: {home / catalogues.FILE_NAME}. Next: {then}"],
     )
 
 
@@ -134,6 +148,55 @@ def audit(
     return Outcome([(title, shares(result.counts))], lines, code=1 if faults else 0)
 
 
+def explore(
+    data: Path,
+    *,
+    out: Path = Path("explore.html"),
+    svg: Path | None = None,
+    split: Path | None = None,
+    fold: int = 0,
+    per_class: int = 5,
+    seed: int = 0,
+    listen: Listener,
+) -> Outcome:
+    """Write one page on a collection: its metadata in tables and figures, with examples.
+
+    Classes, benign and malignant, class weights, ages, sexes, sites, how the diagnoses were
+    confirmed, images per lesion and what a split by image would leak, aspect ratios, what is
+    missing, and where to take care. With --split, the parts side by side.
+
+    Example: lesionlab explore data/ham10000 --out explore.html --svg figures
+
+    Args:
+        data: the catalogue's folder.
+        out: the page.
+        svg: a folder that gets each figure as an SVG file and each table as CSV.
+        split: the split's CSV, to compare its parts.
+        fold: which fold of the split.
+        per_class: example pictures per class; 0 leaves them out.
+        seed: of the draw of examples.
+    """
+    from lesionlab.data.catalogues import Catalogue
+    from lesionlab.reporting import exploring
+
+    opened = Catalogue.open(data)
+    page = exploring.explore(
+        opened,
+        out,
+        svg=svg,
+        split=split,
+        fold=fold,
+        per_class=per_class,
+        seed=seed,
+        listen=listen,
+    )
+    lines = [f"Written: {page}"]
+    if svg is not None:
+        lines.append(f"Its figures (.svg) and tables (.csv) are in {svg}.")
+    title = f"{len(opened):,} images of {opened.lesions:,} lesions"
+    return Outcome([(title, shares(opened.counts()))], lines)
+
+
 def split(
     data: Path,
     *,
@@ -144,6 +207,7 @@ def split(
     shares: list[float] | None = None,
     val: float = 0.1,
     seed: int = 0,
+    like: Path | None = None,
     listen: Listener,
 ) -> Outcome:
     """Part a catalogue into train, val and test so that no lesion is on two sides.
@@ -159,6 +223,8 @@ def split(
         shares: of train, val and test, for --kind holdout; by default 0.7 0.1 0.2.
         val: share of all but the test fold that becomes val, for --kind folds.
         seed: of the random draw.
+        like: the split of another catalogue of these images: each stays in its part, and all other
+            options but --out are left aside.
     """
     import pandas as pd
 
@@ -166,26 +232,79 @@ def split(
     from lesionlab.data.catalogues import Catalogue
 
     opened = Catalogue.open(data)
-    made = splitting.split(
-        opened,
-        kind=kind,
-        by=by,
-        folds=folds,
-        shares=shares or (0.7, 0.1, 0.2),
-        val=val,
-        seed=seed,
-        listen=listen,
-    )
+    if like:
+        made = splitting.like(opened, splitting.Split.open(like), listen=listen)
+    else:
+        made = splitting.split(
+            opened,
+            kind=kind,
+            by=by,
+            folds=folds,
+            shares=shares or (0.7, 0.1, 0.2),
+            val=val,
+            seed=seed,
+            listen=listen,
+        )
     path = out or (opened.home or data) / "split.csv"
     made.save(path)
     counts = made.counts(0).pivot(index="class", columns="part", values=["images", "lesions"])
     counts.columns = pd.Index([f"{key[1]} {key[0]}" for key in counts.columns])
     title = f"Fold 0 of {made.folds}" if made.folds > 1 else "Parts"
     proof = (
-        f"No {by.removesuffix('_id')} is in two parts" if made.by else "The source names no groups"
+        f"No {made.by.removesuffix('_id')} is in two parts"
+        if made.by
+        else "The source names no groups"
     )
     return Outcome(
         [(title, counts.fillna(0).astype(int).reset_index())], [f"{proof}. Written: {path}"]
+    )
+
+
+def clean(
+    data: Path,
+    *,
+    out: Path,
+    split: Path | None = None,
+    fold: int = 0,
+    age: str = "keep",
+    sex: str = "keep",
+    site: str = "keep",
+    seed: int = 0,
+    listen: Listener,
+) -> Outcome:
+    """Write a version of a catalogue in which unknown ages, sexes or sites are filled in.
+
+    What is filled in comes from the training part alone, never from the diagnosis. Networks with
+    metadata need none of this: to them unknown is a value of its own. Age 0 is an age.
+
+    Example: lesionlab clean data/ham10000 --age median --sex fill --out data/ham10000-clean
+
+    Args:
+        data: the catalogue's folder; it stays as it is.
+        out: folder of the new catalogue.csv and of its split.csv.
+        split: the split's CSV; by default split.csv beside the catalogue.
+        fold: whose training part the figures come from.
+        age: keep (unknown stays unknown) or median.
+        sex: keep, fill (drawn by the frequencies) or mode (the most frequent).
+        site: keep, fill or mode, as for sex.
+        seed: of the draws.
+    """
+    from lesionlab.data import cleaning
+    from lesionlab.data.catalogues import Catalogue
+    from lesionlab.data.splitting import Split
+
+    opened = Catalogue.open(data)
+    home = opened.home or data
+    parts = Split.open(split or home / "split.csv")
+    made = cleaning.clean(
+        opened, parts, fold=fold, age=age, sex=sex, site=site, seed=seed, out=out, listen=listen
+    )
+    return Outcome(
+        [("Cleaning", made.report)],
+        [
+            f"Written: {out}, with its split. To share decoded images with the old catalogue, "
+            f"train with --data {out} --cache {home / 'cache'}"
+        ],
     )
 
 

@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 from lesionlab.errors import SettingsError
 from lesionlab.progress import Listener
-from lesionlab.verbs.outcome import Outcome, headline, training_room
+from lesionlab.verbs.outcome import (
+    Outcome,
+    WarningsLast,
+    catalogue_and_split,
+    headline,
+    training_room,
+)
 
 
 def train(
@@ -44,16 +50,10 @@ def train(
         device: auto takes CUDA where there is one.
         fresh: discard an earlier run in that folder.
     """
-    from lesionlab.data.catalogues import Catalogue
-    from lesionlab.data.splitting import Split
     from lesionlab.recipe import Recipe
 
     settings = Recipe.load_with(recipe, changes)
-    opened = Catalogue.open(data)
-    path = split or (opened.home or data) / "split.csv"
-    if not path.is_file():
-        raise SettingsError(f"{path} does not exist. Make a split first: lesionlab split {data}")
-    parts = Split.open(path)
+    opened, parts = catalogue_and_split(data, split)
     training = training_room()
     run = training.train(
         settings,
@@ -69,10 +69,10 @@ def train(
     from lesionlab.evaluation import evaluate as score
 
     info = run.info
-    epochs = f"epoch {info['kept_epoch']} of {info['epochs']}"
-    kept = f"Kept {epochs}, chosen on val; {info['minutes']:.1f} minutes."
+    kept = f"Kept {run.kept}, chosen on val; {info['minutes']:.1f} minutes."
     if (run.predictions["part"] == "test").any():
-        outcome = headline(score(run.predictions, listen=listen), f"{out}, part test")
+        result = score(run.predictions, listen=WarningsLast(listen))  # the headline brings them
+        outcome = headline(result, f"{out}, part test")
     else:
         outcome = Outcome(lines=["The split has no test part, so nothing was scored."])
     outcome.lines += [kept, f"Written: {out}. Next: lesionlab report {out} --out report.html"]
@@ -81,32 +81,140 @@ def train(
 
 def predict(
     run: Path,
-    images: list[Path],
+    images: list[Path] | None = None,
     *,
+    data: Path | None = None,
     out: Path = Path("predictions.csv"),
+    metadata: Path | None = None,
+    views: Literal[1, 2, 4, 8] = 1,
+    cache: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     listen: Listener,
 ) -> Outcome:
-    """Give class probabilities for image files and folders with a trained run.
+    """Give class probabilities with a trained run, for images or for a whole catalogue.
+
+    Without images, the run's own catalogue or that of --data is predicted into a table that
+    `evaluate` reads; what the run has learnt from keeps its part and is not scored as test.
 
     Example: lesionlab predict runs/first photo.jpg more_photos/ --out predictions.csv
 
     Args:
         run: the run's folder.
         images: image files, or folders that are searched for images.
-        out: the table to write: image_id, path, p_<class>..., predicted, error.
+        data: the folder of another catalogue to predict, instead of images.
+        out: the table to write: of images image_id, path, p_<class>..., predicted, error; of a
+            catalogue image_id, lesion_id, target, part, p_<class>..., logit_<class>...
+        metadata: for a run with fusion, a CSV of image_id, age, sex and site; what it lacks is
+            unknown. Without it images have no metadata, and a catalogue has its own.
+        views: average each image's probabilities over so many of its symmetries: 2 adds the mirror
+            image, 4 all flips, 8 all turns; each by itself goes into views.parquet (or .csv).
+        cache: folder of caches; by default `cache` beside the catalogue.
         device: auto takes CUDA where there is one.
     """
     training_room()
     from lesionlab.prediction.from_run import predict as predict_images
 
-    table = predict_images(run, images, out=out, device=device, listen=listen)
-    good = table[table["error"] == ""]
-    columns = ["image_id", "predicted", "probability"]
-    shown = good.assign(probability=good.filter(regex="^p_").max(axis=1).map("{:.3f}".format))
+    table = predict_images(
+        run,
+        images or (),
+        data=data,
+        out=out,
+        metadata=metadata,
+        views=views,
+        cache_to=cache,
+        device=device,
+        listen=listen,
+    )
+    chances = table.filter(regex="^p_")
+    shown = table.assign(
+        predicted=[str(name)[2:] for name in chances.fillna(0).idxmax(axis=1)],
+        probability=chances.max(axis=1).map("{:.3f}".format),
+    )
+    if not images:
+        columns = ["image_id", "target", "part", "predicted", "probability"]
+        lines = [f"Written: {out} ({len(table)} images). Next: lesionlab evaluate {out}"]
+        return Outcome([("Predictions", shown[columns].head(20))], lines)
+    good = shown[table["error"] == ""]
     failed = len(table) - len(good)
     lines = [f"{failed} images could not be read; column `error` says why."] if failed else []
     return Outcome(
-        [("Predictions", shown[columns].head(20))],
+        [("Predictions", good[["image_id", "predicted", "probability"]].head(20))],
         [*lines, f"Written: {out} ({len(table)} images)"],
     )
+
+
+def embed(
+    model: str,
+    *,
+    data: Path,
+    out: Path,
+    pretrained: str | None = None,
+    size: tuple[int, int] | None = None,
+    cache: Path | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    fresh: bool = False,
+    listen: Listener,
+) -> Outcome:
+    """Write the frozen features of a backbone for every image of a catalogue, once.
+
+    They go into embeddings.npy, one row per row of embeddings.csv; embeddings.json says what they
+    were made of. To train a classifier on them, take a recipe with a probe as its head.
+
+    Example: lesionlab embed resnet18 --pretrained resnet18.pth --data data/ham10000 --out features
+
+    Args:
+        model: a run's folder, or a name of `lesionlab models`.
+        data: the catalogue's folder.
+        out: the folder to write.
+        pretrained: of a model's name: a local .safetensors or .pth file, or `true` for timm's
+            weights from its hub.
+        size: of a model's name: height and width in pixels; by default its own.
+        cache: folder of caches; by default `cache` beside the catalogue.
+        device: auto takes CUDA where there is one.
+        fresh: discard other embeddings in that folder.
+    """
+    from lesionlab.data.catalogues import Catalogue
+
+    found = training_room("prediction.embedding").embed(
+        model,
+        Catalogue.open(data),
+        out=out,
+        pretrained={None: False, "true": True}.get(pretrained, pretrained),
+        size=size,
+        cache_to=cache,
+        device=device,
+        fresh=fresh,
+        listen=listen,
+    )
+    images, features = found.vectors.shape
+    return Outcome(lines=[f"Written: {out}, {features} features of {images:,} images."])
+
+
+def models(
+    name: str | None = None,
+    *,
+    filter: str | None = None,
+    listen: Listener,  # noqa: ARG001 - quick enough to say nothing
+) -> Outcome:
+    """List the networks to choose from, or show one: its groups of layers, input and weights.
+
+    Parameters are counted with a linear head for seven classes. Depth is the number of convolutions
+    and linear layers on the longest way from the image to the logits; the smallest input is the
+    side of the smallest square image, of 16, 24, 32, ... 224 pixels, that the network takes.
+
+    Example: lesionlab models densenet201
+
+    Args:
+        name: any network, those of timm included, to see its groups: where `phases.0.depth` can
+            cut it, so that the groups below are frozen.
+        filter: list all of timm's networks with this text in their names instead.
+    """
+    from lesionlab.verbs.outcome import network, zoo
+
+    listing = training_room("models.listing")
+    if filter is not None:
+        found = listing.list_others(filter)
+        if found.empty:
+            raise SettingsError(f"timm has no network with {filter!r} in its name.")
+        return Outcome([(f"Networks with {filter!r} in their names", found)])
+    return zoo(listing.list_models()) if name is None else network(listing.describe(name))

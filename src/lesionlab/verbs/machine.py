@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesionlab.progress import Listener
-from lesionlab.verbs.outcome import Outcome, headline, training_room
+from lesionlab.verbs.outcome import Outcome, WarningsLast, headline, training_room
 
 
 def demo(
@@ -31,9 +31,11 @@ def demo(
     training_room()
     from lesionlab.demonstration import demonstrate
 
-    result, page = demonstrate(out, data=data, fresh=fresh, listen=listen)
+    last = WarningsLast(listen)
+    result, page = demonstrate(out, data=data, fresh=fresh, listen=last)
     outcome = headline(result, "Test part: lesions the network has never seen")
     outcome.lines.append(f"Report: {page}")
+    outcome.warnings = last.warnings
     return outcome
 
 

@@ -6,11 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lesionlab.errors import SettingsError
+from lesionlab.progress import Listener, Notice, Step
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
-    from lesionlab.evaluation import Evaluation
+    from lesionlab.data.catalogues import Catalogue
+    from lesionlab.data.splitting import Split
+    from lesionlab.evaluation import Comparison, Evaluation
+    from lesionlab.models.listing import Description
 
 
 @dataclass
@@ -20,12 +26,33 @@ class Outcome:
     Attributes:
         tables: titles and tables, in order.
         lines: sentences behind the tables.
+        warnings: what a reader must know before trusting a figure; shown last, where it is seen.
         code: exit code: 0 done, 1 findings.
     """
 
     tables: list[tuple[str, pd.DataFrame]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     code: int = 0
+
+
+class WarningsLast:
+    """A listener that passes on everything but warnings, and keeps those for the end.
+
+    Attributes:
+        warnings: their texts, each once.
+    """
+
+    def __init__(self, listen: Listener) -> None:
+        self._listen = listen
+        self.warnings: list[str] = []
+
+    def __call__(self, event: Step | Notice) -> None:
+        """Pass an event on, or keep it."""
+        if isinstance(event, Step) or event.level != "warning":
+            self._listen(event)
+        elif event.text not in self.warnings:
+            self.warnings.append(event.text)
 
 
 def pairs(columns: list[str] | None) -> dict[str, str] | None:
@@ -40,19 +67,36 @@ def pairs(columns: list[str] | None) -> dict[str, str] | None:
     return dict(each.split("=", 1) for each in columns)
 
 
-def training_room() -> Any:
-    """The room that trains.
+def catalogue_and_split(data: Path, split: Path | None) -> tuple[Catalogue, Split]:
+    """Open a catalogue and its split: the one given, or else split.csv beside it.
 
     Raises:
-        SettingsError: if its extra is not installed.
+        SettingsError: if there is no split.
     """
+    from lesionlab.data.catalogues import Catalogue
+    from lesionlab.data.splitting import Split
+
+    opened = Catalogue.open(data)
+    path = split or (opened.home or data) / "split.csv"
+    if not path.is_file():
+        raise SettingsError(f"{path} does not exist. Make a split first: lesionlab split {data}")
+    return opened, Split.open(path)
+
+
+def training_room(module: str = "training.fit") -> Any:
+    """A module that needs the training extra; by default the one that trains.
+
+    Raises:
+        SettingsError: if the extra is not installed.
+    """
+    from importlib import import_module
+
     try:
-        from lesionlab.training import fit
+        return import_module(f"lesionlab.{module}")
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"This needs {error.name}, part of the training extra: pip install '.[train]'"
         ) from error
-    return fit
 
 
 def shares(counts: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +109,7 @@ def shares(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline(result: Evaluation, title: str) -> Outcome:
-    """The figures of an evaluation that come first, and those per class."""
+    """The figures of an evaluation that come first, those per class, and its warnings."""
     import pandas as pd
 
     rows = [
@@ -95,7 +139,91 @@ def headline(result: Evaluation, title: str) -> Outcome:
                 pd.DataFrame(per_class, columns=["class", "images", *_PER_CLASS]),
             ),
         ],
+        warnings=list(result.warnings),
     )
 
 
 _PER_CLASS = ("recall", "precision")
+
+
+def side_by_side(result: Comparison) -> Outcome:
+    """The figures of a comparison, its differences, and its warnings."""
+    import pandas as pd
+
+    from lesionlab.evaluation.comparison import shown
+
+    figures = [
+        (
+            metric.replace("_", " "),
+            *(shown(result.figures.get((model, metric))) for model in result.models),
+        )
+        for metric in result.metrics
+    ]
+    gaps = [
+        (f"{model} - {other}", metric.replace("_", " "), shown(each, signed=True))
+        for (model, other, metric), each in result.differences.items()
+    ]
+    title = f"Part {result.part}: {result.images:,} images of {result.lesions:,} lesions"
+    return Outcome(
+        [
+            (title, pd.DataFrame(figures, columns=["metric", *result.models])),
+            (
+                "Differences",
+                pd.DataFrame(gaps, columns=["models", "metric", "difference (95 % interval)"]),
+            ),
+        ],
+        warnings=list(result.warnings),
+    )
+
+
+def zoo(table: pd.DataFrame) -> Outcome:
+    """The networks to choose from."""
+    shown = table.assign(
+        million=(table["parameters"] / 1e6).round(1),
+        smallest=table["smallest_input"],
+        mean=table["normalisation"],
+        licence=table["licence"].mask(table["weights"] == "none", "no weights"),
+    )
+    columns = ["name", "million", "depth", "smallest", "mean", "groups", "licence"]
+    return Outcome(
+        [("Networks", shown[columns])],
+        [
+            "million: parameters. depth: layers on the longest way. smallest: side of an input. "
+            "mean: normalisation. groups: of layers. licence: of the weights on timm's hub, "
+            "huggingface.co/timm, which --model.pretrained true fetches.",
+            "One network, its groups of layers and its weights: lesionlab models NAME",
+            "All of timm's networks by name: lesionlab models --filter TEXT",
+        ],
+    )
+
+
+def network(description: Description) -> Outcome:
+    """What is known of one network."""
+    import pandas as pd
+
+    unknown = "not measured"
+    shown = [f"{description.smallest} x {description.smallest}"] if description.smallest else []
+    mean, std = (" ".join(f"{x:.3f}" for x in y) for y in (description.mean, description.std))
+    facts = [
+        ("parameters (linear head, 7 classes)", f"{description.parameters:,}"),
+        ("depth (layers on the longest way)", str(description.depth or unknown)),
+        ("smallest input", (shown or [unknown])[0]),
+        ("its weights' input", " x ".join(map(str, description.size))),
+        ("mean and deviation", f"{mean} / {std}"),
+        ("weights on timm's hub", ", ".join(description.weights) or "none"),
+        ("licence of the weights", description.licence or "-"),
+    ]
+    groups = pd.DataFrame(
+        {
+            "group": [each.name for each in description.groups],
+            "parameters": [each.count for each in description.groups],
+        }
+    )
+    middle = description.groups[len(description.groups) // 2].name
+    return Outcome(
+        [
+            (description.name, pd.DataFrame(facts, columns=["what", "value"])),
+            ("Groups of layers, bottom to top", groups),
+        ],
+        [f"Learn from a group on upwards: --phases.0.depth {middle}. The groups below are frozen."],
+    )

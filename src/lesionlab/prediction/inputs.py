@@ -1,0 +1,97 @@
+"""What is to be predicted: a catalogue, with the part that each image belongs to, or files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lesionlab.data.catalogues import Catalogue
+from lesionlab.data.images import EXTENSIONS
+from lesionlab.data.splitting import Split
+from lesionlab.errors import DataError, RunError
+from lesionlab.progress import Listener, Notice
+from lesionlab.run import SPLIT, Run
+
+
+def catalogue_of(run: Run, data: Catalogue | str | Path | None) -> Catalogue:
+    """The catalogue that somebody names, or else the one that a run was trained on.
+
+    Raises:
+        RunError: if that is gone or has changed.
+    """
+    if isinstance(data, Catalogue):
+        return data
+    if data is not None:
+        return Catalogue.open(data)
+    trained_on = Path(run.info["catalogue"])
+    hint = "Give the one to predict with --data DIR, or give images."
+    if not trained_on.exists():
+        raise RunError(f"The catalogue of {run.folder} is not at {trained_on} any more. {hint}")
+    opened = Catalogue.open(trained_on)
+    if opened.fingerprint != run.info["identity"]["catalogue"]:
+        raise RunError(f"The catalogue at {trained_on} has changed since {run.folder}. {hint}")
+    return opened
+
+
+def parts_of(run: Run, data: Catalogue, listen: Listener) -> pd.Series:
+    """The part of every image of a catalogue, in its order.
+
+    An image that the run's split knows keeps its part, and so does one whose lesion or patient is
+    known there: what a run has learnt from is never scored as test. All others are test.
+    """
+    split = Split.open(run.folder / SPLIT)
+    known = split.parts(run.info["identity"]["fold"])
+    parts = data.table["image_id"].map(known)
+    if data.fingerprint == run.info["identity"]["catalogue"]:
+        return parts
+    if split.by in data.table.columns and "group" in split.table.columns:
+        groups = pd.Series(known.to_numpy(), index=split.table["group"])
+        groups = groups[(groups.index != "") & ~groups.index.duplicated()]
+        parts = parts.fillna(data.table[split.by].map(groups))
+    parts = parts.fillna("test")
+    if seen := int((parts != "test").sum()):
+        listen(
+            Notice(
+                f"{seen} of {len(parts)} images, or other images of their lesions, are in the "
+                "run's train or val part. They keep that part and are not scored as test.",
+                "warning",
+            )
+        )
+    return parts
+
+
+def cache_home(data: Catalogue) -> Path:
+    """Where the caches of a catalogue are, unless somebody says otherwise.
+
+    Raises:
+        DataError: if the catalogue is only in memory.
+    """
+    if data.home is None:
+        raise DataError(
+            "This catalogue is only in memory: save it first, or say where caches go (cache_to)."
+        )
+    return data.home / "cache"
+
+
+def image_files(given: Sequence[Path]) -> list[Path]:
+    """Image files, and those in folders, searched through.
+
+    Raises:
+        DataError: if there is none.
+    """
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in EXTENSIONS)
+            if not inside:
+                raise DataError(f"{path} holds no images ({', '.join(EXTENSIONS)}).")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"{path} does not exist. Give image files or folders of images.")
+    if not found:
+        raise DataError("Give at least one image file or folder.")
+    return found

@@ -1,0 +1,89 @@
+"""Test-time views: the same image seen in several symmetries, and the mean of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lesionlab.errors import SettingsError
+from lesionlab.files import replacing, write_csv
+
+Views = Literal[1, 2, 4, 8]
+"""The image alone; with its mirror image; all four flips; all eight symmetries."""
+
+
+def check_views(views: int) -> None:
+    """Make sure that so many views are a group of symmetries.
+
+    Raises:
+        SettingsError: if they are not.
+    """
+    if views not in get_args(Views):
+        raise SettingsError(
+            f"views: {views} is not one of 1 (the image alone), 2 (and its mirror image), 4 (all "
+            "flips) and 8 (all symmetries)."
+        )
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Probabilities in float64, shape (..., classes); each row adds up to 1."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def averaged(logits: NDArray[np.float32]) -> NDArray[np.floating]:
+    """Logits of the mean probability.
+
+    Args:
+        logits: of every view, shape (views, n, classes).
+
+    Returns:
+        Shape (n, classes). One view's own logits, untouched; of several views the natural logarithm
+        of the mean of their probabilities, float64: their softmax is that mean.
+    """
+    if len(logits) == 1:
+        return np.asarray(logits[0])
+    values = logits.astype(np.float64)
+    top = values.max(axis=2, keepdims=True)
+    values = values - top - np.log(np.exp(values - top).sum(axis=2, keepdims=True))
+    top = values.max(axis=0)  # of log probabilities: no probability is too small to be averaged
+    return np.asarray(top + np.log(np.exp(values - top).mean(axis=0)))
+
+
+def write_views(
+    beside: Path, images: pd.DataFrame, classes: Sequence[str], logits: NDArray[np.float32]
+) -> Path:
+    """Write what each view alone was given.
+
+    Args:
+        beside: a predictions table; the views go into its folder.
+        images: the columns that name an image, one row each.
+        classes: in the order of the logits.
+        logits: of every view, shape (views, n, classes); NaN where an image could not be read.
+
+    Returns:
+        The file, views.parquet where pyarrow is installed, else views.csv: the given columns, then
+        view (0-7, see `lesionlab.augmentation.symmetries.NAMES`) and p_<class>..., an image's views
+        one below the other, images that could not be read left out.
+    """
+    views, n, _ = logits.shape
+    table = images.loc[images.index.repeat(views)].reset_index(drop=True)
+    table["view"] = np.tile(np.arange(views), n)
+    chances = softmax(logits).transpose(1, 0, 2).reshape(n * views, -1)
+    for index, name in enumerate(classes):
+        table[f"p_{name}"] = chances[:, index]
+    table = table.dropna(subset=[f"p_{name}" for name in classes])
+    if find_spec("pyarrow") is None:
+        path = beside.with_name("views.csv")
+        write_csv(path, table)
+        return path
+    path = beside.with_name("views.parquet")
+    with replacing(path) as part:
+        table.to_parquet(part, index=False)
+    return path

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from lesionlab.data.catalogues import catalogue
+from lesionlab.data.splitting import split
+from lesionlab.recipe import Recipe
+from lesionlab.training.fit import train
+
+WILD = Recipe().but(
+    {
+        "images.size": [32, 32],
+        "images.colour_constancy": "shades_of_grey",
+        "model.name": "lenet",
+        "augment": {"rotate": 180, "scale": 2, "shift": 0.4, "colour": 0.9, "illumination": 0.5},
+        "phases.0.epochs": 4,
+        "phases.0.optim": {"kind": "adam", "lr": 3e-3},
+        "average.kind": "none",
+        "batch": 16,
+    }
+)
+"""Square images, colour constancy, and augmentation that would show anywhere it does not belong."""
+
+
+@pytest.fixture(scope="session")
+def drawn(ham, tmp_path_factory):
+    """A catalogue of drawn lesions and its split."""
+    data = catalogue(ham, out=tmp_path_factory.mktemp("catalogue"))
+    return data, split(data, kind="holdout", shares=(0.6, 0.2, 0.2))
+
+
+@pytest.fixture(scope="session")
+def trained(drawn, tmp_path_factory):
+    """A finished run of a small net."""
+    data, parts = drawn
+    return train(WILD, data, parts, out=tmp_path_factory.mktemp("runs") / "wild")
