@@ -22,7 +22,9 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.splitting import Split
 from lesionlab.models import zoo
 from lesionlab.models.depth import freeze
+from lesionlab.models.listing import smallest_input
 from lesionlab.recipe import LogisticProbe, NeighboursProbe, Recipe
+from lesionlab.taxonomy import HAM7
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -37,7 +39,13 @@ SYSTEMS = {  # the rows of the sources' result tables
         *("b_resnet50_frozen", "b_vgg19"),
     ],
     "C": [
-        *("c_baseline", "c_densenet201", "c_densenet201_top", "c_ensemble", "c_inception_resnet_v2"),
+        *(
+            "c_baseline",
+            "c_densenet201",
+            "c_densenet201_top",
+            "c_ensemble",
+            "c_inception_resnet_v2",
+        ),
         *("c_inception_v3", "c_inception_v3_top", "c_vgg16"),
     ],
     "D": ["d_cnn", "d_efficientnet_b0", "d_resnet50", "d_resnet50v2"],
@@ -64,7 +72,9 @@ def test_there_is_a_recipe_for_every_system():
 
 def test_the_page_of_sources_is_made_from_the_headers():
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "sources.py"), "--check"], capture_output=True, text=True
+        [sys.executable, str(ROOT / "tools" / "sources.py"), "--check"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -77,6 +87,105 @@ def test_a_header_says_what_was_reported_and_what_was_measured(path):
         assert {"Reported", "Split"} <= set(header)
     measured = header["Measured"]
     if measured != "not yet measured":
-        assert "(" in measured and "fold" in measured  # an interval and a split
+        assert "(" in measured  # an interval
+        assert "fold" in measured  # a split
         for word in ("balanced accuracy", "macro AUROC"):
             assert word in measured
+
+TRAINABLE = {  # what learns in each phase; C's table prints 7.35, 12.18, 24.35, 8.10, 22.82, 19.08 M
+    "a_densenet121": [528_391, 7_482_247],
+    "a_densenet169": [856_071, 13_340_551],
+    "a_densenet201": [1_148_679, 19_241_607],
+    "a_resnet152": [1_182_215, 59_326_023],
+    "a_resnet50": [1_052_679, 24_560_711],
+    "b_baseline": [23_764_671],
+    "b_batch_norm": [23_765_079],
+    "b_mirror": [23_765_079],
+    "b_oversampling": [23_765_079],
+    "b_resnet50_frozen": [256_639],  # 2048 x 120 + 120 + 120 x 84 + 84 + 84 x 7 + 7
+    "b_vgg19": [28_679],  # 4096 x 7 + 7
+    "b_weighted": [23_765_079],
+    "c_baseline": [2_124_839],
+    "c_densenet201": [987_143, 19_080_071],
+    "c_densenet201_top": [987_143, 8_097_479],
+    "c_inception_resnet_v2": [790_535, 24_352_647 + 30_272],  # Keras' batch norm has no scale
+    "c_inception_v3": [1_052_679, 22_821_031 + 17_216],
+    "c_inception_v3_top": [1_052_679, 12_178_247 + 17_216],
+    "c_vgg16": [266_247, 7_345_671],
+    "d_cnn": [22_246_471],
+    "d_efficientnet_b0": [361_735],
+    "d_resnet50": [24_066_375],
+    "d_resnet50v2": [558_343],
+    "e_lenet": [5_407_031],
+    "e_resnet18": [11_180_103],
+    "mobilenetv4_conv_small": [2_501_991],
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_learns_has_as_many_parameters_as_the_source_says(name):
+    recipe = load(name)
+    with torch.device("meta"):
+        architecture = zoo.Architecture.of(recipe.model, HAM7, recipe.images)
+        network = zoo.build(architecture)
+        found = []
+        for phase in recipe.phases:
+            freeze(network, phase.depth, phase.norms)
+            found.append(sum(p.numel() for p in network.parameters() if p.requires_grad))
+    if isinstance(recipe.model.head, LogisticProbe | NeighboursProbe):
+        assert name not in TRAINABLE
+    else:
+        assert found == TRAINABLE[name]
+
+
+@pytest.fixture(scope="module")
+def thirty_each(real_ham, tmp_path_factory):
+    """Thirty real images per class to train on, four lesions per class for val and for test."""
+    whole = ll.catalogue(real_ham)
+    one = whole.table.drop_duplicates("lesion_id")
+    table = pd.concat(
+        [group.sample(PER_CLASS + 8, random_state=0) for _, group in one.groupby("target")]
+    )
+    part = np.tile(["train"] * PER_CLASS + ["val"] * 4 + ["test"] * 4, len(whole.classes))
+    home = tmp_path_factory.mktemp("thirty")
+    data = Catalogue(
+        table.reset_index(drop=True), whole.classes, whole.root, whole.layout, ()
+    ).save(home)
+    rows = pd.DataFrame(
+        {
+            "image_id": table["image_id"],
+            "group": table["lesion_id"],
+            "target": table["target"],
+            "fold_0": part,
+        }
+    )
+    split = Split(rows.reset_index(drop=True), "lesion_id", "own", -1, data.fingerprint)
+    split.save(home / "split.csv")
+    return data, split
+
+
+def shortened(recipe: Recipe) -> Recipe:
+    """What a test of seconds has to change: size, weights from a hub, length, steps and step size.
+
+    Architecture, head, fusion, depths, loss, sampling, augmentation and optimiser stay.
+    """
+    side = smallest_input(recipe.model.name)
+    changes: dict[str, object] = {
+        "images.size": [side, side],
+        "model.pretrained": False,
+        "batch": min(recipe.batch, 15),
+        "average.kind": "none",
+    }
+    for number, phase in enumerate(recipe.phases):
+        last = number == len(recipe.phases) - 1
+        frozen = phase.depth == "head"
+        changes[f"phases.{number}.epochs"] = (30 if frozen else 8) if last else 1
+        changes[f"phases.{number}.optim.lr"] = 3e-3 if frozen else 1e-3
+        changes[f"phases.{number}.schedule.kind"] = "constant"
+    return recipe.but(changes)
+
+
+def loss_on_train(table: pd.DataFrame) -> float:
+    train = table[table["part"] == "train"]
+    chances = [row[f"p_{row['target']}"] for _, row in train.iterrows()]
+    return float(-np.log(np.clip(np.array(chances, float), 1e-12, 1)).mean())

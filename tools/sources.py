@@ -19,20 +19,21 @@ KEYS = ("Source", "Reported", "Split", "Unstated", "Here", "Measured")
 NOT_YET = "not yet measured"
 
 TITLES = {
-    "A": 'A: "Deep Learning Notes: Skin Cancer Classification using DenseNets and ResNets" (Keras)',
-    "B": 'B: D. Prabhu, "Skin Cancer Classification Using Deep Learning" (ISIC 2018 task 3, TensorFlow)',
-    "C": "C: ashishpatel26/Skin-Lesions-Detection-Deep-learning (Keras)",
-    "D": 'D: "Skin Cancer Classification Using CNN", notebook (Keras)',
-    "E": 'E: Mazumder, Czempiel, Burwinkel, Keicher, "Skin Lesion Classification - An Educational Guide"',
+    "A": 'A: "Deep Learning Notes: Skin Cancer Classification using DenseNets and ResNets"',
+    "B": 'B: D. Prabhu, "Skin Cancer Classification Using Deep Learning"',
+    "C": "C: ashishpatel26/Skin-Lesions-Detection-Deep-learning",
+    "D": 'D: "Skin Cancer Classification Using CNN", a notebook',
+    "E": 'E: Mazumder et al., "Skin Lesion Classification - An Educational Guide"',
     "lesionlab": "Ours",
 }
 
 INTRODUCTION = """# The sources' systems, and what we measured
 
-One recipe per system of five public write-ups. Their numbers come from splits in which images of one lesion stand on both
-sides, mostly as accuracy on a set of which two thirds are nevi: they are quoted for orientation and **must not be compared**
-with ours. Our numbers are those of the test part of a lesion-disjoint split, with 95 % intervals from a bootstrap over lesions.
-"Not yet measured" means just that. This page is made from the headers of the recipes by `tools/sources.py`.
+One recipe per system of five public write-ups. Their numbers come from splits in which images of
+one lesion stand on both sides, mostly as accuracy on a set of which two thirds are nevi: they are
+quoted for orientation and **must not be compared** with ours. Our numbers are those of the test
+part of a lesion-disjoint split, with 95 % intervals from a bootstrap over lesions. "Not yet
+measured" means just that. This page is made from the headers of the recipes by `tools/sources.py`.
 """
 
 
@@ -102,7 +103,8 @@ def _gaps(chosen: dict[str, dict[str, str]]) -> str:
     rows.sort(key=lambda row: ("table" not in row[0], row[0]))
     lines = [
         "### B's table: train against validation, technique by technique\n",
-        '"MCA" is B\'s mean class accuracy, written as a mean of precisions (M10), on splits that leak more from row to row (M2).\n',
+        '"MCA" is B\'s mean class accuracy, written as a mean of precisions (M10); the splits leak more '
+        "from row to row (M2).\n",
         "| system | train MCA % | val MCA % | gap | measured here |",
         "|---|---|---|---|---|",
     ]

@@ -13,7 +13,6 @@ import pandas as pd
 
 from lesionlab._version import __version__
 
-_OPTIONAL = "reading Parquet; optional"
 _PACKAGES = {
     "numpy": "",
     "pandas": "",
@@ -26,7 +25,9 @@ _PACKAGES = {
     "lightning": "train, demo",
     "torchmetrics": "train, demo",
     "safetensors": "train, predict, demo",
-    "pyarrow": _OPTIONAL,
+    "optuna": "tune; optional",
+    "tensorboard": "live curves; optional",
+    "pyarrow": "reading Parquet; optional",
 }
 
 
@@ -57,7 +58,7 @@ def diagnose() -> tuple[pd.DataFrame, list[str]]:
             missing.append(name)
     if "torch" not in missing:
         rows += _accelerator()
-    needed = [name for name in missing if _PACKAGES[name] != _OPTIONAL]
+    needed = [name for name in missing if "optional" not in _PACKAGES[name]]
     if needed:
         names = ", ".join(needed)
         lines = [

@@ -46,8 +46,7 @@ def describe(cls: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
         elif is_dataclass(kind):
             yield from describe(typing.cast("type", kind), f"{key}.")
         elif choices := _kinds(kind):
-            default = each.default_factory
-            yield f"{key}.kind", getattr(default, "kind", ""), " | ".join(choices)
+            yield f"{key}.kind", getattr(each.default_factory, "kind", ""), " | ".join(choices)
             for name, choice in choices.items():
                 for sub, value, text in describe(choice, f"{key}."):
                     if not sub.endswith(".kind"):

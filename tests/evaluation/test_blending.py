@@ -1,18 +1,21 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import optimize
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from lesionlab.cli import main
 from lesionlab.errors import DataError, FindingsError, RunError, SettingsError
-from lesionlab.evaluation import Blend, blend, blended, evaluate
+from lesionlab.evaluation import Blend, blend, blended, evaluate, stacking, weighing
 from lesionlab.evaluation.blend_recipe import BlendRecipe
 from lesionlab.evaluation.blending import METHODS
 from lesionlab.evaluation.weighing import greedy_weights, mixture_weights, score
 from lesionlab.files import write_csv, write_json
+from lesionlab.reporting.report import report
 from lesionlab.run import Run
 from lesionlab.tables import check_predictions
 
@@ -45,6 +48,12 @@ def member(seed, skill=1.0, n=240, classes=THREE):
             **as_columns(values, classes),
         }
     )
+
+
+@pytest.fixture(autouse=True)
+def _fewer_tries(monkeypatch):
+    monkeypatch.setattr(stacking, "STRENGTHS", (0.01, 1.0))
+    monkeypatch.setattr(weighing, "CANDIDATES", 100)
 
 
 @pytest.fixture(scope="module")
@@ -233,17 +242,19 @@ def test_a_stack_learns_what_no_mean_can_and_its_val_is_out_of_fold(members):
 
 def test_the_folds_of_a_stack_keep_lesions_together(members):
     """A lesion's images given twice: a fold that saw one twin would know the other."""
-    from lesionlab.evaluation.stacking import stack
-
     rng = np.random.default_rng(3)
     n = 60
     values = rng.dirichlet(np.ones(3), (2, n))
     targets = rng.integers(0, 3, n)
     twins = np.concatenate([values, values], axis=1)
     lesions = np.tile(np.arange(n), 2)
-    answers = stack(twins, np.tile(targets, 2), lesions, THREE, metric="log_loss", seed=0)[1]
+    answers = stacking.stack(twins, np.tile(targets, 2), lesions, THREE, metric="log_loss", seed=0)[
+        1
+    ]
     assert answers[:n] == pytest.approx(answers[n:])
-    _, leaky = stack(twins, np.tile(targets, 2), np.arange(2 * n), THREE, metric="log_loss", seed=0)
+    _, leaky = stacking.stack(
+        twins, np.tile(targets, 2), np.arange(2 * n), THREE, metric="log_loss", seed=0
+    )
     assert leaky[:n] != pytest.approx(leaky[n:])
 
 
@@ -256,6 +267,18 @@ def test_a_stack_for_balanced_accuracy_favours_the_rare():
         for metric in METHODS["stacking"]
     }
     assert recalls["balanced_accuracy"].value > recalls["log_loss"].value
+
+
+@pytest.mark.parametrize("classes", [THREE, ("benign", "malignant")])
+def test_a_stack_is_scikit_learns_regression_on_all_of_val(classes):
+    pair = [member(seed, 1.5, classes=classes) for seed in (1, 2)]
+    made = blended(pair, method="stacking")
+    values = [probabilities(each, classes) for each in pair]
+    logs = np.concatenate([np.log(each) for each in values], axis=1)
+    val = (pair[0]["part"] == "val").to_numpy()
+    model = LogisticRegression(C=made.stack.strength, max_iter=5000)
+    model.fit(logs[val], pair[0]["target"][val])
+    assert made.stack.answer(np.stack(values)) == pytest.approx(model.predict_proba(logs))
 
 
 def test_a_stack_of_two_classes():
@@ -341,6 +364,8 @@ def test_saves_what_was_made_and_how(members, tmp_path):
     assert dict(evaluate(tmp_path / "both", replicates=0)) == dict(
         evaluate(made.table, replicates=0)
     )
+    page = report([tmp_path / "both"], tmp_path / "report.html", replicates=0)
+    assert "both" in page.read_text()
     assert made.save(tmp_path / "flat.csv").is_file()
     assert (tmp_path / "flat.json").is_file()
     write_json(tmp_path / "run" / "run.json", {})
@@ -391,6 +416,15 @@ def test_the_verb_takes_folders_and_a_recipe(members, tmp_path, capsys, monkeypa
     capsys.readouterr()
     assert main(["blend", "ensemble.yaml", "--runs", "elsewhere", "--out", "x.csv"]) == 2
     assert "2 of 2 members are not there" in capsys.readouterr().err
+
+
+def test_every_blend_recipe_names_members_that_have_a_recipe():
+    recipes = Path(__file__).parents[2] / "recipes"
+    found = [path for path in recipes.glob("*.yaml") if "\nblend:" in path.read_text()]
+    assert found
+    for path in found:
+        for name in BlendRecipe.load(path).members:
+            assert (recipes / f"{name}.yaml").is_file(), f"{path.name} names {name}"
 
 
 def test_a_blend_recipe_names_all_its_faults(tmp_path):

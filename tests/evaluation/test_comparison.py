@@ -1,10 +1,14 @@
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lesionlab.cli import main
+from lesionlab.data.catalogues import catalogue
+from lesionlab.data.splitting import split
 from lesionlab.errors import DataError, FindingsError, SettingsError
 from lesionlab.evaluation import compare, evaluate, lesion_weights
 from lesionlab.evaluation.comparison import METRICS, shown
@@ -119,6 +123,8 @@ def test_an_automl_csv_without_part_and_lesions_works(first, second, tmp_path):
     key = "automl", "ours", "balanced_accuracy"
     assert found.differences[key] == whole.differences[key]  # lesions are known from ours
     assert found.lesions == first[first["part"] == "test"]["lesion_id"].nunique()
+    turned = compare({"automl": own, "ours": first}, replicates=100)
+    assert turned.lesions == found.lesions
     point = "sensitivity_at_90_specificity/mel"
     assert ("ours", point) in found.figures
     assert ("automl", point) not in found.figures
@@ -288,3 +294,38 @@ def test_the_verbs(first, second, tmp_path, capsys, monkeypatch):
     assert MALIGNANT_RULE in " ".join(captured.err.split())
     assert "malignant sensitivity" in captured.out
     assert not math.isnan(saved["value"].iloc[0])
+
+
+def test_the_how_to_for_an_automl_does_what_it_says(ham, tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "compare-automl.md"
+    before, after = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    monkeypatch.chdir(tmp_path)
+    data = catalogue(ham, out="data/ham10000")
+    parts = split(data, folds=2)
+    parts.save("data/ham10000/split.csv")
+    exec(before, {})
+    given = pd.read_csv("automl_input.csv")
+    assert list(given) == ["image_id", "path", "target", "part"]
+    assert given["part"].value_counts()["validation"] == (parts.parts() == "val").sum()
+    # a service that answers line by line, best classes only
+    rng = np.random.default_rng(0)
+    lines = []
+    for row in given.to_dict("records"):
+        others = rng.choice(data.classes, 2, replace=False)
+        lines += [(f"store/{row['image_id']}.jpg", label, 0.3) for label in others]
+        if row["target"] not in others:
+            lines.append((f"store/{row['image_id']}.jpg", row["target"], 0.35))
+    pd.DataFrame(lines, columns=["image", "label", "score"]).to_csv("automl_output.csv")
+    exec(after, {})
+    automl = pd.read_csv("automl.csv")
+    assert len(automl) == len(data)
+    ours = automl.drop(columns=[name for name in automl if name.startswith("p_")])
+    ours = ours.assign(
+        lesion_id=ours["image_id"].map(data.table.set_index("image_id")["lesion_id"]),
+        **{f"p_{label}": np.where(ours["target"] == label, 0.4, 0.1) for label in data.classes},
+    )
+    found = compare({"ours": ours, "automl": "automl.csv"}, replicates=10)
+    assert found.images == (parts.parts() == "test").sum()
+    assert ("automl", "sensitivity_at_90_specificity/mel") in found.figures
+    assert found.figures["ours", "accuracy"].value == 1
+    assert 0.5 < found.figures["automl", "accuracy"].value < 1

@@ -9,11 +9,21 @@ from lesionlab.cli import main
 from lesionlab.data.images import Reader
 from lesionlab.errors import RunError, SettingsError
 from lesionlab.models import zoo
+from lesionlab.models.heads import attach
+from lesionlab.models.listing import ZOO
 from lesionlab.models.metadata import MetadataEncoder
 from lesionlab.prediction import embedding
 from lesionlab.prediction.embedding import Embeddings, embed, features_of
 from lesionlab.progress import Notice
-from lesionlab.recipe import Concatenation, Dense, Gating, Images, Model
+from lesionlab.recipe import (
+    Concatenation,
+    Dense,
+    Gating,
+    Images,
+    LogisticProbe,
+    Model,
+    NeighboursProbe,
+)
 
 
 class Killed(Exception):
@@ -52,6 +62,20 @@ def test_features_are_what_the_classifier_gets(name, size):
         head = zoo.head_of(network)
         shape = (*features.shape, 1, 1) if isinstance(head, torch.nn.Conv2d) else features.shape
         torch.testing.assert_close(head(features.reshape(shape)).flatten(1), network(images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ZOO, ids=lambda each: each.name)
+def test_every_network_of_the_zoo_has_embeddings(entry):
+    with torch.device("meta"):  # shapes alone
+        side = entry.smallest
+        model = Model(name=entry.name, head=LogisticProbe())
+        architecture = zoo.Architecture.of(model, ("a", "b"), Images(size=(side, side)))
+        network = zoo._timms(architecture, False)
+        features = features_of(network.eval(), torch.zeros(2, 3, side, side))
+        attach(network, NeighboursProbe(), 2, entry.name)
+        assert features.shape == (2, zoo.head_of(network).in_features)
+        assert network(torch.zeros(2, 3, side, side)).shape == (2, 2)
 
 
 def test_features_lie_before_dense_heads():

@@ -128,12 +128,12 @@ def test_a_plateau_falls_in_the_epochs_that_the_sources_settings_mean():
     assert falls == [4, 8, 12]
 
 
-def expected_rates(history, schedule, lr):
-    """What the learning rates must have been, by the history's own figures."""
+def expected_rates(values, schedule, lr):
+    """What the learning rates must have been if these values were watched."""
     watch, rates = Watch(), []
-    for values in history.to_dict("records"):
+    for value in values:
         rates.append(lr * watch.slowdown)
-        watch.see(schedule, watched(schedule, values, "balanced_accuracy"))
+        watch.see(schedule, value)
     return rates
 
 
@@ -146,12 +146,18 @@ def test_a_plateau_watches_the_figure_that_it_is_told_to(drawn, tmp_path):
         }
     )
     history = train(recipe, *drawn, out=tmp_path / "run").history
-    rates = {
-        metric: expected_rates(history, Plateau(patience=1, metric=metric), 0.02)
-        for metric in ("selection", "accuracy", "loss")
-    }
-    assert list(history["lr"]) == pytest.approx(rates["loss"])
-    assert rates["loss"] not in (rates["accuracy"], rates["selection"])
+    schedule = recipe.phases[0].schedule
+    rates = expected_rates(-history["val_loss"], schedule, 0.02)
+    assert list(history["lr"]) == pytest.approx(rates)
+    for other in ("val_accuracy", "val_balanced_accuracy"):
+        assert rates != expected_rates(history[other], schedule, 0.02)
+
+
+def test_figures_of_val_are_turned_so_that_higher_is_better():
+    values = {"val_loss": 0.4, "val_accuracy": 0.7, "val_macro_auroc": 0.8}
+    expected = {"loss": -0.4, "accuracy": 0.7, "selection": 0.8}
+    for metric, value in expected.items():
+        assert watched(Plateau(metric=metric), values, "macro_auroc") == value
 
 
 def test_a_plateau_waits_until_the_warm_up_is_over(drawn, tmp_path):
@@ -217,7 +223,7 @@ def test_each_phase_has_its_own_optimiser_and_schedule(drawn, tmp_path, monkeypa
     second = run.history[run.history["phase"] == 2]
     assert list(run.history["phase"]) == [1, 1, 2, 2, 2, 2]
     assert list(second["lr"]) == pytest.approx(
-        expected_rates(second, recipe.phases[1].schedule, 1e-4)
+        expected_rates(second["val_accuracy"], recipe.phases[1].schedule, 1e-4)
     )
     out = tmp_path / "killed"
     with pytest.raises(Killed):

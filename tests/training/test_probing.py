@@ -153,7 +153,7 @@ def test_two_classes_fold_into_two_logits():
     rng = np.random.default_rng(0)
     vectors, targets = rng.normal(3, 5, (60, 4)), np.arange(60) % 2
     vectors[:, 0] += 4 * targets
-    vectors[:, 3] = 7.0  # never moves
+    vectors[:, 3] = 7 + 1e-6 * targets  # moves by no more than float32 rounds
     mean, scale = probing._scales(vectors.astype(np.float32))
     model = LogisticRegression().fit((vectors - mean) / scale, targets)
     weight, bias = probing._folded(model, mean, scale)
@@ -315,6 +315,16 @@ def test_the_search_for_settings_sees_each_candidate_and_no_test(few, weights, t
     )
     assert lengths == list(range(1, 10))
     assert set(run.predictions["part"]) == {"train", "val"}
+
+
+def test_a_cap_holds_for_probes_too(few, weights, tmp_path):
+    sampling = {"kind": "capped", "images": 2}
+    recipe = NEIGHBOURS.but({"model.pretrained": weights, "sampling": sampling})
+    run = train(recipe, *few, out=tmp_path / "run")
+    network, _ = zoo.load(run.folder)
+    head = zoo.head_of(network)
+    assert (head.votes > 0).sum(dim=0).tolist() == [2] * 7
+    assert run.info["probe"]["images"] == 14
 
 
 def test_random_features_are_warned_about(few, tmp_path):

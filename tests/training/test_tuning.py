@@ -132,6 +132,12 @@ def test_a_knob_that_some_combinations_lack_is_a_fault():
     read = read_space(SMALL, dict(reversed(space.items())))  # whatever the order of the keys
     for values in combinations(read):
         assert applied(SMALL, values).phases[0].optim.weight_decay in (0.01, 0.1)
+    parts = {"loss.smoothing": [0.1], "loss": ["cross_entropy", {"kind": "focal"}]}
+    losses = [applied(SMALL, values).loss for values in combinations(read_space(SMALL, parts))]
+    assert [(each.kind, each.smoothing) for each in losses] == [
+        ("cross_entropy", 0.1),
+        ("focal", 0.1),
+    ]
 
 
 def test_an_empty_space_is_refused(drawn, tmp_path):

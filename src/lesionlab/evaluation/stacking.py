@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlab.errors import DataError
-from lesionlab.evaluation import metrics
+from lesionlab.evaluation.metrics import log_loss
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -105,7 +105,7 @@ def stack(
         for train, rest in folds:
             fitted = _fit(features[train], targets[train], weights[train], each, k)
             answers[rest] = _softmax(features[rest] @ fitted[0].T + fitted[1])
-        loss = float(metrics.log_loss(weights[None], targets, answers)[0])
+        loss = float(log_loss(weights[None], targets, answers)[0])
         if loss < best:
             best, kept, strength = loss, answers, each
     coefficients, intercepts = _fit(features, targets, weights, strength, k)

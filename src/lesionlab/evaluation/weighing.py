@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlab.evaluation import metrics
+from lesionlab.evaluation.metrics import (
+    accuracy,
+    auroc,
+    balanced_accuracy,
+    confusion,
+    decide,
+    log_loss,
+    rank,
+)
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -30,15 +38,13 @@ def score(metric: str, targets: Index, probabilities: Floats) -> float:
     """
     ones, k = np.ones((1, len(targets))), probabilities.shape[1]
     if metric == "log_loss":
-        return -float(metrics.log_loss(ones, targets, probabilities)[0])
+        return -float(log_loss(ones, targets, probabilities)[0])
     if metric == "macro_auroc":
         present = np.unique(targets)
-        areas = [
-            metrics.auroc(ones, metrics.rank(targets == i, probabilities[:, i]))[0] for i in present
-        ]
+        areas = [auroc(ones, rank(targets == i, probabilities[:, i]))[0] for i in present]
         return float(np.mean(areas))
-    counts = metrics.confusion(ones, targets, metrics.decide(probabilities), k)
-    function = {"balanced_accuracy": metrics.balanced_accuracy, "accuracy": metrics.accuracy}
+    counts = confusion(ones, targets, decide(probabilities), k)
+    function = {"balanced_accuracy": balanced_accuracy, "accuracy": accuracy}
     return float(function[metric](counts)[0])
 
 
@@ -84,12 +90,13 @@ def best_weights(probabilities: Floats, targets: Index, metric: str, seed: int) 
     Returns:
         Shape (m,), 0 or more, adding up to 1.
     """
-    m = len(probabilities)
+    m, rng = len(probabilities), np.random.default_rng(seed)
     tried = np.concatenate(
         [
             [np.full(m, 1 / m), mixture_weights(probabilities, targets)],
             np.eye(m),
-            np.random.default_rng(seed).dirichlet(np.ones(m), CANDIDATES),
+            rng.dirichlet(np.full(m, 1.0), CANDIDATES // 2),  # anywhere
+            rng.dirichlet(np.full(m, 10.0), CANDIDATES // 2),  # nearer to equal weights
         ]
     )
     mixed = [np.tensordot(weights, probabilities, axes=1) for weights in tried]

@@ -43,6 +43,8 @@ KNOWN = {  # by class of timm; a number counts a module's children, -1 being the
 _INSIDE = (nn.Linear, nn.modules.conv._ConvNd, nn.Identity, nn.modules.dropout._DropoutNd)
 """Layers with another behind them that belongs to them, and layers that do nothing."""
 
+_UNEVEN = 1.2  # how far the factors of height and width may differ
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -94,7 +96,7 @@ def target_layer(network: nn.Module, size: tuple[int, int]) -> Layer:
             return found
     paths = [name for name, each in network.named_modules() if name and _may_be(each)]
     outputs, gradients = _probe(network, size, paths, reaching=True)
-    for name in list(outputs)[: len(outputs) // 2 : -1]:  # what lies below knows colours and edges
+    for name in reversed(list(outputs)[len(outputs) // 4 :]):  # lower ones see edges and colours
         found = _layer(network, name, outputs[name], size, False)
         gradient = gradients[name]
         if found and gradient is not None and _several(found.spatial(gradient)):
@@ -195,11 +197,14 @@ def _several(gradient: Tensor) -> bool:
 
 
 def _is_grid(grid: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a grid of places may be an image's: smaller by the same factor both ways."""
-    factor = math.sqrt(math.prod(size) / math.prod(grid))
-    return factor >= 1 and all(
-        abs(places - side / factor) <= 1 for places, side in zip(grid, size, strict=True)
-    )
+    """Whether a grid of places may be an image's: smaller, and by about the same factor both ways.
+
+    Not by the very same: sides are rounded, and convolutions without padding take a border off.
+    """
+    down, across = size[0] / grid[0], size[1] / grid[1]
+    factor = math.sqrt(down * across)
+    off = max(abs(grid[0] - size[0] / factor), abs(grid[1] - size[1] / factor))
+    return min(down, across) >= 1 and (off <= 1 or max(down / across, across / down) <= _UNEVEN)
 
 
 def _grid_of(network: nn.Module, tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:

@@ -6,8 +6,9 @@ recognition", Proc. IEEE 86(11), 1998; `cnn_64` is source C's baseline; `cnn_224
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -58,7 +59,7 @@ class SmallNet(nn.Module):
             raise ValueError(f"an input of {img_size} pixels is too small for this network")
         self.features = nn.Sequential(*stages)
         units = (before * height * width, *dense)
-        pairs = zip(units[:-1], units[1:], strict=True)
+        pairs = itertools.pairwise(units)
         self.hidden = nn.Sequential(*(nn.Sequential(nn.Linear(*p), nn.ReLU()) for p in pairs))
         self.drop_rate = drop_rate
         self.num_classes = num_classes
@@ -68,7 +69,7 @@ class SmallNet(nn.Module):
             for layer in self.modules():
                 if isinstance(layer, nn.Conv2d | nn.Linear):
                     nn.init.xavier_uniform_(layer.weight)
-                    nn.init.zeros_(layer.bias)
+                    nn.init.zeros_(cast("Tensor", layer.bias))
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:  # noqa: ARG002
         """Which parameters form which group of layers, bottom to top."""

@@ -212,7 +212,6 @@ def features_of(network: nn.Module, images: Tensor, name: str = "the model") -> 
     Raises:
         SettingsError: if the network has no single classifier, or one that gets a map of features.
     """
-    network = image_net(network)
     seen: list[Tensor] = []
     handle = head_of(network).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:

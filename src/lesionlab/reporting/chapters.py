@@ -112,7 +112,7 @@ def _lesions(frame: pd.DataFrame) -> Section:
     drawn = f"{100 * _TEST:.0f} %"
     first = f"Images per lesion, n = {frame['lesion'].nunique():,} lesions"
     second = f"Test images with a sibling in training, if {drawn} are drawn by image"
-    second += ""
+    second += f", n = {len(frame):,} images"
     shown = (
         Exhibit(
             "images_per_lesion",

@@ -15,6 +15,8 @@ from lesionlab._version import __version__
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.errors import DataError, LesionlabError, RunError, SettingsError
 from lesionlab.evaluation import Evaluation, evaluate, roc
+from lesionlab.evaluation.blending import FILE_NAME as BLEND
+from lesionlab.evaluation.inputs import open_predictions
 from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting import contents, facts, figures, gallery
@@ -49,8 +51,8 @@ def report(
     The file needs nothing else: no network, no other file. The same runs give the same bytes.
 
     Args:
-        runs: finished runs, their folders, folders of folds, or predictions files (CSV or Parquet)
-            made elsewhere; the last two have no training curves and no settings to show.
+        runs: finished runs, their folders, folders of folds or of a blend, or predictions files
+            (CSV or Parquet) made elsewhere; only runs have training curves and settings to show.
         out: the file to write; a folder gets a report.html.
         data: catalogue to take example pictures from; by default the one that a run was trained on,
             if it is still where it was.
@@ -97,6 +99,8 @@ def _subject(given: Run | str | Path) -> _Subject:
             return _Subject(path.stem, read_predictions(path), None)
         if not path.exists():
             raise DataError(f"{path} does not exist. Name a run folder or a predictions CSV.")
+        if (path / BLEND).is_file():
+            return _Subject(path.resolve().name, open_predictions(path), None)
         opened = open_run(path)
         if isinstance(opened, Folds):
             return _Subject(opened.name, opened.predictions, None)

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import logging
-import platform
 import shutil
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lp
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from lesionlab._version import __version__
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import Cache, cache, preprocessing_fingerprint
 from lesionlab.data.splitting import Split
-from lesionlab.errors import DataError, RunError
-from lesionlab.files import fingerprint, write_csv, write_json
+from lesionlab.errors import DataError
+from lesionlab.files import fingerprint, write_csv
 from lesionlab.models import depth, zoo
 from lesionlab.models.metadata import MetadataEncoder, numbers_of
 from lesionlab.prediction.from_run import (
@@ -40,11 +35,12 @@ from lesionlab.prediction.from_run import (
 from lesionlab.prediction.inputs import cache_home
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.recipe import NoAverage, NoFusion, Recipe
-from lesionlab.run import CHECKPOINTS, IDENTITY, INFO, PREDICTIONS, RECIPE, SPLIT, Run
+from lesionlab.run import CHECKPOINTS, PREDICTIONS, Run
 from lesionlab.tables import PARTS
 from lesionlab.training import losses, probing, smote
 from lesionlab.training.batches import EvaluationImages, TrainingImages, check_sampling
 from lesionlab.training.curves import Curves
+from lesionlab.training.folders import check_predicted, finished_run, open_run_folder
 from lesionlab.training.keeping import LAST, AfterEpoch, Averaging, Keeper
 from lesionlab.training.module import Classifier, hash_seed
 
@@ -108,8 +104,8 @@ def train(
         "metadata": _of_metadata(architecture, table),
     }
     accelerator = choose_device(device)
-    if found := _finished(out, identity, recipe, fresh, listen):
-        _check_predicted(found, set(parts) & set(table["part"]))
+    if found := finished_run(out, identity, recipe, fresh, listen):
+        check_predicted(found, set(parts) & set(table["part"]))
         return found
     with _own_random_state(recipe.seed):
         network = zoo.build(architecture, recipe.model.pretrained)
@@ -120,7 +116,7 @@ def train(
         listen(Notice(f"Discarding what {out} held."))
         old = out.replace(out.with_name(f".{out.name}.old"))  # gone at once, whatever stops us
         shutil.rmtree(old)
-    _open_folder(out, identity, recipe, data, split, accelerator)
+    open_run_folder(out, identity, recipe, data, split, accelerator)
     run = Run.open(out)
     seen = table[table["part"].isin({"train", "val", *parts})]
     table = table[table["part"].isin(parts)]
@@ -292,103 +288,6 @@ def _precision(recipe: Recipe, accelerator: str) -> Any:
     if recipe.precision == "auto" and accelerator == "cuda" and torch.cuda.is_bf16_supported():
         return "bf16-mixed"
     return "32-true"
-
-
-def _finished(
-    out: Path, identity: dict[str, Any], recipe: Recipe, fresh: bool, listen: Listener
-) -> Run | None:
-    """The run in the folder if it is this one and finished; refuses a folder of anything else."""
-    if not out.exists() or not any(out.iterdir()):
-        return None
-    if not (out / INFO).is_file():
-        raise RunError(f"{out} holds other files. Choose a new or empty folder with --out.")
-    if fresh:
-        return None
-    run = Run.open(out)
-    theirs = run.info["identity"]
-    differing = [name for name in IDENTITY if theirs.get(name, "") != identity[name]]
-    if differing:
-        listed = "\n".join(
-            f"  {line}" for line in _differences(run, recipe, theirs, identity, differing)
-        )
-        raise RunError(
-            f"{out} holds a run with other settings or data (its value -> yours):\n{listed}\n"
-            "Choose another folder with --out, or discard that run with --fresh."
-        )
-    if run.complete:
-        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-        listen(Notice(f"{out} is complete: nothing to do. --fresh would train it again."))
-        return run
-    return None
-
-
-def _check_predicted(run: Run, parts: set[str]) -> None:
-    if lacking := parts - set(run.predictions["part"]):
-        raise RunError(
-            f"{run.folder} is a trial of a search for settings, which leaves part "
-            f"{' and '.join(sorted(lacking))} unseen. Train its recipe in a folder of its own: "
-            f"lesionlab train {run.folder / RECIPE} --out NEW_FOLDER"
-        )
-
-
-def _differences(
-    run: Run, recipe: Recipe, theirs: dict[str, Any], mine: dict[str, Any], names: list[str]
-) -> Iterator[str]:
-    for name in names:
-        if name == "recipe":
-            yield from run.recipe.differences(recipe)
-        elif name != "preprocessing":
-            hint = " (another data set)" if name == "catalogue" else ""
-            yield f"{name}{hint}: {theirs.get(name)} -> {mine[name]}"
-
-
-def _open_folder(
-    out: Path,
-    identity: dict[str, Any],
-    recipe: Recipe,
-    data: Catalogue,
-    split: Split,
-    accelerator: str,
-) -> None:
-    if (out / INFO).is_file():
-        return
-    part = out.with_name(f".{out.name}.part")  # a run folder appears whole or not at all
-    shutil.rmtree(part, ignore_errors=True)
-    recipe.save(part / RECIPE)
-    split.save(part / SPLIT)
-    (part / CHECKPOINTS).mkdir()
-    write_json(
-        part / INFO,
-        {
-            "state": "training",
-            "identity": identity,
-            "classes": list(data.classes),
-            "catalogue": str((data.home or data.root).resolve()),
-            "split": {"kind": split.kind, "by": split.by, "folds": split.folds, "seed": split.seed},
-            "notes": list(data.notes),
-            "environment": environment(accelerator),
-        },
-    )
-    part.replace(out)
-
-
-def environment(accelerator: str) -> dict[str, Any]:
-    """Versions and hardware that a result depends on."""
-    cuda = accelerator == "cuda"
-    return {
-        "lesionlab": __version__,
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "lightning": metadata.version("lightning"),
-        "numpy": np.__version__,
-        "pandas": pd.__version__,
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name()
-        if cuda
-        else platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-    }
 
 
 @contextmanager

@@ -1,17 +1,135 @@
-"""Folders that hold several runs: opened anew, taken up again, or refused with the difference."""
+"""The folders of runs and of several runs: made, taken up again, or refused with the difference."""
 
 from __future__ import annotations
 
+import platform
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import timm
+import torch
+
+from lesionlab._version import __version__
+from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.splitting import Split
 from lesionlab.errors import RunError
 from lesionlab.files import read_json, write_json
+from lesionlab.progress import Listener, Notice
 from lesionlab.recipe import Recipe
-from lesionlab.run import RECIPE, SPLIT
+from lesionlab.run import CHECKPOINTS, IDENTITY, INFO, RECIPE, SPLIT, Run
+
+
+def finished_run(
+    out: Path, identity: dict[str, Any], recipe: Recipe, fresh: bool, listen: Listener
+) -> Run | None:
+    """The run in the folder if it is this one and finished.
+
+    Raises:
+        RunError: if the folder holds something else; the differences are named.
+    """
+    if not out.exists() or not any(out.iterdir()):
+        return None
+    if not (out / INFO).is_file():
+        raise RunError(f"{out} holds other files. Choose a new or empty folder with --out.")
+    if fresh:
+        return None
+    run = Run.open(out)
+    theirs = run.info["identity"]
+    differing = [name for name in IDENTITY if theirs.get(name, "") != identity[name]]
+    if differing:
+        listed = "\n".join(
+            f"  {line}" for line in _differences(run, recipe, theirs, identity, differing)
+        )
+        raise RunError(
+            f"{out} holds a run with other settings or data (its value -> yours):\n{listed}\n"
+            "Choose another folder with --out, or discard that run with --fresh."
+        )
+    if run.complete:
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+        listen(Notice(f"{out} is complete: nothing to do. --fresh would train it again."))
+        return run
+    return None
+
+
+def check_predicted(run: Run, parts: set[str]) -> None:
+    """Make sure that a finished run has predicted these parts.
+
+    Raises:
+        RunError: if it has not, as a trial of a search.
+    """
+    if lacking := parts - set(run.predictions["part"]):
+        raise RunError(
+            f"{run.folder} is a trial of a search for settings, which leaves part "
+            f"{' and '.join(sorted(lacking))} unseen. Train its recipe in a folder of its own: "
+            f"lesionlab train {run.folder / RECIPE} --out NEW_FOLDER"
+        )
+
+
+def _differences(
+    run: Run, recipe: Recipe, theirs: dict[str, Any], mine: dict[str, Any], names: list[str]
+) -> Iterator[str]:
+    for name in names:
+        if name == "recipe":
+            yield from run.recipe.differences(recipe)
+        elif name != "preprocessing":
+            hint = " (another data set)" if name == "catalogue" else ""
+            yield f"{name}{hint}: {theirs.get(name)} -> {mine[name]}"
+
+
+def open_run_folder(
+    out: Path,
+    identity: dict[str, Any],
+    recipe: Recipe,
+    data: Catalogue,
+    split: Split,
+    accelerator: str,
+) -> None:
+    """Make the folder of a new run; one that is there already stays as it is."""
+    if (out / INFO).is_file():
+        return
+    part = out.with_name(f".{out.name}.part")  # a run folder appears whole or not at all
+    shutil.rmtree(part, ignore_errors=True)
+    recipe.save(part / RECIPE)
+    split.save(part / SPLIT)
+    (part / CHECKPOINTS).mkdir()
+    write_json(
+        part / INFO,
+        {
+            "state": "training",
+            "identity": identity,
+            "classes": list(data.classes),
+            "catalogue": str((data.home or data.root).resolve()),
+            "split": {"kind": split.kind, "by": split.by, "folds": split.folds, "seed": split.seed},
+            "notes": list(data.notes),
+            "environment": environment(accelerator),
+        },
+    )
+    part.replace(out)
+
+
+def environment(accelerator: str) -> dict[str, Any]:
+    """Versions and hardware that a result depends on."""
+    cuda = accelerator == "cuda"
+    return {
+        "lesionlab": __version__,
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "lightning": metadata.version("lightning"),
+        "numpy": np.__version__,
+        "pandas": pd.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name()
+        if cuda
+        else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def open_folder(

@@ -111,12 +111,13 @@ def _per_fold(summary: pd.DataFrame, pooled: Evaluation) -> pd.DataFrame:
     import pandas as pd
 
     counted = [name for name in ("images", "lesions") if name in summary]
-    figures = [name for name in summary if "accuracy" in name or "auroc" in name or "/" in name]
+    names = map(str, summary)
+    figures = [name for name in names if "accuracy" in name or "auroc" in name or "/" in name]
     rows = [
         {
             "fold": str(int(row["fold"])),
             **{name: str(int(row[name])) for name in counted},
-            **{str(name): f"{row[name]:.3f}" for name in figures},
+            **{name: f"{row[name]:.3f}" for name in figures},
         }
         for row in summary.to_dict("records")
     ]
@@ -124,10 +125,7 @@ def _per_fold(summary: pd.DataFrame, pooled: Evaluation) -> pd.DataFrame:
     rows.append(
         {
             "fold": "mean ± sd",
-            **{
-                str(name): f"{values[name].mean():.3f} ± {values[name].std():.3f}"
-                for name in figures
-            },
+            **{name: f"{values[name].mean():.3f} ± {values[name].std():.3f}" for name in figures},
         }
     )
     sizes = {"images": pooled["accuracy"].n, "lesions": pooled["accuracy"].groups}
@@ -135,7 +133,7 @@ def _per_fold(summary: pd.DataFrame, pooled: Evaluation) -> pd.DataFrame:
         {
             "fold": "pooled",
             **{name: str(sizes[name]) for name in counted},
-            **{str(name): str(pooled[str(name)]) for name in figures if name in pooled},
+            **{name: str(pooled[name]) for name in figures if name in pooled},
         }
     )
     table = pd.DataFrame(rows).fillna("")
