@@ -113,7 +113,7 @@ def test_m13_a_class_that_is_never_recognised_is_told_beside_any_accuracy(tmp_pa
     assert any("Recall of akiec is 0: none of its 5 images" in line for line in result.warnings)
     table.to_csv(tmp_path / "p.csv", index=False)
     assert main(["evaluate", str(tmp_path / "p.csv")]) == 0
-    assert "Recall of akiec is 0" in " ".join(capsys.readouterr().err.split())
+    assert "Recall of akiec is 0" in " ".join(capsys.readouterr().out.split())
 
 
 def test_m15_the_sampler_reaches_the_training_and_only_the_training(

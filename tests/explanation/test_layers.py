@@ -96,8 +96,19 @@ def sees(net, layer, images, row: int, column: int) -> torch.Tensor:
     return gradient[0].square().sum(dim=0)
 
 
+def middle(energy: torch.Tensor) -> np.ndarray:
+    """Where energy has its centre: shares of height and width."""
+    rows, columns = energy.sum(dim=1), energy.sum(dim=0)
+    return np.array(
+        [
+            float((each / each.sum() * torch.linspace(0, 1, len(each))).sum())
+            for each in (rows, columns)
+        ]
+    )
+
+
 def check_map(name: str) -> tuple[nn.Module, layers.Layer]:
-    """Layer and grid; a map of any class; and the right way up: what the places at corners see."""
+    """Layer and grid; a map of any class; and the right way up, by what places at corners see."""
     size = large(name)
     net = build(name, size)
     layer = target_layer(net, size)
@@ -110,11 +121,13 @@ def check_map(name: str) -> tuple[nn.Module, layers.Layer]:
     assert np.isfinite(grids).all()
     assert np.min(grids) >= 0
     assert any(np.ptp(each) > 1e-3 * each.max() for each in grids)
-    for row, column in ((-1, 0), (0, 0)):
-        seen = sees(net, layer, images, row, column)
-        halves = [seen[: size[0] // 2], seen[size[0] // 2 :]]
-        quarters = [part.mean() for half in halves for part in half.chunk(2, dim=1)]
-        assert np.argmax(quarters) == (2 if row else 0), quarters
+    middles = {
+        (row, column): middle(sees(net, layer, images, row, column))
+        for row, column in ((0, 0), (-1, 0), (0, -1))
+    }
+    low, across = middles[-1, 0] - middles[0, 0], middles[0, -1] - middles[0, 0]
+    assert low[0] > 0, middles  # little where every place sees the whole height, never negative
+    assert across[1] > 0.015 + abs(across[0]), middles
     return net, layer
 
 

@@ -149,6 +149,8 @@ def test_other_embeddings_are_refused_by_name_and_discarded_only_when_told(
     new = embed("lenet", data, out=out, pretrained=str(weights), size=(32, 32), fresh=True)
     assert not np.allclose(new.vectors, embedded.vectors)
     assert set(new.table["part"]) == {""}
+    with pytest.raises(RunError, match=r"parts: + -> fold 0 of split"):
+        embed(trained, data, out=out)
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
 
 
@@ -183,6 +185,6 @@ def test_what_cannot_be_embedded_is_refused(trained, drawn, tmp_path):
 def test_the_verb_embeds_and_says_so(trained, drawn, tmp_path, capsys):
     words = ["embed", str(trained.folder), "--data", str(drawn[0].home)]
     assert main([*words, "--out", str(tmp_path / "features")]) == 0
-    assert "84 features of 80 images" in capsys.readouterr().out
+    assert "84 features of each of 80 images" in capsys.readouterr().out
     assert main([*words, "--out", str(tmp_path / "features"), "--pretrained", "true"]) == 2
     assert "weights and a size of its own" in capsys.readouterr().err

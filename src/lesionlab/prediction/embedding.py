@@ -130,6 +130,7 @@ def embed(
         "normalisation": list(map(str, architecture.normalisation)),
         "model": architecture.name,
         "weights": _weights_fingerprint(network),
+        "parts": _split_of(run, data),
     }
     if _finished(out, identity, fresh, listen):
         return Embeddings.open(out)
@@ -292,9 +293,17 @@ def _finished(out: Path, identity: dict[str, Any], fresh: bool, listen: Listener
     )
 
 
+def _split_of(run: Run | None, data: Catalogue) -> str:
+    """Split and fold of a run on this catalogue; "" where there is none."""
+    identity = run.info["identity"] if run else {}
+    if identity.get("catalogue") != data.fingerprint:
+        return ""
+    return f"fold {identity['fold']} of split {identity['split']}"
+
+
 def _parts(run: Run | None, data: Catalogue) -> pd.Series[str] | str:
     """The part of each image in the run's own split; "" where the run knows no part of it."""
-    if run is None or run.info["identity"]["catalogue"] != data.fingerprint:
+    if run is None or not _split_of(run, data):
         return ""
     parts = Split.open(run.folder / SPLIT).parts(run.info["identity"]["fold"])
     return data.table["image_id"].map(parts)

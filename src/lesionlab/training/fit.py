@@ -42,6 +42,7 @@ from lesionlab.training.batches import EvaluationImages, TrainingImages, check_s
 from lesionlab.training.curves import Curves
 from lesionlab.training.folders import check_predicted, finished_run, open_run_folder
 from lesionlab.training.keeping import LAST, AfterEpoch, Averaging, Keeper
+from lesionlab.training.memory import kept_memory
 from lesionlab.training.module import Classifier, hash_seed
 
 
@@ -120,7 +121,7 @@ def train(
     run = Run.open(out)
     seen = table[table["part"].isin({"train", "val", *parts})]
     table = table[table["part"].isin(parts)]
-    with _own_random_state(recipe.seed), _quiet_lightning():
+    with _own_random_state(recipe.seed), _quiet_lightning(), kept_memory():
         if probing.is_probe(recipe):
             network.to(accelerator)
             kept, logits = probing.probe(

@@ -187,7 +187,7 @@ def embed(
         listen=listen,
     )
     images, features = found.vectors.shape
-    return Outcome(lines=[f"Written: {out}, {features} features of {images:,} images."])
+    return Outcome(lines=[f"{out} holds {features} features of each of {images:,} images."])
 
 
 def models(
