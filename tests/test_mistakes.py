@@ -59,7 +59,7 @@ def test_m1_a_split_by_image_is_refused_and_ours_shares_no_lesion(data, by_lesio
     table = by_lesion.table.copy()
     table["fold_0"] = rng.choice(["train", "val", "test"], len(table), p=[0.72, 0.18, 0.1])
     by_image = Split(table, "lesion_id", "own", -1, data.fingerprint)
-    with pytest.raises(FindingsError, match="more than one part"):
+    with pytest.raises(FindingsError, match="group_crosses"):
         train(TINY, data, by_image, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     joined = data.table.assign(part=data.table["image_id"].map(by_lesion.parts()))

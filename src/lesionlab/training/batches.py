@@ -90,7 +90,8 @@ def order_of(
     its own. `oversampled` with {df: 10, vasc: 10, akiec: 2} and `augment: source_b_oversampling`
     is close to what source B made of its rare classes: B wrote four crops from near the centre
     and their mirror images to disk once, before it split, so that views of one image fell into
-    both parts; here new views of training images alone are drawn in every epoch.
+    both parts; here new views of training images alone are drawn in every epoch, and images of
+    all classes are cropped and mirrored.
 
     Args:
         targets: class of each training image, shape (n,).
