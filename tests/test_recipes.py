@@ -173,13 +173,13 @@ def shortened(recipe: Recipe) -> Recipe:
     changes: dict[str, object] = {
         "images.size": [side, side],
         "model.pretrained": False,
-        "batch": min(recipe.batch, 15),
+        "batch": 21,
         "average.kind": "none",
     }
     for number, phase in enumerate(recipe.phases):
         last = number == len(recipe.phases) - 1
         frozen = phase.depth == "head"
-        changes[f"phases.{number}.epochs"] = (30 if frozen else 8) if last else 1
+        changes[f"phases.{number}.epochs"] = (6 if frozen else 4) if last else 1
         changes[f"phases.{number}.optim.lr"] = 3e-3 if frozen else 1e-3
         changes[f"phases.{number}.schedule.kind"] = "constant"
     return recipe.but(changes)

@@ -13,9 +13,11 @@ from torch import nn
 
 from lesionlab.errors import RunError
 from lesionlab.explanation.cam import Maps, grad_cam, spread
+from lesionlab.explanation.gallery import _untrained
 from lesionlab.explanation.layers import Layer, target_layer
+from lesionlab.models import zoo
 from lesionlab.models.fusion import fuse
-from lesionlab.recipe import Concatenation, Gating
+from lesionlab.recipe import Concatenation, Gating, Images, Model, NeighboursProbe
 
 SIZE = (64, 96)
 
@@ -115,6 +117,17 @@ def test_the_map_is_high_where_the_evidence_lies(layout, corner):
     assert grad_cam(net, images, torch.tensor([0]), layer).blank.all()  # all speaks against it
 
 
+def test_what_follows_the_layer_may_work_in_place():
+    class Tripled(Red):
+        def forward(self, images):
+            return self.head(self.act(self.lower(self.squares(images))).mul_(3).mean(dim=(2, 3)))
+
+    images, classes = torch.rand(1, 3, *SIZE), torch.tensor([1])
+    layer = target_layer(Red("NCHW"), SIZE)
+    plain, tripled = (grad_cam(each("NCHW"), images, classes, layer) for each in (Red, Tripled))
+    np.testing.assert_allclose(tripled.grid, 3 * plain.grid, rtol=1e-5)
+
+
 def test_a_blank_map_is_flagged_and_divides_by_nothing():
     """M20: a map's largest value can be 0."""
     net = network("test_resnet")
@@ -196,6 +209,22 @@ def test_a_fused_network_without_metadata_has_the_maps_of_its_image_network(kind
     told = grad_cam(fused, images, classes, layer, metadata=torch.ones(2, 1).long())
     # Added logits leave the gradients of the image alone; gates weigh its features anew.
     assert np.allclose(told.grid, alone) == (kind is Concatenation)
+
+
+def test_a_probe_of_nearest_neighbours_has_maps_and_an_empty_one_has_blank_ones():
+    model = Model(name="test_resnet", head=NeighboursProbe(neighbours=5), drop=0.0)
+    torch.manual_seed(0)
+    architecture = zoo.Architecture.of(model, ("mel", "nv"), Images(size=SIZE))
+    net, images = zoo.build(architecture).eval(), noise(2)
+    assert grad_cam(net, images, torch.tensor([0, 1])).blank.all()
+    with torch.no_grad():
+        embeddings = net.forward_head(net.forward_features(noise(20)), pre_logits=True)
+    zoo.head_of(net).fit(embeddings, torch.arange(20) % 2)
+    many = images[[0, 0, 1, 1]]
+    assert not grad_cam(net, many, torch.tensor([0, 1, 0, 1])).blank.all()
+    fresh = _untrained(net, architecture, 0)
+    assert torch.equal(zoo.head_of(fresh).bank, zoo.head_of(net).bank)
+    assert not torch.equal(fresh.conv1[0].weight, net.conv1[0].weight)
 
 
 def test_maps_of_one_image_do_not_depend_on_the_others():

@@ -50,6 +50,14 @@ def test_few_images_pair_right_and_wrong_answers_of_the_same_classes():
     assert list(pairs.values()) == [[False, True]] * 2
 
 
+def test_a_class_with_right_and_wrong_answers_goes_first():
+    table = predictions()
+    table = table[(table["target"] == "mel") | (right(table) == (table["target"] == "nv"))]
+    for seed in range(6):
+        chosen = table.set_index("image_id").loc[choose(table, "test", 2, seed)]
+        assert set(chosen["target"]) == {"mel"}
+
+
 def test_the_seed_draws_and_the_order_of_the_table_does_not():
     table = predictions()
     once = choose(table, "test", 9, seed=1)

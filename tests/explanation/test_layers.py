@@ -193,6 +193,13 @@ def test_a_class_token_leaves_no_gradient_behind_the_last_attention():
     assert grad_cam(net, many, classes, last).blank.all()
 
 
+def test_a_probe_goes_below_layers_that_no_score_reads(monkeypatch):
+    """As above, where nobody knows the architecture."""
+    monkeypatch.setattr(layers, "KNOWN", {})
+    layer = target_layer(build("test_vit", (64, 96)), (64, 96))
+    assert (layer.path, layer.known) == ("blocks.5.norm1", False)
+
+
 def test_register_tokens_have_no_place():
     size = (64, 96)
     net = timm.create_model(

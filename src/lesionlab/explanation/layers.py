@@ -92,7 +92,7 @@ def target_layer(network: nn.Module, size: tuple[int, int]) -> Layer:
     path = _known_path(network)
     if path is not None:
         outputs, _ = _probe(network, size, [path])
-        if found := _layer(network, path, outputs[path], size, True):
+        if path in outputs and (found := _layer(network, path, outputs[path], size, True)):
             return found
     paths = [name for name, each in network.named_modules() if name and _may_be(each)]
     outputs, gradients = _probe(network, size, paths, reaching=True)

@@ -110,7 +110,8 @@ class Classifier(lp.LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """The phase's optimiser over what learns; biases and norms are spared weight decay."""
-        return optimiser(self.network, self.phase.optim)
+        # Lightning clips no gradients for a fused step under mixed precision
+        return optimiser(self.network, self.phase.optim, fused=self.phase.clip == 0)
 
     def epoch_metrics(self) -> dict[str, float]:
         """The epoch's figures; resets them."""
@@ -122,24 +123,27 @@ class Classifier(lp.LightningModule):
         return values
 
 
-def optimiser(network: nn.Module, settings: AdamW | Adam | Sgd) -> Optimizer:
+def optimiser(network: nn.Module, settings: AdamW | Adam | Sgd, *, fused: bool = True) -> Optimizer:
     """An optimiser over the parameters that learn.
 
     Args:
         network: parameters with requires_grad are optimised; those of one dimension (biases, norms)
             and those that the architecture names in `no_weight_decay` are spared weight decay.
         settings: kind and knobs; layer_decay goes by the groups of `models.depth`.
+        fused: one pass over the weights instead of a dozen, which takes a CPU a sixth of the time.
     """
     decay = 0.0 if isinstance(settings, Adam) else settings.weight_decay
     groups = _parameter_groups(network, decay, settings.layer_decay)
     for group in groups:
         group["lr"] = settings.lr * group["lr_scale"]
     if isinstance(settings, AdamW):
-        return torch.optim.AdamW(groups, lr=settings.lr, amsgrad=settings.amsgrad)
+        return torch.optim.AdamW(groups, lr=settings.lr, amsgrad=settings.amsgrad, fused=fused)
     if isinstance(settings, Adam):
-        return torch.optim.Adam(groups, lr=settings.lr, amsgrad=settings.amsgrad)
+        return torch.optim.Adam(groups, lr=settings.lr, amsgrad=settings.amsgrad, fused=fused)
     nesterov = settings.nesterov and settings.momentum > 0
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
+    return torch.optim.SGD(
+        groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov, fused=fused
+    )
 
 
 def _parameter_groups(
