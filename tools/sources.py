@@ -29,9 +29,9 @@ TITLES = {
 
 INTRODUCTION = """# The sources' systems, and what we measured
 
-One recipe per system of five public write-ups. Their numbers come from splits in which images of
-one lesion stand on both sides, mostly as accuracy on a set of which two thirds are nevi: they are
-quoted for orientation and **must not be compared** with ours. Our numbers are those of the test
+One recipe per system of five public write-ups. The numbers of B, C, D and E come from splits in which
+images of one lesion stand on both sides, A does not tell its split, and most are accuracy on a set of
+which two thirds are nevi: they are quoted for orientation and **must not be compared** with ours. Our numbers are those of the test
 part of a lesion-disjoint split, with 95 % intervals from a bootstrap over lesions. "Not yet
 measured" means just that. This page is made from the headers of the recipes by `tools/sources.py`.
 """
@@ -103,8 +103,8 @@ def _gaps(chosen: dict[str, dict[str, str]]) -> str:
     rows.sort(key=lambda row: ("table" not in row[0], row[0]))
     lines = [
         "### B's table: train against validation, technique by technique\n",
-        '"MCA" is B\'s mean class accuracy, written as a mean of precisions (M10); the splits leak more '
-        "from row to row (M2).\n",
+        '"MCA" is B\'s mean class accuracy, written as a mean of precisions (M10), '
+        "on a split by image; from row 3 on, copies made before the split leak too (M2).\n",
         "| system | train MCA % | val MCA % | gap | measured here |",
         "|---|---|---|---|---|",
     ]

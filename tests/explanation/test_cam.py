@@ -222,7 +222,7 @@ def test_a_probe_of_nearest_neighbours_has_maps_and_an_empty_one_has_blank_ones(
     zoo.head_of(net).fit(embeddings, torch.arange(20) % 2)
     many = images[[0, 0, 1, 1]]
     assert not grad_cam(net, many, torch.tensor([0, 1, 0, 1])).blank.all()
-    fresh = _untrained(net, architecture, 0)
+    fresh = _untrained(net, architecture, 1)
     assert torch.equal(zoo.head_of(fresh).bank, zoo.head_of(net).bank)
     assert not torch.equal(fresh.conv1[0].weight, net.conv1[0].weight)
 

@@ -150,6 +150,8 @@ def test_files_need_no_catalogue_and_have_no_true_class(run, ham, tmp_path):
     assert any("broken" in each.text for each in heard if isinstance(each, Notice))
     assert [each.name for each in tmp_path.glob("p*")] == ["p.html"]
     assert "Class unknown" in (tmp_path / "p.html").read_text()
+    with pytest.raises(SettingsError, match="true class of these images is unknown"):
+        ll.explain(run, files=photos, classes=["target"])
     with pytest.raises(DataError, match="None of the 1 images can be read"):
         ll.explain(run, files=[tmp_path / "broken.jpg"])
 

@@ -15,7 +15,7 @@ from torch import nn
 from lesionlab.augmentation.batch import normalise
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import ImageFault, Reader
-from lesionlab.errors import DataError, RunError
+from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.explanation import page
 from lesionlab.explanation.cam import grad_cam
 from lesionlab.explanation.choosing import PREDICTED, TARGET, check_words, choose, wanted_classes
@@ -100,6 +100,11 @@ def explain(
         for place, (predicted, target) in enumerate(zip(likeliest, rows["target"], strict=True))
         for label in wanted_classes(classes, architecture.classes, predicted, target)
     ]
+    if not wanted:
+        raise SettingsError(
+            "classes: the true class of these images is unknown, so there is no map to make. Take "
+            "predicted, all, or a class by name."
+        )
 
     def maps_of(one: nn.Module, task: str) -> NDArray[np.float32]:
         return _maps(one, architecture, pixels, metadata, wanted, layer, task, listen)
