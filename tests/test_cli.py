@@ -150,3 +150,16 @@ def test_ctrl_c_is_one_message(workshop, capsys, monkeypatch):
     monkeypatch.setattr(auditing, "audit", stop)
     assert main(["audit", "data"]) == 130
     assert "Stopped" in said(capsys)[1]
+
+
+def test_the_bar_of_a_task_that_starts_over_runs_again():
+    from lesionlab.cli import _Screen
+    from lesionlab.progress import Step
+
+    with _Screen() as screen:
+        for done in (1, 2, 1):
+            screen(Step("training", done, 2, "epochs"))
+        (task,) = screen._bars().tasks
+        assert (task.completed, task.total, task.finished) == (1, 2, False)
+        screen(Step("training", 2, 2, "epochs"))
+        assert task.finished_time >= 0

@@ -1,5 +1,7 @@
 import errno
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -7,8 +9,11 @@ import pytest
 
 from lesionlab.errors import DataError
 from lesionlab.files import (
+    discard,
     fingerprint,
     hash_file,
+    locked,
+    new_folder,
     read_json,
     replacing,
     write_csv,
@@ -104,3 +109,45 @@ def test_hash_of_a_file_is_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert hash_file(tmp_path / "x") == expected
+
+
+def test_a_folder_is_discarded_even_after_a_removal_that_was_killed(tmp_path, monkeypatch):
+    for name in ("run", ".run.old"):
+        (tmp_path / name / "inside").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    discard(Path("run"))
+    assert not list(tmp_path.iterdir())
+    discard(Path("run"))
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(KeyError), new_folder(tmp_path / "run") as part:
+        write_text(part / "half", "")
+        raise KeyError
+    assert not (tmp_path / "run").exists()
+    with new_folder(tmp_path / "run") as part:
+        write_text(part / "whole", "")
+    assert [each.name for each in (tmp_path / "run").iterdir()] == ["whole"]
+
+
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for refused in (lambda: discard(Path()), lambda: new_folder(Path()).__enter__()):
+        with pytest.raises(DataError, match="current folder"):
+            refused()
+
+
+def test_a_lock_keeps_others_out_until_its_end(tmp_path):
+    inside, waited = [], []
+
+    def work(number):
+        with locked(tmp_path / "lock", lambda: waited.append(number)):
+            inside.append(number)
+            assert len(inside) == 1
+            time.sleep(0.02)
+            inside.remove(number)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+    assert waited
+    assert not list(tmp_path.iterdir())

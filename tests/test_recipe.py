@@ -11,7 +11,9 @@ from lesionlab.recipe import (
     Ema,
     LogitAdjusted,
     NoAverage,
+    Oversampled,
     Phase,
+    Plateau,
     Recipe,
     Sgd,
 )
@@ -215,9 +217,37 @@ def test_another_kind_keeps_what_both_have_and_drops_the_rest():
     assert changed.loss == LogitAdjusted(tau=2.0, smoothing=0.1)
     assert recipe.loss == CrossEntropy(weights="inverse", smoothing=0.1)
     assert recipe.but({"average.kind": "none"}).average == NoAverage()
-    assert Recipe().but({"phases.0.optim.kind": "sgd"}).phases[0].optim == Sgd(
-        lr=0.001, weight_decay=0.05
+
+
+def test_another_kind_starts_from_its_own_defaults_as_in_a_file():
+    for kind in ("sgd", "adam"):
+        written = Recipe.from_dict({"phases": [{"optim": {"kind": kind}}]})
+        assert Recipe().but({"phases.0.optim.kind": kind}) == written
+    assert Recipe().but({"phases.0.schedule.kind": "plateau"}).phases[0].schedule == Plateau()
+    changes = {"phases.0.optim.lr": 0.001, "phases.0.optim.kind": "sgd"}  # AdamW's, but asked for
+    for each in (changes, dict(reversed(changes.items()))):
+        assert Recipe().but(each).phases[0].optim == Sgd(lr=0.001)
+    slow = Recipe().but({"phases.0.optim.lr": 0.002})
+    assert slow.but({"phases.0.optim.kind": "sgd"}).phases[0].optim == Sgd(lr=0.002)
+
+
+def test_a_mapping_can_be_filled_entry_by_entry():
+    changes = {"sampling.times.df": 5, "sampling.kind": "oversampled", "sampling.times.vasc": 2}
+    assert Recipe().but(changes).sampling == Oversampled(times={"df": 5, "vasc": 2})
+    told = faults(Recipe().but, {"sampling.times.df": 5})
+    assert "sampling.times.df: no such setting" in told
+    assert "sampling.times: oversampled needs the classes" in faults(
+        Recipe().but, {"sampling.kind": "oversampled"}
     )
+
+
+def test_a_change_leaves_the_recipe_and_the_values_that_it_was_given_alone():
+    given = {"kind": "oversampled", "times": {"df": 5}}
+    recipe = Recipe().but({"sampling": given, "sampling.times.vasc": 2})
+    changed = recipe.but({"sampling.times.df": 50})
+    assert changed.sampling == Oversampled(times={"df": 50, "vasc": 2})
+    assert recipe.sampling == Oversampled(times={"df": 5, "vasc": 2})
+    assert given == {"kind": "oversampled", "times": {"df": 5}}
 
 
 def test_the_order_of_changes_does_not_matter():

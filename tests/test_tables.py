@@ -9,6 +9,7 @@ from lesionlab.tables import (
     classes_of,
     describe,
     findings_table,
+    lesions_of,
     read_csv,
     read_predictions,
 )
@@ -98,6 +99,15 @@ def test_predictions_of_another_program_are_read(tmp_path):
     path = tmp_path / "p.csv"
     predictions().to_csv(path, index=False)
     assert list(read_predictions(path)["p_mel"]) == [0.7, 0.2, 0.5]
+
+
+def test_an_image_of_unknown_lesion_is_a_lesion_of_its_own():
+    table = pd.DataFrame(
+        {"image_id": ["a", "b", "c"], "lesion_id": ["L", "", "L"]}, index=[7, 3, 5]
+    )
+    lesions = lesions_of(table)
+    assert list(lesions) == ["L", "b", "L"]
+    assert list(lesions.index) == [7, 3, 5]
 
 
 def test_findings_come_errors_first_and_in_groups():

@@ -292,9 +292,9 @@ class _Screen:
             )
         count = _amount(event)
         task = self._tasks[event.task]
+        if event.done < bars.tasks[task].completed:  # it starts over: another fold, another trial
+            bars.reset(task, total=event.total)
         bars.update(task, completed=event.done, total=event.total, note=event.note, count=count)
-        if event.total is not None and event.done >= event.total:
-            bars.stop_task(task)
 
     def _bars(self) -> Progress:
         if self._progress is None:

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and content hashes."""
+"""Files and folders written whole or not at all, locks between processes, content hashes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ import errno
 import hashlib
 import json
 import os
+import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesionlab.errors import DataError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +65,97 @@ def cannot_write(path: Path, error: OSError) -> DataError:
             f"{path} may not be written ({error.strerror}). Choose another folder with --out."
         )
     return DataError(f"{path} could not be written: {error.strerror or error}.")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a path beside `folder`; what is made there becomes `folder` if the block ends well.
+
+    `folder` may be there if it is empty by the end of the block.
+
+    Raises:
+        DataError: if it is the current folder, which cannot be replaced.
+    """
+    folder = _replaceable(folder)
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    yield part
+    part.replace(folder)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder and all that is in it: gone at once, whatever stops us.
+
+    Raises:
+        DataError: if it is the current folder.
+    """
+    folder = _replaceable(folder)
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists():  # of a removal that was killed
+        shutil.rmtree(old)
+    if folder.exists():
+        shutil.rmtree(folder.replace(old))
+
+
+def _replaceable(folder: Path) -> Path:
+    folder = folder.resolve()
+    if folder == Path.cwd() or folder.parent == folder:
+        raise DataError(
+            f"{folder} is the current folder, which cannot be replaced. Name a folder in it with "
+            "--out, or give the command from another one."
+        )
+    return folder
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Keep other processes, and threads, out of a block; a dead holder lets go by itself.
+
+    Args:
+        path: of the lock file, gone again after the block.
+        waiting: called once if somebody else has the lock.
+
+    Raises:
+        DataError: if the file cannot be written.
+    """
+    told = False
+    while (handle := _try_lock(path)) is None:
+        if not told:
+            waiting()
+            told = True
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file
+            path.unlink()
+        os.close(handle)
+
+
+def _try_lock(path: Path) -> int | None:
+    """The open and locked file; None if somebody else has it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            os.close(handle)
+            return None
+        return handle  # a file system without locks
+    try:
+        if os.path.samestat(path.stat(), os.fstat(handle)):
+            return handle
+    except FileNotFoundError:
+        pass
+    os.close(handle)  # removed by its holder after it was opened here
+    return None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -58,7 +58,10 @@ class Dense:
 
 @dataclass(frozen=True)
 class LogisticProbe:
-    """Logistic regression on the frozen backbone's embeddings; phases and augment are not used."""
+    """Logistic regression on the frozen backbone's embeddings.
+
+    Not used: loss, phases, average, augment, batch, precision, select.patience and model.drop.
+    """
 
     kind: Literal["logistic_probe"] = "logistic_probe"
     strength: float = _knob(
@@ -69,7 +72,10 @@ class LogisticProbe:
 
 @dataclass(frozen=True)
 class NeighboursProbe:
-    """Nearest training embeddings by cosine similarity; phases and augment are not used."""
+    """Nearest training embeddings by cosine similarity.
+
+    Not used: loss, phases, average, augment, batch, precision, select.patience and model.drop.
+    """
 
     kind: Literal["neighbours_probe"] = "neighbours_probe"
     neighbours: int = _knob(20, "how many of the nearest vote", low=1, high=10_000)
@@ -498,6 +504,11 @@ class Recipe:
     )
     seed: int = _knob(0, "seed of every random draw", low=0, high=2**31 - 1)
 
+    @property
+    def probing(self) -> bool:
+        """Whether the head is fitted on embeddings, in place of phases."""
+        return isinstance(self.model.head, LogisticProbe | NeighboursProbe)
+
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """Read a recipe from a YAML file; what the file leaves out keeps its default.
@@ -536,10 +547,10 @@ class Recipe:
         for key in ("augment", "augment.preset"):
             if isinstance(changes.get(key), str | dict):
                 values["augment"] = _from_preset(changes.pop(key), faults)
+        # a kind before its knobs: it would drop one that is set to the old kind's default
+        ordered = sorted(changes.items(), key=lambda each: each[0].removesuffix(".kind").count("."))
         faults += [
-            fault
-            for key, value in changes.items()
-            if (fault := settings.put(cls, values, key, value))
+            fault for key, value in ordered if (fault := settings.put(cls, values, key, value))
         ]
         recipe = settings.build(cls, values, "", faults)
         if not faults:
@@ -569,8 +580,9 @@ class Recipe:
         """Return a copy with some settings changed.
 
         Args:
-            changes: values by dotted key: {"model.name": "resnet18", "phases.0.epochs": 5}. A new
-                `kind` starts from that kind's defaults and keeps the knobs that both kinds have.
+            changes: values by dotted key: {"model.name": "resnet18", "phases.0.epochs": 5}, in
+                any order. A new `kind` starts from that kind's defaults and keeps, of the knobs
+                that both kinds have, those that differ from the old kind's default.
             origin: what to call the result in messages.
 
         Raises:
@@ -618,19 +630,23 @@ def _contradictions(recipe: Recipe) -> list[str]:
     faults = []
     if not recipe.phases:
         faults.append("phases: needs at least one phase")
-    probing = isinstance(recipe.model.head, LogisticProbe | NeighboursProbe)
-    if isinstance(recipe.sampling, Smote | SmoteTomek | SmoteEnn) and not probing:
+    if isinstance(recipe.sampling, Smote | SmoteTomek | SmoteEnn) and not recipe.probing:
         faults.append(
             f"sampling.kind: {recipe.sampling.kind} makes points between embeddings, which are no "
             "images: it needs a head that learns from embeddings, logistic_probe or "
             "neighbours_probe. For images take balanced, sqrt or oversampled"
         )
-    if isinstance(recipe.sampling, Balanced | SquareRoot | Oversampled) and probing:
+    if isinstance(recipe.sampling, Oversampled) and not recipe.sampling.times:
+        faults.append(
+            "sampling.times: oversampled needs the classes that are shown more often, such as "
+            "{df: 10, vasc: 10}; without any, kind natural"
+        )
+    if isinstance(recipe.sampling, Balanced | SquareRoot | Oversampled) and recipe.probing:
         faults.append(
             f"sampling.kind: {recipe.sampling.kind} repeats images, which adds nothing to "
             "a probe: set model.head.balanced instead"
         )
-    if not isinstance(recipe.model.fusion, NoFusion) and probing:
+    if not isinstance(recipe.model.fusion, NoFusion) and recipe.probing:
         faults.append("model.fusion: a probe learns from image embeddings alone")
     given = () if isinstance(recipe.model.fusion, NoFusion) else recipe.model.fusion.fields
     if not isinstance(recipe.model.fusion, NoFusion) and not given:

@@ -212,7 +212,7 @@ def plain(value: Any) -> Any:
         return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, tuple):
         return [plain(each) for each in value]
-    return value
+    return dict(value) if isinstance(value, dict) else value
 
 
 def without_defaults(value: Any, default: Any) -> Any:
@@ -244,7 +244,8 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def put(cls: type, values: dict[str, Any], key: str, value: Any) -> str:
     """Set a dotted key in the nested values of a dataclass; return what is wrong with it, or "".
 
-    A new `kind` drops the knobs that only the old kind has.
+    A new `kind` keeps of the old kind's knobs those that it has too and that were set to something
+    else than their default; the rest get the new kind's defaults.
     """
     *path, last = key.split(".")
     place: Any = values
@@ -255,6 +256,8 @@ def put(cls: type, values: dict[str, Any], key: str, value: Any) -> str:
             if isinstance(place[step], str) and _kinds(_type_at(cls, path[: number + 1])):
                 place[step] = {"kind": place[step]}  # `loss: cross_entropy` for short
             place = place[step]
+        elif isinstance(place, dict) and _is_mapping(cls, path[:number], place, step):
+            place = place.setdefault(step, {})
         else:
             known = place if isinstance(place, dict) else ()
             return f"{key}: no such setting{_nearest(step, known)}"
@@ -263,12 +266,26 @@ def put(cls: type, values: dict[str, Any], key: str, value: Any) -> str:
     if not isinstance(place, dict):
         return f"{key}: no such setting"
     if last == "kind" and place.get("kind") != value:
-        choice = _kinds(_type_at(cls, path)).get(str(value))
-        keep = {each.name for each in fields(choice)} if choice else {"kind"}
-        for name in [name for name in place if name not in keep]:
-            del place[name]
-    place[last] = value
+        choices = _kinds(_type_at(cls, path))
+        old = _defaults(choices.get(str(place.get("kind"))))
+        new = _defaults(choices.get(str(value)))
+        for name in list(place):
+            if name not in new or place[name] == old.get(name):
+                del place[name]
+    place[last] = copy.deepcopy(value)  # a later key may change what is in it
     return ""
+
+
+def _defaults(choice: type | None) -> dict[str, Any]:
+    """The plain values of a kind that sets nothing; those of no kind are none."""
+    return plain(choice()) if choice else {}
+
+
+def _is_mapping(cls: type, path: Sequence[str], place: dict[str, Any], step: str) -> bool:
+    """Whether a setting that is left out, of the kind at a path, maps names to values."""
+    at = _type_at(cls, path)
+    at = _kinds(at).get(str(place.get("kind")), at)
+    return is_dataclass(at) and get_origin(get_type_hints(at).get(step)) is dict
 
 
 def _type_at(cls: type, path: Sequence[str]) -> Any:

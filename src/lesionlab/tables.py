@@ -149,6 +149,11 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def lesions_of(table: pd.DataFrame) -> pd.Series:
+    """The lesion of each image of a table; one of unknown lesion is a lesion under its own name."""
+    return table["lesion_id"].where(table["lesion_id"] != "", table["image_id"])
+
+
 def classes_of(predictions: pd.DataFrame) -> tuple[str, ...]:
     """The classes of a predictions table, in the order of its `p_<class>` columns."""
     return tuple(str(name)[2:] for name in predictions.columns if str(name).startswith("p_"))

@@ -141,6 +141,37 @@ def test_draws_follow_the_marginals_the_seed_and_the_lesion():
     assert list(other["sex"]) != list(made["sex"])
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_known_of_the_lesion_comes_before_any_policy(order):
+    rows = [
+        ("train", 40, "male", "back", "nv"),
+        ("train", 30, "male", "back", "nv"),
+        ("train", 80, "", "face", "nv"),  # of the lesion of the next two
+        ("train", NAN, "female", "", "nv"),
+        ("train", 70, "male", "foot", "nv"),
+        ("test", NAN, "", "", "nv"),  # of that same lesion, too, but elsewhere
+        ("test", NAN, "", "", "nv"),  # as the one before
+        ("val", NAN, "", "", "nv"),  # without a lesion id, as the next
+        ("val", 5, "female", "hand", "nv"),
+    ]
+    table, parts = table_of(rows)
+    table.loc[2:6, "lesion_id"] = "shared"
+    table.loc[7:, "lesion_id"] = ""
+    made, report = clean_table(table[::order], parts, age="median", sex="mode", site="mode")
+    made = made[::order]
+    assert list(made["age"]) == [40, 30, 80, 80, 70, 55, 55, 55, 5]
+    assert list(made["sex"])[2:8] == ["female", "female", "male", "male", "male", "male"]
+    assert list(made["site"])[2:8] == ["face", "face", "foot", "back", "back", "back"]
+    assert list(report["filled"]) == [4, 4, 4]
+    assert report["how"][0] == (
+        "1 from other images of their lesions; the others "
+        "55, the median of 4 known ages of the training part"
+    )
+    only, report = clean_table(table[:5], parts, site="fill")
+    assert list(only["site"])[3] == "face"
+    assert report["how"][2] == "1 from other images of their lesions"
+
+
 def test_a_mistyped_policy_is_named_with_those_that_there_are():
     table, parts = table_of(ROWS)
     with pytest.raises(SettingsError, match=r"no policy 'mean'. Take keep or median") as caught:

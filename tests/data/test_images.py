@@ -2,12 +2,14 @@ import errno
 import io
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lesionlab.data import images as module
 from lesionlab.data.catalogues import catalogue
@@ -103,6 +105,17 @@ def test_images_are_turned_upright(orientation):
     exif[0x0112] = orientation
     image = through_a_file(stored, "JPEG", exif=exif, quality=95)
     assert_upright(to_pixels(image, SMALL), tolerance=8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_upright_size_is_that_of_the_image_as_it_is_seen(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    image, size = Reader(tmp_path).upright("a.jpg")
+    assert size == ImageOps.exif_transpose(image).size[::-1]
+    with pytest.raises(ImageFault, match="not the file that was catalogued"):
+        Reader(tmp_path).upright("a.jpg", "0" * 64)
 
 
 def test_a_large_jpeg_is_as_good_as_decoded_whole():
@@ -309,6 +322,43 @@ def test_a_mended_image_is_added_later(data, to):
         row = data.table.iloc[number]
         expected = Reader(data.root).pixels(row["path"], SMALL)
         np.testing.assert_array_equal(made.pixels[made.rows([row["sha256"]])[0]], expected)
+
+
+def test_two_processes_fill_one_cache(data, to, tmp_path):
+    data.save(tmp_path / "catalogue")
+    code = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from lesionlab.data import images\nfrom lesionlab.data.catalogues import Catalogue\n"
+        "from lesionlab.recipe import Images\n"
+        "home, to, first, last = sys.argv[1:]\ndata = Catalogue.open(home)\n"
+        "real, images._CHUNK = images.Reader.pixels, 4\n"
+        "images.Reader.pixels = lambda *given: time.sleep(0.01) or real(*given)\n"
+        "print('ready', flush=True)\nsys.stdin.readline()\n"
+        "images.cache(data.table[int(first):int(last)], data.root, Images(size=(24, 32)),"
+        " Path(to), workers=1)\n"
+    )
+    shares = [(0, 40), (20, len(data))]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "catalogue"), str(to), *map(str, share)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for share in shares
+    ]  # fmt: skip
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in started:
+        process.communicate()
+        assert process.returncode == 0
+    [folder] = to.iterdir()
+    made = Cache(folder)
+    rows = made.rows(list(data.table["sha256"]))
+    assert len(set(rows)) == len(data)
+    for row, path in zip(rows, data.table["path"], strict=True):
+        np.testing.assert_array_equal(made.pixels[row], Reader(data.root).pixels(path, SMALL))
 
 
 def test_identical_files_share_a_row(data, to, decoded):

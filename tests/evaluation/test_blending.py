@@ -369,8 +369,13 @@ def test_saves_what_was_made_and_how(members, tmp_path):
     assert made.save(tmp_path / "flat.csv").is_file()
     assert (tmp_path / "flat.json").is_file()
     write_json(tmp_path / "run" / "run.json", {})
-    with pytest.raises(RunError, match="holds a run"):
-        made.save(tmp_path / "run")
+    write_json(tmp_path / "cv" / "folds.json", {})
+    for out in ("run", "run/run.csv", "run/other.csv", "cv", "cv/folds.csv"):
+        with pytest.raises(RunError, match="holds a run" if out[0] == "r" else "holds folds"):
+            made.save(tmp_path / out)
+    for folder, name in (("run", "run.json"), ("cv", "folds.json")):
+        assert [each.name for each in (tmp_path / folder).iterdir()] == [name]
+        assert json.loads((tmp_path / folder / name).read_text()) == {}
     stacked = blended(members, method="stacking").to_json()
     assert np.shape(stacked["stack"]["coefficients"]) == (3, 9)
     json.dumps(stacked)
@@ -390,9 +395,30 @@ def test_takes_runs_folders_files_and_tables(members, tmp_path):
     made = blended(sources)
     assert made.members == ("a/net", "b/net", "automl", "table 4")
     assert len(made.table) == len(members["good"])
+    twice = blended([tmp_path / "a" / "net", tmp_path / "b" / "net", tmp_path / "a" / "net"])
+    assert twice.members == ("net (1)", "b/net", "net (2)")  # and not the whole path
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"holds no predictions\.csv"):
         blend([tmp_path / "empty"])
+
+
+def test_a_blend_is_scored_and_blended_like_its_table(members):
+    made = blended(members)
+    assert dict(evaluate(made, replicates=0)) == dict(evaluate(made.table, replicates=0))
+    again = blended([made, members["poor"]])
+    assert again.members == ("table 1", "table 2")
+    pd.testing.assert_frame_equal(again.table, blend([made.table, members["poor"]]))
+
+
+@pytest.mark.parametrize("method", ["greedy", "weighted"])
+def test_a_val_of_one_class_is_no_ground_for_auroc(members, method):
+    some = {
+        name: table[(table["part"] != "val") | (table["target"] == "nv")]
+        for name, table in members.items()
+    }
+    with pytest.raises(DataError, match=r"all images of part val are of one class.*log_loss"):
+        blend(some, method=method, metric="macro_auroc")
+    assert sum(blended(some, method=method).weights.values()) == pytest.approx(1)
 
 
 def test_the_verb_takes_folders_and_a_recipe(members, tmp_path, capsys, monkeypatch):
@@ -413,6 +439,12 @@ def test_the_verb_takes_folders_and_a_recipe(members, tmp_path, capsys, monkeypa
     # flags win over the file
     assert main(["blend", "ensemble.yaml", "--method", "rank", "--out", "rank.csv"]) == 0
     assert json.loads((tmp_path / "rank.json").read_text())["method"] == "rank"
+    text = "blend: {method: greedy, metric: accuracy, members: [good, fair]}\n"
+    (tmp_path / "fitted.yaml").write_text(text)
+    metrics = {"mean": "", "stacking": "log_loss", "greedy": "accuracy"}  # one of its own is kept
+    for method, metric in metrics.items():
+        assert main(["blend", "fitted.yaml", "--method", method, "--out", f"{method}.csv"]) == 0
+        assert json.loads((tmp_path / f"{method}.json").read_text())["metric"] == metric
     capsys.readouterr()
     assert main(["blend", "ensemble.yaml", "--runs", "elsewhere", "--out", "x.csv"]) == 2
     assert "2 of 2 members are not there" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from lesionlab.cli import main
 from lesionlab.data.catalogues import catalogue
 from lesionlab.data.splitting import split
 from lesionlab.errors import DataError, FindingsError, SettingsError
-from lesionlab.evaluation import compare, evaluate, lesion_weights
+from lesionlab.evaluation import blended, compare, evaluate, lesion_weights
 from lesionlab.evaluation.comparison import METRICS, shown
 from lesionlab.evaluation.inputs import arrays_of, read_as, rows_of
 from lesionlab.evaluation.metrics import classification
@@ -203,6 +203,35 @@ def test_table_and_words(found, tmp_path):
     assert shown(None) == "none"
 
 
+def test_reads_like_a_page(found, first, second):
+    lines = str(found).splitlines()
+    assert lines[0] == f"test: 500 images of {found.lesions} lesions, 95 % intervals"
+    for title, key, signed in (
+        ("first", ("first",), False),
+        ("second", ("second",), False),
+        ("second - first", ("second", "first"), True),
+    ):
+        at = lines.index(title)
+        for metric, line in zip(found.metrics, lines[at + 1 :], strict=False):
+            each = (found.differences if signed else found.figures)[(*key, metric)]
+            assert line.split(maxsplit=1) == [metric, shown(each, signed=signed)]
+            assert each.low < each.high
+    own = second[second["part"] == "test"]
+    text = str(compare({"first": first, "bare": own}, replicates=20))
+    assert re.search(r"bare\n(  .*\n)*  sensitivity_at_90_specificity/mel +none\n", text)
+    assert "Note: bare: Sensitivity at fixed" in text
+    few = [table[table["image_id"] < "T000100"] for table in (first, second)]
+    assert "\nWARNING: Fewer than 20 lesions" in str(compare(few, replicates=0))
+
+
+def test_any_name_will_do(found, first, second):
+    again = compare({"a|x": first, "a": blended([second])}, replicates=200, seed=3)
+    for metric in found.metrics:
+        assert again.figures["a|x", metric] == found.figures["first", metric]
+        assert again.figures["a", metric] == found.figures["second", metric]
+    assert list(again.differences.values()) == list(found.differences.values())
+
+
 def answers_of(_):
     rng = np.random.default_rng(0)
     values = rng.dirichlet(np.ones(2), 20)
@@ -242,6 +271,11 @@ def test_classes_outside_the_rule_are_refused(first):
     table = first.rename(columns={"p_df": "p_scc"}).replace({"target": {"df": "scc"}})
     with pytest.raises(DataError, match="does not say what scc would be"):
         evaluate(table, as_="malignant-benign")
+    sided = first[first["target"].isin(["nv", "bkl"])]
+    sided = sided.drop(columns=[f"p_{each}" for each in ("akiec", "bcc", "df", "mel", "vasc")])
+    sided["p_bkl"] = 1 - sided["p_nv"]
+    with pytest.raises(DataError, match=r"All classes of this table \(bkl, nv\) are benign when"):
+        evaluate(sided, as_="malignant-benign", replicates=0)
     with pytest.raises(SettingsError, match="no grouping 'good-bad'"):
         evaluate(first, as_="good-bad")
 

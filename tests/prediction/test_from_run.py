@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -79,6 +80,41 @@ def test_what_the_run_has_learnt_from_is_never_scored_as_test(trained, drawn, tm
     seen = int((table["part"] != "test").sum())
     assert 10 < seen < 50
     assert [text.split(" images")[0] for text in told] == [f"{seen} of 50"]
+
+
+@pytest.mark.parametrize("by", ["patient_id", "own"])
+def test_lesions_and_patients_are_known_whatever_the_split_names(
+    trained, drawn, info, tmp_path, by
+):
+    """A split by patient, and one of image_id and part alone; with the run's own catalogue."""
+    patients = drawn[0].table["lesion_id"].str.replace("HAM_", "P")
+    table = drawn[0].table.assign(patient_id=patients)
+    data = save(drawn[0], tmp_path / "data", table)
+    folder = tmp_path / "run"
+    shutil.copytree(trained.folder, folder)
+    identity = {**info["identity"], "catalogue": data.fingerprint}
+    write_json(folder / INFO, {**info, "catalogue": str(data.home), "identity": identity})
+    parts = drawn[1]
+    if by == "own":
+        rows = parts.table[["image_id", "fold_0"]].rename(columns={"fold_0": "part"})
+        (folder / "split.json").unlink()
+    else:
+        rows = parts.table.assign(group=patients.to_numpy())
+        (folder / "split.json").write_text(
+            '{"by": "patient_id", "kind": "holdout", "seed": 0, "catalogue": ""}'
+        )
+    rows.to_csv(folder / "split.csv", index=False)
+    new = renamed(data.table)
+    by_lesion = new.assign(lesion_id=data.table["lesion_id"], patient_id="")
+    by_patient = new.assign(lesion_id="")
+    for name, sibling in (("lesion", by_lesion), ("patient", by_patient)):
+        other = save(data, tmp_path / name, sibling)
+        found = predict(folder, data=other)["part"].tolist()
+        assert found == parts.parts()[data.table["image_id"]].tolist()
+    shutil.rmtree(data.home)
+    told = []
+    predict(folder, data=save(data, tmp_path / "late", by_lesion), listen=warnings(told))
+    assert [text for text in told if "cannot be checked" in text and "lesions" in text]
 
 
 def test_the_runs_catalogue_is_known_wherever_it_is(trained, drawn, tmp_path):

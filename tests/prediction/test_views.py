@@ -47,7 +47,7 @@ def test_the_views_are_symmetries_of_the_normalised_image(trained, drawn, tmp_pa
     with torch.inference_mode():
         each = [network(symmetry(inputs, view)).softmax(dim=1).numpy() for view in range(count)]
     np.testing.assert_allclose(chances_of(table), np.mean(each, axis=0), atol=1e-6)
-    single = read(tmp_path)
+    single = read(tmp_path / "t.csv")
     assert list(single.columns[:3]) == ["image_id", "path", "view"]
     assert single["view"].tolist() == list(range(count)) * 5
     assert single["image_id"].tolist() == [f.stem for f in files for _ in range(count)]
@@ -56,9 +56,11 @@ def test_the_views_are_symmetries_of_the_normalised_image(trained, drawn, tmp_pa
     )
 
 
-def read(folder):
-    parquet = folder / "views.parquet"
-    return pd.read_parquet(parquet) if parquet.is_file() else pd.read_csv(folder / "views.csv")
+def read(table):
+    parquet = table.with_suffix(".views.parquet")
+    if parquet.is_file():
+        return pd.read_parquet(parquet)
+    return pd.read_csv(table.with_suffix(".views.csv"))
 
 
 def test_eight_views_do_not_care_how_the_camera_was_held(trained, tmp_path):
@@ -81,7 +83,7 @@ def test_without_pyarrow_the_views_are_a_csv(tmp_path, monkeypatch):
     logits[:, 1] = np.nan
     images = pd.DataFrame({"image_id": ["a", "b", "c"]})
     path = write_views(tmp_path / "table.csv", images, ("x", "y"), logits)
-    assert path == tmp_path / "views.csv"
+    assert path == tmp_path / "table.views.csv"
     table = pd.read_csv(path)
     assert table["image_id"].tolist() == ["a", "a", "c", "c"]  # b could not be read
     np.testing.assert_allclose(table["p_x"], softmax(logits)[[0, 1, 0, 1], [0, 0, 2, 2], 0])
@@ -92,7 +94,7 @@ def test_with_pyarrow_the_views_are_parquet(tmp_path):
     logits = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
     images = pd.DataFrame({"image_id": ["a", "b", "c"]})
     path = write_views(tmp_path / "table.csv", images, ("x", "y"), logits)
-    assert path == tmp_path / "views.parquet"
+    assert path == tmp_path / "table.views.parquet"
     assert pd.read_parquet(path)["view"].tolist() == [0, 1, 2, 3] * 3
 
 
@@ -101,13 +103,22 @@ def test_a_catalogue_is_predicted_in_views_too(trained, tmp_path):
     plain = trained.predictions
     assert table["image_id"].tolist() == plain["image_id"].tolist()
     assert np.abs(chances_of(table) - chances_of(plain)).max() > 1e-4
-    single = read(tmp_path)
+    single = read(tmp_path / "eight.csv")
     assert len(single) == 8 * len(plain)
     first = single[single["view"] == 0]
     np.testing.assert_allclose(chances_of(first), chances_of(plain), atol=1e-15)
     logits = table.filter(regex="^logit_").to_numpy()
     np.testing.assert_allclose(np.exp(logits), chances_of(table), rtol=1e-9)
     assert evaluate(tmp_path / "eight.csv", replicates=0).support["images"].sum() > 0
+
+
+def test_views_go_with_the_table_that_they_are_of(trained, drawn, tmp_path):
+    files = [drawn[0].root / path for path in drawn[0].table["path"][:3]]
+    for name in ("one.csv", "two.csv"):
+        predict(trained, files, out=tmp_path / name, views=2)
+    predict(trained, files, out=tmp_path / "one.csv")
+    assert len(read(tmp_path / "two.csv")) == 6
+    assert not list(tmp_path.glob("one.views.*"))
 
 
 @pytest.mark.parametrize("count", [0, 3, 16])

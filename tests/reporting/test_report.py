@@ -10,13 +10,15 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.evaluation import evaluate
-from lesionlab.files import write_csv
+from lesionlab.files import write_csv, write_json
 from lesionlab.reporting.report import report
+from lesionlab.run import Folds
 
 from .conftest import draw_predictions, make_run
 
@@ -271,6 +273,22 @@ def test_predictions_alone_need_a_catalogue_for_pictures(plain, tmp_path, catalo
     assert "no catalogue was given" in page.text
     assert "How it was made" not in page.text
     assert page_of(tmp_path / "foreign.csv", tmp_path / "r.html", data=catalogue).all("img")
+
+
+def test_folds_are_reported_as_they_come(plain, run, tmp_path):
+    folder = tmp_path / "five_folds"
+    write_csv(folder / "predictions.csv", draw_predictions().assign(part="test", fold=0))
+    write_csv(folder / "summary.csv", pd.DataFrame({"fold": [0]}))
+    write_json(folder / "folds.json", {"folds": 1})
+    page = page_of(Folds.open(folder), tmp_path / "r.html")
+    assert "five_folds" in page.text
+    assert "test 120 images of 60 lesions" in page.text
+    assert "How it was made" not in page.text
+    assert page.text == page_of(folder, tmp_path / "r.html").text
+    assert "2 models compared" in page_of([run, Folds.open(folder)], tmp_path / "r.html").text
+    (folder / "summary.csv").unlink()
+    with pytest.raises(RunError, match="same `lesionlab folds` command again"):
+        report(Folds.open(folder), tmp_path / "r.html")
 
 
 def test_without_intervals(plain, run, tmp_path):

@@ -224,6 +224,52 @@ def test_a_training_that_diverges_says_so(drawn, tmp_path):
         train(recipe.but({"phases.0.epochs": 40}), *drawn, out=tmp_path / "run")
 
 
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_one_batch_without_a_number_is_not_passed_over(drawn, tmp_path, monkeypatch, where):
+    """It may be the last: then only the loss of that batch, or of val, tells."""
+    from lesionlab.training import losses
+
+    recipe = SMALL.but({"phases.0.epochs": 1, "average.kind": "none"})
+    built, steps = losses.build, []
+
+    def failing(settings, counts):
+        loss = built(settings, counts)
+        batches = -(-int(counts.sum()) // recipe.batch)
+
+        def measured(logits, targets):
+            steps.append(len(logits))
+            value = loss(logits, targets)
+            if len(steps) < batches:
+                return value
+            if where == "loss":
+                return value + torch.nan  # the weights stay numbers
+            return value + (0 * logits.sum()).sqrt()  # 0, whose slope is none
+
+        return measured
+
+    monkeypatch.setattr(losses, "build", failing)
+    with pytest.raises(RunError, match=r"diverged in epoch 1: .*nan"):
+        train(recipe, *drawn, out=tmp_path / "run")
+
+
+def test_a_class_that_val_lacks_is_no_class_that_is_never_recognised(drawn, tmp_path):
+    """The figures of val are those of `evaluate`, of an epoch as of a probe's candidate."""
+    data, parts = drawn
+    moved = parts.table.assign(
+        fold_0=parts.table["fold_0"].mask(
+            (parts.table["fold_0"] == "val") & parts.table["target"].isin(["bkl", "vasc"]), "train"
+        )
+    )
+    own = Split(moved, parts.by, "own", -1, "")
+    trained = SMALL.but({"average.kind": "none", "phases.0.epochs": 2})
+    for recipe in (trained, trained.but({"model.head.kind": "logistic_probe"})):
+        run = train(recipe, data, own, out=tmp_path / recipe.model.head.kind)
+        measured = evaluate(run.predictions, part="val", replicates=0)
+        kept = run.history.iloc[run.info["kept_epoch"] - 1]
+        for name in ("balanced_accuracy", "macro_auroc"):
+            assert kept[f"val_{name}"] == pytest.approx(measured[name].value, abs=1e-4)
+
+
 def test_a_disk_that_fills_up_in_training_is_one_message(drawn, tmp_path, monkeypatch):
     import errno
     from pathlib import Path

@@ -12,7 +12,7 @@ from lesionlab.data.catalogues import catalogue
 from lesionlab.data.images import cache
 from lesionlab.data.splitting import split
 from lesionlab.data.synthetic import synthetic
-from lesionlab.errors import DataError, SettingsError
+from lesionlab.errors import SettingsError
 from lesionlab.evaluation import evaluate
 from lesionlab.models import zoo
 from lesionlab.prediction.embedding import embed_rows
@@ -272,7 +272,7 @@ def test_cleaning_that_leaves_nothing_of_a_class_is_told():
     points = np.vstack((rng.normal(size=(40, 2)), np.tile(rng.normal(size=(5, 2)), (2, 1))))
     targets = np.repeat([0, 1, 2], [40, 5, 5])  # two classes on the same places
     recipe = LOGISTIC.but({"sampling": {"kind": "smote_enn", "neighbours": 4}})
-    with pytest.raises(DataError, match=r"leaves no point of b, c.*sampling\.kind"):
+    with pytest.raises(SettingsError, match=r"leaves no point of b, c.*sampling\.kind"):
         smote.resampled(points, targets, recipe, ("a", "b", "c"), lambda _: None)
 
 

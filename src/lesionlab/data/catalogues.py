@@ -15,7 +15,7 @@ from lesionlab.data.layouts import Draft, read_layout
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import fingerprint, read_json, write_csv, write_json
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.tables import CATALOGUE, Finding, describe, findings_table, read_csv
+from lesionlab.tables import CATALOGUE, Finding, describe, findings_table, lesions_of, read_csv
 from lesionlab.taxonomy import order
 
 FILE_NAME = "catalogue.csv"
@@ -125,8 +125,8 @@ class Catalogue:
         rows = []
         for name in self.classes:
             of_class = self.table[self.table["target"] == name]
-            lesions = of_class["lesion_id"].where(of_class["lesion_id"] != "", of_class["image_id"])
-            rows.append((name, len(of_class), len(of_class) / len(self.table), lesions.nunique()))
+            lesions = lesions_of(of_class).nunique()
+            rows.append((name, len(of_class), len(of_class) / len(self.table), lesions))
         return pd.DataFrame(rows, columns=["class", "images", "share", "lesions"])
 
     def regrouped(self, groups: Mapping[str, str], note: str = "") -> Catalogue:

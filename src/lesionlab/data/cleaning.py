@@ -1,6 +1,7 @@
 """Cleaning: missing age, sex and site by explicit policies, never from the label.
 
-What is filled in comes from the training part alone. Unknown stays unknown unless somebody asks.
+What is filled in is known of the same lesion, or comes from the training part alone. Unknown stays
+unknown unless somebody asks.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.splitting import Split
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.progress import Listener, Notice, silent
+from lesionlab.tables import lesions_of
 
 AGE = ("keep", "median")
 WORDS = ("keep", "fill", "mode")
@@ -58,6 +61,8 @@ def clean(
     listen: Listener = silent,
 ) -> Cleaned:
     """Make a version of a catalogue in which unknown ages, sexes or sites are filled in.
+
+    What another image of the lesion tells comes before any policy; see `clean_table`.
 
     Args:
         data: the catalogue; it is not changed.
@@ -114,7 +119,9 @@ def clean_table(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fill in unknown values of a catalogue's table.
 
-    Age 0 is an age. What the images of a lesion lack is filled in alike.
+    Age 0 is an age. An image gets what is known of another image of its lesion in the same part
+    (of several the first by name); only where nothing is, what the policy says, for all images of
+    the lesion alike.
 
     Args:
         table: columns image_id, lesion_id, age (NaN = unknown), sex and site ("" = unknown).
@@ -140,15 +147,23 @@ def clean_table(
         unknown = (table[name].isna() | (table[name].astype(str) == "")).to_numpy()
         how = "unknown stays unknown"
         if policy != "keep" and unknown.any():
-            known = table[name][train & ~unknown]
-            if known.empty:
-                raise DataError(
-                    f"No image of the training part has a known {name}, so there is nothing to "
-                    f"fill from. Leave {name} at keep."
-                )
-            rng = np.random.default_rng([seed, number])
-            values, how = _FILL[policy](known, _lesions(table[unknown]), rng)
-            made.loc[unknown, name] = values
+            own = _of_siblings(table, name, unknown, table["image_id"].map(parts))
+            shared = unknown & own.notna().to_numpy()
+            made.loc[shared, name] = own[shared].to_numpy()
+            ways = [f"{shared.sum()} from other images of their lesions"] if shared.any() else []
+            rest = unknown & ~shared
+            if rest.any():
+                known = table[name][train & ~unknown]
+                if known.empty:
+                    raise DataError(
+                        f"No image of the training part has a known {name}, so there is nothing "
+                        f"to fill from. Leave {name} at keep."
+                    )
+                rng = np.random.default_rng([seed, number])
+                values, way = _FILL[policy](known, lesions_of(table[rest]), rng)
+                made.loc[rest, name] = values
+                ways.append(way)
+            how = "; the others ".join(ways)
         filled = int(unknown.sum()) if policy != "keep" else 0
         rows.append((name, policy, int(unknown.sum()), filled, how))
     return made, pd.DataFrame(rows, columns=list(REPORT))
@@ -167,9 +182,14 @@ def _fault(name: str, policy: str) -> str:
     return f"{name}: there is no policy {policy!r}. {listed}"
 
 
-def _lesions(table: pd.DataFrame) -> pd.Series:
-    """The lesion of each image; an image without one is a lesion of its own."""
-    return table["lesion_id"].where(table["lesion_id"] != "", table["image_id"])
+def _of_siblings(
+    table: pd.DataFrame, name: str, unknown: NDArray[np.bool_], parts: pd.Series
+) -> pd.Series:
+    """What is known of each image's lesion in its own part, on any of its images; else missing."""
+    rows = table.assign(value=table[name].mask(unknown), lesion=lesions_of(table), own=parts)
+    first = rows.sort_values("image_id").groupby(["own", "lesion"])["value"].first()
+    index = pd.MultiIndex.from_arrays([rows["own"], rows["lesion"]])
+    return pd.Series(first.reindex(index).to_numpy(), index=table.index)
 
 
 def _median(known: pd.Series, _lesions: pd.Series, _rng: np.random.Generator) -> tuple[Any, str]:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lesionlab.errors import DataError, FindingsError
-from lesionlab.files import cannot_write, fingerprint, write_csv, write_json
+from lesionlab.files import cannot_write, fingerprint, locked, write_csv, write_json
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.tables import Finding, describe, findings_table
 
@@ -113,10 +113,27 @@ class Reader:
         Raises:
             ImageFault: if the image cannot be read whole or is not the one that was catalogued.
         """
+        return to_pixels(self._catalogued(path, sha256), images, path)
+
+    def upright(self, path: str, sha256: str = "") -> tuple[Image.Image, tuple[int, int]]:
+        """The image, and its height and width in pixels once it is turned upright.
+
+        Args:
+            path: as in the catalogue.
+            sha256: if given, what the content must hash to.
+
+        Raises:
+            ImageFault: if the image cannot be read or is not the one that was catalogued.
+        """
+        image = self._catalogued(path, sha256)
+        width, height = image.size
+        return image, (width, height) if _on_its_side(image) else (height, width)
+
+    def _catalogued(self, path: str, sha256: str) -> Image.Image:
         content = self.bytes_of(path)
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             raise ImageFault("changed", f"{path} is not the file that was catalogued")
-        return to_pixels(self.open(path, content), images, path)
+        return self.open(path, content)
 
     def _row(self, path: str) -> NDArray[np.uint8]:
         file, _, key = path.partition("#")
@@ -186,7 +203,7 @@ def to_pixels(image: Image.Image, images: Images, name: str = "the image") -> ND
     """
     height, width = images.size
     try:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # orientation: on its side
+        turned = _on_its_side(image)
         image.draft("RGB", (2 * height, 2 * width) if turned else (2 * width, 2 * height))
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -203,6 +220,10 @@ def to_pixels(image: Image.Image, images: Images, name: str = "the image") -> ND
     else:
         sized = colour.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(sized)
+
+
+def _on_its_side(image: Image.Image) -> bool:
+    return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # its orientation
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -260,7 +281,7 @@ def cache(
 
     The cache is keyed by content: images already in it are not decoded again, new ones are added
     behind the others, and identical files share a row. Stopped at any moment, it goes on from the
-    last finished few hundred images.
+    last finished few hundred images. A process that finds another one at it waits for it.
 
     Args:
         table: a catalogue's table; uses `path`, `sha256` and `image_id`.
@@ -276,12 +297,40 @@ def cache(
     """
     key = preprocessing_fingerprint(images)
     folder = to / f"{images.size[0]}x{images.size[1]}-{key[:8]}"
-    index = _read_index(folder)
-    todo = table.drop_duplicates("sha256")
-    todo = todo[~todo["sha256"].isin(index)]
-    if todo.empty:
+    wanted = table.drop_duplicates("sha256")
+    if wanted["sha256"].isin(index := _read_index(folder)).all():
         listen(Notice(f"The cache {folder} is complete: {len(index)} images."))
         return Cache(folder)
+
+    def waiting() -> None:
+        listen(Notice(f"Another process fills the cache {folder}: waiting for it."))
+
+    with locked(to / f".{folder.name}.lock", waiting):
+        faults = _fill(folder, wanted, root, images, workers, listen)
+    if faults:
+        found = findings_table(faults)
+        raise FindingsError(
+            f"{len(faults)} of {len(table)} images cannot be decoded:\n{describe(found)}\n"
+            "Run `lesionlab audit` for the whole list, then "
+            "`lesionlab catalogue ... --exclude findings.csv` to leave them out.",
+            found,
+        )
+    return Cache(folder)
+
+
+def _fill(
+    folder: Path,
+    wanted: pd.DataFrame,
+    root: Path,
+    images: Images,
+    workers: int | None,
+    listen: Listener,
+) -> list[Finding]:
+    """Decode the images that are not in the cache yet; give those that cannot be."""
+    index = _read_index(folder)
+    todo = wanted[~wanted["sha256"].isin(index)]
+    if todo.empty:  # somebody else has done it
+        return []
     rows = iter(sorted(set(range(len(index) + len(todo))) - set(index.values())))
     memory = _grow(folder, len(index) + len(todo), images.size)
     kept = {"size": images.size, "fit": images.fit}
@@ -309,15 +358,7 @@ def cache(
             pool.shutdown(cancel_futures=True)
             raise
     listen(Step("decoding images", done, len(todo), "images"))
-    if faults:
-        found = findings_table(faults)
-        raise FindingsError(
-            f"{len(faults)} of {len(table)} images cannot be decoded:\n{describe(found)}\n"
-            "Run `lesionlab audit` for the whole list, then "
-            "`lesionlab catalogue ... --exclude findings.csv` to leave them out.",
-            found,
-        )
-    return Cache(folder)
+    return faults
 
 
 def _chunks(table: pd.DataFrame) -> Iterator[list[Any]]:

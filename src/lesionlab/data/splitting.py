@@ -16,7 +16,7 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import fingerprint, read_json, write_csv, write_json
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.tables import PARTS, Finding, describe, findings_table, read_csv
+from lesionlab.tables import PARTS, Finding, describe, findings_table, lesions_of, read_csv
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ def like(data: Catalogue, other: Split, *, listen: Listener = silent) -> Split:
 
 def _groups(table: pd.DataFrame, by: str) -> pd.Series:
     """The group of each image: its lesion, or its patient, or as much of the two as is known."""
-    alone = table["lesion_id"].where(table["lesion_id"] != "", table["image_id"])
+    alone = lesions_of(table)
     if by == "lesion_id":
         return alone
     known = table["patient_id"].where(table["patient_id"] != "")  # one image may speak for a lesion

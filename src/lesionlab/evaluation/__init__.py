@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lesionlab.evaluation.blending import Blend, blend, blended
+from lesionlab.evaluation.blending import blend, blended
 from lesionlab.evaluation.bootstrap import Estimate, Measure, estimates, lesion_weights, replicate
 from lesionlab.evaluation.comparison import Comparison, compare
+from lesionlab.evaluation.ensemble import Blend
 from lesionlab.evaluation.operating import roc, threshold_at_specificity
 from lesionlab.evaluation.result import METRICS, Evaluation
 from lesionlab.evaluation.scoring import evaluate

@@ -7,30 +7,26 @@ of test has any part in it. An ensemble of one is that one, whatever the method.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lesionlab.errors import DataError, FindingsError, RunError, SettingsError
+from lesionlab.errors import DataError, FindingsError, SettingsError
 from lesionlab.evaluation.alignment import disagreements, in_class_order, known_lesions
 from lesionlab.evaluation.bootstrap import lesion_codes
+from lesionlab.evaluation.ensemble import Blend
 from lesionlab.evaluation.inputs import Source, open_all
 from lesionlab.evaluation.stacking import Stack, stack
 from lesionlab.evaluation.weighing import best_weights, greedy_weights, mixture_weights
-from lesionlab.files import write_csv, write_json
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.run import INFO, PREDICTIONS
 from lesionlab.tables import PARTS, Finding, classes_of, describe, findings_table
 
 Floats = NDArray[np.float64]
 Method = Literal["mean", "weighted", "rank", "greedy", "stacking"]
 Metric = Literal["log_loss", "balanced_accuracy", "macro_auroc", "accuracy"]
 
-FILE_NAME = "blend.json"
 METHODS: Mapping[str, tuple[str, ...]] = {
     "mean": (),
     "rank": (),
@@ -39,72 +35,6 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "stacking": ("log_loss", "balanced_accuracy"),
 }
 """Every method with the figures of val that it can be fitted for, the default first."""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Blend:
-    """An ensemble's predictions and how they came about.
-
-    Attributes:
-        table: the predictions of the ensemble, as `tables.check_predictions` describes them.
-        members: names of its members, in order.
-        method: how they are combined.
-        metric: what was fitted for; "" where nothing was fitted.
-        seed: of the draws of the fit.
-        weights: share of each member, adding up to 1; empty for rank and stacking.
-        fitted_on: part, images and lesions of the fit; empty where nothing was fitted.
-        stack: the fitted regression, for stacking.
-    """
-
-    table: pd.DataFrame
-    members: tuple[str, ...]
-    method: str
-    metric: str = ""
-    seed: int = 0
-    weights: Mapping[str, float] = field(default_factory=dict)
-    fitted_on: Mapping[str, Any] = field(default_factory=dict)
-    stack: Stack | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """How it was made, as plain values; everything but the table."""
-        return {
-            "kind": "lesionlab blend 1",
-            "method": self.method,
-            "members": list(self.members),
-            "classes": list(classes_of(self.table)),
-            "metric": self.metric,
-            "seed": self.seed,
-            "weights": dict(self.weights),
-            "fitted_on": dict(self.fitted_on),
-            "stack": self.stack.to_json() if self.stack else None,
-        }
-
-    def save(self, out: str | Path) -> Path:
-        """Write the table and, as JSON, how it was made.
-
-        Args:
-            out: a CSV, beside which the JSON gets the same name; or a folder, for predictions.csv
-                and blend.json.
-
-        Returns:
-            The table's path.
-
-        Raises:
-            RunError: if the folder is that of a run.
-        """
-        out = Path(out)
-        if out.suffix == ".csv":
-            path, side = out, out.with_suffix(".json")
-        else:
-            path, side = out / PREDICTIONS, out / FILE_NAME
-        if (path.parent / INFO).exists() and path.name == PREDICTIONS:
-            raise RunError(
-                f"{path.parent} holds a run, whose predictions are not to be overwritten. Choose "
-                "another folder with --out."
-            )
-        write_csv(path, self.table)
-        write_json(side, self.to_json())
-        return path
 
 
 def blend(

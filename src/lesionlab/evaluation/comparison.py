@@ -110,6 +110,23 @@ class Comparison:
     def __repr__(self) -> str:
         return f"<Comparison of {' and '.join(self.models)} on {self.images} images>"
 
+    def __str__(self) -> str:
+        lines = [
+            f"{self.part}: {self.images} images of {self.lesions} lesions, 95 % intervals",
+            *(f"WARNING: {text}" for text in self.warnings),
+        ]
+        width = max(map(len, self.metrics))
+        for model in self.models:
+            lines.append(model)
+            for metric in self.metrics:
+                lines.append(f"  {metric:{width}}  {shown(self.figures.get((model, metric)))}")
+        for reference, model in combinations(self.models, 2):
+            lines.append(f"{model} - {reference}")
+            for metric in self.metrics:
+                each = self.differences.get((model, reference, metric))
+                lines.append(f"  {metric:{width}}  {shown(each, signed=True)}")
+        return "\n".join(lines + [f"Note: {text}" for text in self.notes])
+
 
 def compare(
     predictions: Sequence[Source] | Mapping[str, Source],
@@ -156,19 +173,18 @@ def compare(
     positive = usual_positive(classes) if positive is None else positive
     lesions = rows_of(tables[models[0]], part)["lesion_id"].to_numpy(dtype=object)
 
-    measures: dict[str, Measure] = {}
+    measures: list[tuple[str, Measure]] = []
     warnings: dict[str, list[str]] = {}
     notes = [f"Read as {as_}: {grouping_of(as_).rule}."] if as_ else []
     for model, table in tables.items():
         alone = evaluate(table, part=part, replicates=0, positive=positive)
         warnings[model] = alone.warnings
         targets, probabilities = arrays_of(rows_of(table, part))
-        measures[f"{model}|"] = classification(targets, probabilities, classes)
+        measures.append((model, classification(targets, probabilities, classes)))
         if alone.thresholds:
             at = classes.index(positive)
-            measures[f"{model}|at"] = operating_points(
-                targets == at, probabilities[:, at], alone.thresholds
-            )
+            points = operating_points(targets == at, probabilities[:, at], alone.thresholds)
+            measures.append((model, points))
         notes += [f"{model}: {note}" for note in alone.notes]
     notes += [
         f"{model}: {count} images of part {part} were left out, which not every table has there."
@@ -176,7 +192,7 @@ def compare(
         if count
     ]
     wanted = _wanted(metrics, alone)
-    named = [_under(key.partition("|")[0], each, wanted) for key, each in measures.items()]
+    named = [_under(model, each, wanted) for model, each in measures]
     values = replicate(named, lesions, replicates=replicates, seed=seed, listen=listen)
     figures, differences = _estimates(values, named, models, wanted, lesions)
     result = Comparison(
@@ -251,17 +267,22 @@ def _wanted(metrics: Sequence[str], scored: Evaluation) -> tuple[str, ...]:
 
 
 def _under(model: str, measure: Measure, wanted: Sequence[str]) -> Measure:
-    """The wanted metrics of a measure, named "model|metric"."""
+    """The wanted metrics of a measure, each under the model's name."""
 
     def compute(weights: Weights) -> Mapping[str, Values]:
         found = measure.compute(weights)
-        return {f"{model}|{name}": found[name] for name in wanted if name in found}
+        return {_key(model, name): found[name] for name in wanted if name in found}
 
     return Measure(
         compute,
-        {f"{model}|{name}": mask for name, mask in measure.basis.items()},
-        frozenset(f"{model}|{name}" for name in measure.proportions),
+        {_key(model, name): mask for name, mask in measure.basis.items()},
+        frozenset(_key(model, name) for name in measure.proportions),
     )
+
+
+def _key(model: str, metric: str) -> str:
+    """One name for both; what stands between them is in no file's name and in no metric's."""
+    return f"{model}\0{metric}"
 
 
 def _estimates(
@@ -286,12 +307,12 @@ def _estimates(
         (model, metric): estimate(values[name], *size(name), proportion=name in shares)
         for model in models
         for metric in metrics
-        if (name := f"{model}|{metric}") in values
+        if (name := _key(model, metric)) in values
     }
     differences = {}
     for reference, model in combinations(models, 2):
         for metric in metrics:
-            pair = f"{model}|{metric}", f"{reference}|{metric}"
+            pair = _key(model, metric), _key(reference, metric)
             if all(name in values for name in pair):
                 gap = estimate(values[pair[0]] - values[pair[1]], *size(*pair))
                 differences[model, reference, metric] = gap

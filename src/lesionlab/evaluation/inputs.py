@@ -10,20 +10,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lesionlab.errors import DataError, SettingsError
+from lesionlab.evaluation.ensemble import Blend
 from lesionlab.run import FOLDS, INFO, PREDICTIONS, Folds, Run, open_run
 from lesionlab.tables import PARTS, check_predictions, classes_of, read_predictions
 from lesionlab.taxonomy import GROUPINGS, Grouping, order
 
-Source = pd.DataFrame | Run | Folds | Path | str
-"""Where predictions come from: a table, a run, folds, a CSV or Parquet file, a folder of these."""
+Source = pd.DataFrame | Run | Folds | Blend | Path | str
+"""Where predictions come from: a table, a run, folds, a blend, a CSV or Parquet file, a folder."""
 
 
 def open_predictions(source: Source) -> pd.DataFrame:
     """Check a predictions table, or read one.
 
     Args:
-        source: a table; a run or folds; a CSV or Parquet file; the folder of a run, of folds or of
-            a blend.
+        source: a table; a run, folds or a blend; a CSV or Parquet file; the folder of a run, of
+            folds or of a blend.
 
     Raises:
         DataError: if the file cannot be read.
@@ -32,6 +33,8 @@ def open_predictions(source: Source) -> pd.DataFrame:
     """
     if isinstance(source, pd.DataFrame):
         return check_predictions(source)
+    if isinstance(source, Blend):
+        return check_predictions(source.table)
     if isinstance(source, Run | Folds):
         return source.predictions
     path = Path(source)
@@ -51,7 +54,8 @@ def open_all(sources: Sequence[Source] | Mapping[str, Source]) -> dict[str, pd.D
 
     Args:
         sources: by name; or in a row, and then a file or folder lends its own name, as much of its
-            path as it takes to tell them apart, and a table is called "table 1", "table 2", ...
+            path as it takes to tell them apart, and a table is called "table 1", "table 2", ...;
+            what stands there twice is numbered.
 
     Raises:
         DataError, FindingsError, RunError: as `open_predictions`.
@@ -72,6 +76,10 @@ def _names(sources: Sequence[Source]) -> list[str]:
             _tail(path, length) if path and names.count(name) > 1 else name
             for path, name in zip(paths, names, strict=True)
         ]
+    names = [  # no path tells one source from itself
+        _tail(path, 1) if path and names.count(name) > 1 else name
+        for path, name in zip(paths, names, strict=True)
+    ]
     return [
         name if names.count(name) == 1 else f"{name} ({names[:place].count(name) + 1})"
         for place, name in enumerate(names)
@@ -79,7 +87,7 @@ def _names(sources: Sequence[Source]) -> list[str]:
 
 
 def _path_of(source: Source) -> Path | None:
-    if isinstance(source, pd.DataFrame):
+    if isinstance(source, pd.DataFrame | Blend):
         return None
     path = source.folder if isinstance(source, Run | Folds) else Path(source)
     if path.name == PREDICTIONS:
@@ -106,7 +114,7 @@ def read_as(predictions: pd.DataFrame, as_: str) -> pd.DataFrame:
         The table with the new classes in their order; logits are left out.
 
     Raises:
-        DataError: naming every class that the grouping does not know.
+        DataError: naming every class that the grouping does not know; or if it makes one of all.
         SettingsError: if there is no such grouping.
     """
     grouping = grouping_of(as_)
@@ -115,6 +123,12 @@ def read_as(predictions: pd.DataFrame, as_: str) -> pd.DataFrame:
         raise DataError(
             f"The predictions cannot be read as {as_}: the rule ({grouping.rule}) does not say "
             f"what {', '.join(unknown)} would be."
+        )
+    groups = {grouping.groups[name] for name in classes}
+    if len(groups) == 1:
+        raise DataError(
+            f"All classes of this table ({', '.join(classes)}) are {groups.pop()} when read as "
+            f"{as_}: there is nothing to tell apart. Leave out --as to score them as they are."
         )
     if all(grouping.groups[name] == name for name in classes):
         return predictions

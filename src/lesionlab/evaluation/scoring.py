@@ -57,7 +57,8 @@ def evaluate(
 
     Args:
         predictions: a table with image_id, target and p_<class> columns, optionally lesion_id and
-            part (see `lesionlab.tables.check_predictions`); its CSV or Parquet file; or a run.
+            part (see `lesionlab.tables.check_predictions`); its CSV or Parquet file; or a run,
+            folds or a blend.
         part: which rows to score: train, val or test.
         replicates: bootstrap replicates; 0 gives values without intervals.
         seed: of the bootstrap.

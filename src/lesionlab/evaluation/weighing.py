@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlab.errors import DataError
 from lesionlab.evaluation.metrics import (
     accuracy,
     auroc,
@@ -35,12 +36,20 @@ def score(metric: str, targets: Index, probabilities: Floats) -> float:
         metric: log_loss, balanced_accuracy, macro_auroc or accuracy.
         targets: true classes as positions, shape (n,).
         probabilities: shape (n, k), 0-1.
+
+    Raises:
+        DataError: if macro_auroc is asked of rows that are all of one class.
     """
     ones, k = np.ones((1, len(targets))), probabilities.shape[1]
     if metric == "log_loss":
         return -float(log_loss(ones, targets, probabilities)[0])
     if metric == "macro_auroc":
         present = np.unique(targets)
+        if len(present) < 2:
+            raise DataError(
+                "Nothing can be fitted for macro_auroc: all images of part val are of one class, "
+                "and AUROC compares two. Take another metric, such as log_loss."
+            )
         areas = [auroc(ones, rank(targets == i, probabilities[:, i]))[0] for i in present]
         return float(np.mean(areas))
     counts = confusion(ones, targets, decide(probabilities), k)

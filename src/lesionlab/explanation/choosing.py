@@ -9,7 +9,7 @@ import pandas as pd
 
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.metrics import decide
-from lesionlab.tables import classes_of
+from lesionlab.tables import classes_of, lesions_of
 
 PREDICTED, TARGET, ALL = "predicted", "target", "all"
 
@@ -41,7 +41,7 @@ def choose(predictions: pd.DataFrame, part: str, count: int, seed: int) -> list[
     rows = rows.sort_values("image_id").iloc[rng.permutation(len(rows))]
     answers = decide(rows[[f"p_{label}" for label in classes]].to_numpy(float))
     right = np.array(classes)[answers] == rows["target"].to_numpy()
-    lesions = rows["lesion_id"].where(rows["lesion_id"] != "", rows["image_id"])
+    lesions = lesions_of(rows)
     pools: dict[tuple[bool, str], list[tuple[str, str]]] = {}
     for hit, label, image, lesion in zip(
         right, rows["target"], rows["image_id"], lesions, strict=True

@@ -11,7 +11,6 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from lesionlab.explanation.pictures import colours, outlined, overlay
 from lesionlab.files import replacing, write_csv, write_text
 from lesionlab.reporting.contents import percent
 from lesionlab.reporting.facts import NOTICE
+from lesionlab.reporting.pages import template
 from lesionlab.taxonomy import full_name
 
 PAGE = "explain.html"
@@ -157,17 +157,8 @@ def _verdict(image: Explained) -> str:
 
 def render(made: Explanations) -> str:
     """The page as HTML."""
-    environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("lesionlab", "explanation"), PackageLoader("lesionlab", "reporting")]
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     stops = ", ".join("rgb({}, {}, {})".format(*each) for each in colours(np.linspace(0, 1, 12)))
-    return environment.get_template("page.html.jinja").render(
+    return template("page.html.jinja", "explanation", "reporting").render(
         made=made,
         groups=_groups(made),
         panels=panels,

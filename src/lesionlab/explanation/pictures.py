@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import matplotlib
@@ -42,13 +41,7 @@ def photograph(
     Raises:
         ImageFault: if the image cannot be read or is not the one that was catalogued.
     """
-    content = reader.bytes_of(path)
-    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-        raise ImageFault("changed", f"{path} is not the file that was catalogued")
-    image = reader.open(path, content)
-    width, height = image.size
-    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # orientation: on its side
-        width, height = height, width
+    image, (height, width) = reader.upright(path, sha256)
     longest = min(side, max(width, height))
     if images.fit != "stretch":
         height, width = images.size

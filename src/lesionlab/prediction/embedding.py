@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import cache, preprocessing_fingerprint
 from lesionlab.data.splitting import Split
 from lesionlab.errors import RunError, SettingsError
-from lesionlab.files import read_json, replacing, write_csv, write_json
+from lesionlab.files import discard, new_folder, read_json, replacing, write_csv, write_json
 from lesionlab.models import zoo
 from lesionlab.models.fusion import image_net
 from lesionlab.models.heads import head_of
@@ -138,28 +137,22 @@ def embed(
     pixels = cache(data.table, data.root, architecture.images, home, listen=listen)
     rows = pixels.rows(list(data.table["sha256"]))
     network.to(choose_device(device))
-    vectors = embed_rows(network, architecture, pixels.pixels, rows, listen=listen)
     table = data.table[["image_id", "target", "lesion_id", "patient_id"]]
-    part = out.with_name(f".{out.name}.part")  # the folder appears whole or not at all
-    shutil.rmtree(part, ignore_errors=True)
-    with replacing(part / VECTORS) as path, path.open("wb") as handle:
-        np.save(handle, vectors)
-    write_csv(part / TABLE, table.assign(part=_parts(run, data)))
-    write_json(
-        part / INFO,
-        {
-            "identity": identity,
-            "model": str(run.folder) if run else str(model),
-            "pretrained": True if run else pretrained,
-            "size": list(architecture.images.size),
-            "classes": list(data.classes),
-            "images": len(vectors),
-            "features": vectors.shape[1],
-        },
-    )
-    if out.exists():
-        shutil.rmtree(out.replace(out.with_name(f".{out.name}.old")))
-    part.replace(out)
+    info = {
+        "identity": identity,
+        "model": str(run.folder) if run else str(model),
+        "pretrained": True if run else pretrained,
+        "size": list(architecture.images.size),
+        "classes": list(data.classes),
+    }
+    with new_folder(out) as part:
+        vectors = embed_rows(network, architecture, pixels.pixels, rows, listen=listen)
+        info |= {"images": len(vectors), "features": vectors.shape[1]}
+        with replacing(part / VECTORS) as path, path.open("wb") as handle:
+            np.save(handle, vectors)
+        write_csv(part / TABLE, table.assign(part=_parts(run, data)))
+        write_json(part / INFO, info)
+        discard(out)
     return Embeddings.open(out)
 
 

@@ -24,7 +24,13 @@ from lesionlab.models.fusion import logits_of
 from lesionlab.models.metadata import numbers_of, read_metadata
 from lesionlab.models.zoo import Architecture
 from lesionlab.prediction.inputs import cache_home, catalogue_of, image_files, parts_of
-from lesionlab.prediction.views import averaged, check_views, softmax, write_views
+from lesionlab.prediction.views import (
+    averaged,
+    check_views,
+    remove_views,
+    softmax,
+    write_views,
+)
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe import FEATURES, NoFusion
 from lesionlab.run import Run
@@ -211,6 +217,7 @@ def predict(
             opened = replace(opened, table=filled)
         table, named, logits = _predict_catalogue(run, opened, views, cache_to, device, listen)
     if out is not None:
+        remove_views(Path(out))
         write_csv(Path(out), table)
         if views > 1:
             path = write_views(Path(out), named, run.classes, logits)

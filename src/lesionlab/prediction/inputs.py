@@ -13,6 +13,7 @@ from lesionlab.data.splitting import Split
 from lesionlab.errors import DataError, RunError
 from lesionlab.progress import Listener, Notice
 from lesionlab.run import SPLIT, Run
+from lesionlab.tables import PARTS
 
 
 def catalogue_of(run: Run, data: Catalogue | str | Path | None) -> Catalogue:
@@ -40,26 +41,67 @@ def parts_of(run: Run, data: Catalogue, listen: Listener) -> pd.Series:
 
     An image that the run's split knows keeps its part, and so does one whose lesion or patient is
     known there: what a run has learnt from is never scored as test. All others are test.
+
+    Whose lesion and patient is known, the split tells, and the run's own catalogue as long as it is
+    where it was.
     """
     split = Split.open(run.folder / SPLIT)
     known = split.parts(run.info["identity"]["fold"])
     parts = data.table["image_id"].map(known)
     if data.fingerprint == run.info["identity"]["catalogue"]:
         return parts
-    if split.by in data.table.columns and "group" in split.table.columns:
-        groups = pd.Series(known.to_numpy(), index=split.table["group"])
-        groups = groups[(groups.index != "") & ~groups.index.duplicated()]
-        parts = parts.fillna(data.table[split.by].map(groups))
+    own = _own_catalogue(run)
+    unproved: list[str] = []
+    for column, word in (("lesion_id", "lesions"), ("patient_id", "patients")):
+        told = [(data.table[column], parts)]
+        if own is not None:
+            told.append((own.table[column], own.table["image_id"].map(known)))
+        if "group" in split.table.columns:  # of patients too: without one, a group is a lesion
+            told.append((split.table["group"], known.reset_index(drop=True)))
+        proved = own is not None or ("group" in split.table.columns and column == split.by)
+        if not proved and (data.table[column][parts.isna()] != "").any():
+            unproved.append(word)
+        parts = parts.fillna(data.table[column].map(_parts_of_ids(told)).astype(parts.dtype))
+    if unproved:
+        listen(
+            Notice(
+                f"The catalogue of {run.folder} is not at {run.info['catalogue']} any more, or has "
+                f"changed: whether other images are of {' or '.join(unproved)} that the run has "
+                "learnt from cannot be checked. They count as test.",
+                "warning",
+            )
+        )
     parts = parts.fillna("test")
     if seen := int((parts != "test").sum()):
         listen(
             Notice(
-                f"{seen} of {len(parts)} images, or other images of their lesions, are in the "
-                "run's train or val part. They keep that part and are not scored as test.",
+                f"{seen} of {len(parts)} images, or other images of their lesions or patients, are "
+                "in the run's train or val part. They keep that part and are not scored as test.",
                 "warning",
             )
         )
     return parts
+
+
+def _own_catalogue(run: Run) -> Catalogue | None:
+    """The catalogue that a run was trained on; None where it is gone or has changed."""
+    try:
+        return catalogue_of(run, None)
+    except (DataError, RunError):
+        return None
+
+
+def _parts_of_ids(told: Sequence[tuple[pd.Series, pd.Series]]) -> pd.Series:
+    """The part of each lesion or patient: of several, the one that a run learns from most.
+
+    Args:
+        told: ids ("" where unknown) and parts (nan where unknown) of the same images.
+    """
+    ids = pd.concat([ids for ids, _ in told], ignore_index=True)
+    parts = pd.concat([parts for _, parts in told], ignore_index=True)
+    ranks = parts.map({name: rank for rank, name in enumerate(PARTS)})[ids != ""]
+    first = ranks.groupby(ids[ids != ""]).min().dropna()
+    return first.map(dict(enumerate(PARTS)))
 
 
 def cache_home(data: Catalogue) -> Path:

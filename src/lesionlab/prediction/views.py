@@ -56,21 +56,33 @@ def averaged(logits: NDArray[np.float32]) -> NDArray[np.floating]:
     return np.asarray(top + np.log(np.exp(values - top).mean(axis=0)))
 
 
+def remove_views(beside: Path) -> None:
+    """Remove the views of an earlier table of this name."""
+    for path in _files(beside):
+        path.unlink(missing_ok=True)
+
+
+def _files(beside: Path) -> tuple[Path, Path]:
+    name = f"{beside.stem}.views"
+    return beside.with_name(f"{name}.parquet"), beside.with_name(f"{name}.csv")
+
+
 def write_views(
     beside: Path, images: pd.DataFrame, classes: Sequence[str], logits: NDArray[np.float32]
 ) -> Path:
     """Write what each view alone was given.
 
     Args:
-        beside: a predictions table; the views go into its folder.
+        beside: a predictions table; the views go into its folder, under its name.
         images: the columns that name an image, one row each.
         classes: in the order of the logits.
         logits: of every view, shape (views, n, classes); NaN where an image could not be read.
 
     Returns:
-        The file, views.parquet where pyarrow is installed, else views.csv: the given columns, then
-        view (0-7, see `lesionlab.augmentation.symmetries.NAMES`) and p_<class>..., an image's views
-        one below the other, images that could not be read left out.
+        The file, of predictions.csv predictions.views.parquet where pyarrow is installed, else
+        predictions.views.csv: the given columns, then view (0-7, see
+        `lesionlab.augmentation.symmetries.NAMES`) and p_<class>..., an image's views one below the
+        other, images that could not be read left out.
     """
     views, n, _ = logits.shape
     table = images.loc[images.index.repeat(views)].reset_index(drop=True)
@@ -79,11 +91,11 @@ def write_views(
     for index, name in enumerate(classes):
         table[f"p_{name}"] = chances[:, index]
     table = table.dropna(subset=[f"p_{name}" for name in classes])
+    as_parquet, as_csv = _files(beside)
     if find_spec("pyarrow") is None:
-        path = beside.with_name("views.csv")
-        write_csv(path, table)
-        return path
-    path = beside.with_name("views.parquet")
+        write_csv(as_csv, table)
+        return as_csv
+    path = as_parquet
     with replacing(path) as part:
         table.to_parquet(part, index=False)
     return path

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lesionlab._version import __version__
@@ -30,6 +29,7 @@ from lesionlab.reporting.contents import count, csv_link, percent
 from lesionlab.reporting.exhibits import Exhibit
 from lesionlab.reporting.facts import NOTICE
 from lesionlab.reporting.gallery import thumbnail
+from lesionlab.reporting.pages import template
 from lesionlab.reporting.svg import standalone
 from lesionlab.taxonomy import MALIGNANT_RULE, colours, full_name
 
@@ -122,14 +122,7 @@ def explore(
         }
         for section in made
     ]
-    environment = Environment(
-        loader=PackageLoader("lesionlab", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("exploring.html.jinja").render(
+    page = template("exploring.html.jinja", "reporting").render(
         title=_title(data),
         lead=_lead(data, frame),
         facts=_facts(frame),

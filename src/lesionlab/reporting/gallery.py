@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import ImageFault, Reader, to_pixels
 from lesionlab.evaluation.metrics import decide
 from lesionlab.recipe import Images
-from lesionlab.tables import classes_of
+from lesionlab.tables import classes_of, lesions_of
 
 SIDE = 160
 """Pixels on the longer side of a thumbnail."""
@@ -84,7 +83,7 @@ def choose(
     table = pd.DataFrame(
         {
             "image_id": rows["image_id"].to_numpy(),
-            "lesion": rows["lesion_id"].where(rows["lesion_id"] != "", rows["image_id"]).to_numpy(),
+            "lesion": lesions_of(rows).to_numpy(),
             "truth": rows["target"].to_numpy(),
             "called": [classes[index] for index in answer],
             "probability": chances.max(axis=1),
@@ -150,13 +149,7 @@ def thumbnail(reader: Reader, path: str, sha256: str = "", side: int = SIDE) -> 
     Raises:
         ImageFault: if the image cannot be read or is not the one that was catalogued.
     """
-    content = reader.bytes_of(path)
-    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-        raise ImageFault("changed", f"{path} is not the file that was catalogued")
-    image = reader.open(path, content)
-    width, height = image.size
-    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # orientation: on its side
-        width, height = height, width
+    image, (height, width) = reader.upright(path, sha256)
     scale = min(1.0, side / max(width, height))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     buffer = io.BytesIO()

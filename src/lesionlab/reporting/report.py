@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lesionlab._version import __version__
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.errors import DataError, LesionlabError, RunError, SettingsError
 from lesionlab.evaluation import Evaluation, evaluate, roc
-from lesionlab.evaluation.blending import FILE_NAME as BLEND
+from lesionlab.evaluation.ensemble import FILE_NAME as BLEND
 from lesionlab.evaluation.inputs import open_predictions
 from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting import contents, facts, figures, gallery
+from lesionlab.reporting.pages import template
 from lesionlab.run import HISTORY, Folds, Run, open_run
 from lesionlab.tables import classes_of, read_predictions
 from lesionlab.taxonomy import colours, full_name
@@ -38,7 +38,7 @@ class _Subject:
 
 
 def report(
-    runs: Run | str | Path | Sequence[Run | str | Path],
+    runs: Run | Folds | str | Path | Sequence[Run | Folds | str | Path],
     out: str | Path,
     *,
     data: Catalogue | None = None,
@@ -51,8 +51,8 @@ def report(
     The file needs nothing else: no network, no other file. The same runs give the same bytes.
 
     Args:
-        runs: finished runs, their folders, folders of folds or of a blend, or predictions files
-            (CSV or Parquet) made elsewhere; only runs have training curves and settings to show.
+        runs: finished runs or folds, their folders, a blend's folder, or predictions files (CSV or
+            Parquet) made elsewhere; only runs have training curves and settings to show.
         out: the file to write; a folder gets a report.html.
         data: catalogue to take example pictures from; by default the one that a run was trained on,
             if it is still where it was.
@@ -71,7 +71,7 @@ def report(
     Example:
         >>> report(["runs/resnet50"], "report.html")  # doctest: +SKIP
     """
-    given = [runs] if isinstance(runs, (Run, str, Path)) else list(runs)
+    given = [runs] if isinstance(runs, (Run, Folds, str, Path)) else list(runs)
     if not given:
         raise SettingsError("There is nothing to report on: name at least one run folder.")
     out = Path(out)
@@ -92,8 +92,8 @@ def report(
     return out
 
 
-def _subject(given: Run | str | Path) -> _Subject:
-    if not isinstance(given, Run):
+def _subject(given: Run | Folds | str | Path) -> _Subject:
+    if not isinstance(given, Run | Folds):
         path = Path(given)
         if path.is_file() and path.suffix in (".csv", ".parquet"):
             return _Subject(path.stem, read_predictions(path), None)
@@ -101,10 +101,9 @@ def _subject(given: Run | str | Path) -> _Subject:
             raise DataError(f"{path} does not exist. Name a run folder or a predictions CSV.")
         if (path / BLEND).is_file():
             return _Subject(path.resolve().name, open_predictions(path), None)
-        opened = open_run(path)
-        if isinstance(opened, Folds):
-            return _Subject(opened.name, opened.predictions, None)
-        given = opened
+        given = open_run(path)
+    if isinstance(given, Folds):
+        return _Subject(given.name, given.predictions, None)
     if not given.complete:
         raise RunError(
             f"{given.folder} is not finished, so there is nothing to report yet. Give the same "
@@ -241,15 +240,8 @@ def _comparison(subjects: list[_Subject], sections: list[dict[str, Any]]) -> dic
 
 
 def _render(sections: list[dict[str, Any]], comparison: dict[str, Any] | None) -> str:
-    environment = Environment(
-        loader=PackageLoader("lesionlab", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     classes = dict.fromkeys(label for each in sections for label in each["result"].classes)
-    return environment.get_template("report.html.jinja").render(
+    return template("report.html.jinja", "reporting").render(
         sections=sections,
         comparison=comparison,
         notice=facts.NOTICE,

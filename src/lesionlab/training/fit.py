@@ -23,7 +23,7 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import Cache, cache, preprocessing_fingerprint
 from lesionlab.data.splitting import Split
 from lesionlab.errors import DataError
-from lesionlab.files import fingerprint, write_csv
+from lesionlab.files import discard, fingerprint, write_csv
 from lesionlab.models import depth, zoo
 from lesionlab.models.metadata import MetadataEncoder, numbers_of
 from lesionlab.prediction.from_run import (
@@ -108,21 +108,20 @@ def train(
     if found := finished_run(out, identity, recipe, fresh, listen):
         check_predicted(found, set(parts) & set(table["part"]))
         return found
-    with _own_random_state(recipe.seed):
+    with _own_random_state(recipe.seed, accelerator):
         network = zoo.build(architecture, recipe.model.pretrained)
     depth.check(network, [phase.depth for phase in recipe.phases])
     home = Path(cache_to) if cache_to else cache_home(data)
     pixels = cache(data.table, data.root, recipe.images, home, listen=listen)
     if fresh and out.exists():
         listen(Notice(f"Discarding what {out} held."))
-        old = out.replace(out.with_name(f".{out.name}.old"))  # gone at once, whatever stops us
-        shutil.rmtree(old)
+        discard(out)
     open_run_folder(out, identity, recipe, data, split, accelerator)
     run = Run.open(out)
     seen = table[table["part"].isin({"train", "val", *parts})]
     table = table[table["part"].isin(parts)]
-    with _own_random_state(recipe.seed), _quiet_lightning(), kept_memory():
-        if probing.is_probe(recipe):
+    with _own_random_state(recipe.seed, accelerator), _quiet_lightning(), kept_memory():
+        if recipe.probing:
             network.to(accelerator)
             kept, logits = probing.probe(
                 run, recipe, architecture, network, seen, pixels, listen, after_epoch
@@ -202,7 +201,9 @@ def _fit_phases(
             network, architecture, recipe, phase, loss, len(loader), first_epoch=keeper.first_epoch
         )
         average = recipe.average
-        averaging = [] if isinstance(average, NoAverage) else [Averaging(average, module.steps)]
+        averaging = []
+        if not isinstance(average, NoAverage):
+            averaging.append(Averaging(average, module.steps, accelerator))
         trainer = lp.Trainer(
             accelerator="gpu" if accelerator == "cuda" else "cpu",
             devices=1,
@@ -286,15 +287,17 @@ def check_parts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
 def _precision(recipe: Recipe, accelerator: str) -> Any:
     if recipe.precision == "bf16":
         return "bf16-mixed"
-    if recipe.precision == "auto" and accelerator == "cuda" and torch.cuda.is_bf16_supported():
-        return "bf16-mixed"
-    return "32-true"
+    if recipe.precision == "float32" or accelerator != "cuda":
+        return "32-true"
+    fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if fast else "32-true"
 
 
 @contextmanager
-def _own_random_state(seed: int) -> Iterator[None]:
+def _own_random_state(seed: int, accelerator: str) -> Iterator[None]:
     """Give torch a random state of its own, from the seed, and put the caller's back afterwards."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    devices = [torch.cuda.current_device()] if accelerator == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(hash_seed(seed))
         yield
 

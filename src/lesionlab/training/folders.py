@@ -19,7 +19,7 @@ from lesionlab._version import __version__
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.splitting import Split
 from lesionlab.errors import RunError
-from lesionlab.files import read_json, write_json
+from lesionlab.files import discard, new_folder, read_json, write_json
 from lesionlab.progress import Listener, Notice
 from lesionlab.recipe import Recipe
 from lesionlab.run import CHECKPOINTS, IDENTITY, INFO, RECIPE, SPLIT, Run
@@ -93,24 +93,21 @@ def open_run_folder(
     """Make the folder of a new run; one that is there already stays as it is."""
     if (out / INFO).is_file():
         return
-    part = out.with_name(f".{out.name}.part")  # a run folder appears whole or not at all
-    shutil.rmtree(part, ignore_errors=True)
-    recipe.save(part / RECIPE)
-    split.save(part / SPLIT)
-    (part / CHECKPOINTS).mkdir()
-    write_json(
-        part / INFO,
-        {
-            "state": "training",
-            "identity": identity,
-            "classes": list(data.classes),
-            "catalogue": str((data.home or data.root).resolve()),
-            "split": {"kind": split.kind, "by": split.by, "folds": split.folds, "seed": split.seed},
-            "notes": list(data.notes),
-            "environment": environment(accelerator),
-        },
-    )
-    part.replace(out)
+    kind = {"kind": split.kind, "by": split.by, "folds": split.folds, "seed": split.seed}
+    info = {
+        "state": "training",
+        "identity": identity,
+        "classes": list(data.classes),
+        "catalogue": str((data.home or data.root).resolve()),
+        "split": kind,
+        "notes": list(data.notes),
+        "environment": environment(accelerator),
+    }
+    with new_folder(out) as part:
+        recipe.save(part / RECIPE)
+        split.save(part / SPLIT)
+        (part / CHECKPOINTS).mkdir()
+        write_json(part / INFO, info)
 
 
 def environment(accelerator: str) -> dict[str, Any]:
@@ -160,13 +157,11 @@ def open_folder(
         if not fresh:
             _refuse_others(out, marker, content["identity"], recipe)
             return
-        shutil.rmtree(out.replace(out.with_name(f".{out.name}.old")))  # gone at once
-    part = out.with_name(f".{out.name}.part")  # the folder appears whole or not at all
-    shutil.rmtree(part, ignore_errors=True)
-    recipe.save(part / RECIPE)
-    split.save(part / SPLIT)
-    write_json(part / marker, dict(content))
-    part.replace(out)
+        discard(out)
+    with new_folder(out) as part:
+        recipe.save(part / RECIPE)
+        split.save(part / SPLIT)
+        write_json(part / marker, dict(content))
 
 
 def _refuse_others(out: Path, marker: str, mine: Mapping[str, Any], recipe: Recipe) -> None:

@@ -138,10 +138,11 @@ class Keeper(Checkpoint):
         self.rows.append(
             {"epoch": epoch + 1, "phase": self.phase + 1, "lr": rate, **values, "seconds": seconds}
         )
-        if not (math.isfinite(values["train_loss"]) and math.isfinite(value)):
+        if not all(map(math.isfinite, (values["train_loss"], values["val_loss"], value))):
             raise DivergenceError(
-                f"Training diverged in epoch {epoch + 1}: its loss is {values['train_loss']}, its "
-                f"{self.recipe.select.metric} {value}. Lower phases.{self.phase}.optim.lr."
+                f"Training diverged in epoch {epoch + 1}: its loss is {values['train_loss']}, on "
+                f"val {values['val_loss']}, its {self.recipe.select.metric} {value}. Lower "
+                f"phases.{self.phase}.optim.lr."
             )
         if value > self.best:
             self.best, self.best_epoch = value, epoch
@@ -190,11 +191,16 @@ class Averaging(WeightAveraging):
     Args:
         settings: the recipe's average.
         steps: optimiser steps of the phase.
+        device: where the averages are, the network's own.
     """
 
-    def __init__(self, settings: Ema | Swa, steps: int) -> None:
+    def __init__(self, settings: Ema | Swa, steps: int, device: str = "cpu") -> None:
         share = _ema(settings.decay) if isinstance(settings, Ema) else _swa(settings.start, steps)
-        super().__init__(use_buffers=True, multi_avg_fn=_towards(share))
+        super().__init__(
+            device=torch.device(device),  # by default where the module is now, before it is moved
+            use_buffers=True,
+            multi_avg_fn=_towards(share),
+        )
 
 
 def _ema(decay: float) -> Callable[[int], float]:

@@ -60,11 +60,12 @@ class Classifier(lp.LightningModule):
         self.first_epoch = first_epoch
         self.slowdown = 1.0  # what a plateau has made of the learning rate so far
         classes = len(architecture.classes)
-        self.train_loss = MeanMetric()
-        self.val_loss = MeanMetric()
+        nan = math.nan  # as it is; MeanMetric would leave out a batch whose loss is nan
+        self.train_loss = MeanMetric(nan_strategy=nan)
+        self.val_loss = MeanMetric(nan_strategy=nan)
         self.val_accuracy = MulticlassAccuracy(classes, average="micro")
-        self.val_balanced_accuracy = MulticlassRecall(classes, average="macro")
-        self.val_macro_auroc = MulticlassAUROC(classes, average="macro")
+        self.val_balanced_accuracy = MulticlassRecall(classes, average="none")
+        self.val_macro_auroc = MulticlassAUROC(classes, average="none")
         self.learning = freeze(network, phase.depth, phase.norms)
         self.train()  # Lightning keeps the modes that it finds
 
@@ -115,12 +116,30 @@ class Classifier(lp.LightningModule):
 
     def epoch_metrics(self) -> dict[str, float]:
         """The epoch's figures; resets them."""
-        values = {}
+        found = {name: getattr(self, name).compute() for name in METRICS}
+        recall: Any = self.val_balanced_accuracy
+        present = recall.tp + recall.fn > 0
         for name in METRICS:
-            metric = getattr(self, name)
-            values[name] = float(metric.compute())
-            metric.reset()
-        return values
+            getattr(self, name).reset()
+        return {name: float(value) for name, value in macro_of_present(found, present).items()}
+
+
+def macro_of_present(found: dict[str, Tensor], present: Tensor) -> dict[str, Tensor]:
+    """Means over the classes that the targets have, as `evaluate` takes them.
+
+    torchmetrics counts a class that they lack as never recognised.
+
+    Args:
+        found: val_balanced_accuracy and val_macro_auroc class by class, and other figures.
+        present: which classes the targets have, shape (classes,).
+    """
+    recalls = found["val_balanced_accuracy"][present]
+    areas = found["val_macro_auroc"][present]
+    return {
+        **found,
+        "val_balanced_accuracy": (recalls / len(recalls)).sum(),
+        "val_macro_auroc": areas.mean(),
+    }
 
 
 def optimiser(network: nn.Module, settings: AdamW | Adam | Sgd, *, fused: bool = True) -> Optimizer:

@@ -22,7 +22,7 @@ from torch.nn import functional
 from torchmetrics.functional import classification as metrics
 
 from lesionlab.data.images import Cache
-from lesionlab.errors import DataError
+from lesionlab.errors import SettingsError
 from lesionlab.files import write_csv
 from lesionlab.models.heads import head_of
 from lesionlab.models.probes import NeighboursHead
@@ -30,10 +30,11 @@ from lesionlab.models.zoo import Architecture
 from lesionlab.prediction.embedding import embed_rows
 from lesionlab.prediction.from_run import CHUNK
 from lesionlab.progress import Listener, Notice, Step
-from lesionlab.recipe import LogisticProbe, NeighboursProbe, Recipe
+from lesionlab.recipe import LogisticProbe, Recipe
 from lesionlab.run import HISTORY, Run
 from lesionlab.training.batches import shown
 from lesionlab.training.keeping import AfterEpoch
+from lesionlab.training.module import macro_of_present
 from lesionlab.training.smote import resampled
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 5))
@@ -43,11 +44,6 @@ _ITERATIONS = 1000
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
-
-
-def is_probe(recipe: Recipe) -> bool:
-    """Whether a recipe's head is fitted on embeddings."""
-    return isinstance(recipe.model.head, LogisticProbe | NeighboursProbe)
 
 
 def probe(
@@ -81,8 +77,8 @@ def probe(
         (n, classes).
 
     Raises:
-        SettingsError: if the network has no embeddings.
-        DataError: if they are no numbers, or if SMOTE-ENN leaves no point of a class.
+        SettingsError: if the network has no embeddings, if they are no numbers, or if SMOTE-ENN
+            leaves no point of a class.
     """
     if recipe.model.pretrained is False:
         listen(
@@ -96,7 +92,7 @@ def probe(
     rows = pixels.rows(list(table["sha256"]))
     vectors = embed_rows(network, architecture, pixels.pixels, rows, listen=listen)
     if not np.isfinite(vectors).all():
-        raise DataError(
+        raise SettingsError(
             f"{architecture.name} gives embeddings that are no numbers: its weights "
             "are damaged. Take others with --model.pretrained."
         )
@@ -173,10 +169,13 @@ def _measures(
         "train_loss": functional.cross_entropy(*of_train),
         "val_loss": functional.cross_entropy(logits, truth),
         "val_accuracy": metrics.multiclass_accuracy(logits, truth, classes, average="micro"),
-        "val_balanced_accuracy": metrics.multiclass_recall(logits, truth, classes),
-        "val_macro_auroc": metrics.multiclass_auroc(logits.softmax(dim=1), truth, classes),
+        "val_balanced_accuracy": metrics.multiclass_recall(logits, truth, classes, average="none"),
+        "val_macro_auroc": metrics.multiclass_auroc(
+            logits.softmax(dim=1), truth, classes, average="none"
+        ),
     }
-    return {name: float(value) for name, value in found.items()}
+    present = truth.bincount(minlength=classes) > 0
+    return {name: float(value) for name, value in macro_of_present(found, present).items()}
 
 
 def _strengths(recipe: Recipe) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlab.errors import DataError, SettingsError
+from lesionlab.errors import SettingsError
 from lesionlab.progress import Listener, Notice
 from lesionlab.recipe import Recipe, Sampling, Smote, SmoteEnn, SmoteTomek
 
@@ -69,8 +69,7 @@ def resampled(
         Points, float64, and their classes; at least one of each.
 
     Raises:
-        SettingsError: see `check_neighbours`.
-        DataError: if cleaning leaves no point of a class.
+        SettingsError: see `check_neighbours`; or if cleaning leaves no point of a class.
     """
     made_of = points.astype(np.float64)
     sampling = recipe.sampling
@@ -99,7 +98,7 @@ def resampled(
         )
     )
     if gone := [each for each, left in zip(classes, after, strict=True) if not left]:
-        raise DataError(
+        raise SettingsError(
             f"{name} leaves no point of {', '.join(gone)}: the classes overlap too much for it. "
             "Set sampling.kind smote or natural."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,7 +117,7 @@ def applied(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 def plain(space: Space) -> dict[str, Any]:
     """A space as nested plain values, in the form that `read_space` takes."""
     return {
-        key: {"choices": list(each.values)}
+        key: {"choices": json.loads(json.dumps(each.values))}
         if isinstance(each, Choices)
         else {"low": each.low, "high": each.high, "log": each.log}
         for key, each in space.items()

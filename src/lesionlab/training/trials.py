@@ -8,6 +8,7 @@ from it when it dies, so that the next one knows which trials to go on with.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -23,7 +24,7 @@ import torch
 
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.splitting import Split
-from lesionlab.errors import DivergenceError, SettingsError
+from lesionlab.errors import DataError, DivergenceError, SettingsError
 from lesionlab.evaluation import evaluate
 from lesionlab.files import write_csv
 from lesionlab.prediction.from_run import Device
@@ -129,11 +130,12 @@ def work(job: Job, study: optuna.Study, listen: Listener) -> None:
     """Train trials until there are enough of them or time is up."""
     while claimed := _claim(job, study):
         trial, lock = claimed
-        with lock:
+        try:
             tell(job, study, listen)
             _run(job, study, trial, _steps_and_warnings(listen))
             write_table(job, study)
-        lock.release()
+        finally:
+            lock.release()
     tell(job, study, listen)
 
 
@@ -225,13 +227,15 @@ def _run(job: Job, study: optuna.Study, trial: optuna.Trial, listen: Listener) -
     folder = job.trial_folder(trial.number)
 
     def after_epoch(rows: Sequence[Mapping[str, float]]) -> None:
-        epoch, known = int(rows[-1]["epoch"]), study.trials[trial.number].intermediate_values
-        if epoch not in known:
-            trial.report(float(rows[-1][f"val_{job.metric}"]), epoch)
+        known = study.trials[trial.number].intermediate_values
+        for row in rows:  # a kill between its checkpoint and its report may have lost an epoch's
+            if (epoch := int(row["epoch"])) not in known:
+                trial.report(float(row[f"val_{job.metric}"]), epoch)
         if trial.should_prune():
             raise _Pruned
 
-    state, why = TrialState.COMPLETE, ""
+    state, why, value = TrialState.COMPLETE, "", None
+    run = None
     try:
         run = train(
             applied(job.recipe, values_of(job, trial.params)),
@@ -252,9 +256,14 @@ def _run(job: Job, study: optuna.Study, trial: optuna.Trial, listen: Listener) -
     except (SettingsError, torch.OutOfMemoryError) as error:
         state, why = TrialState.FAIL, str(error)
         listen(Notice(f"Trial {trial.number} cannot be trained: {why}", "warning"))
-    value = None
-    if state is TrialState.COMPLETE:
-        value = evaluate(run.predictions, part="val", replicates=0)[job.metric].value
+    if run:
+        try:
+            value = evaluate(run.predictions, part="val", replicates=0)[job.metric].value
+            if math.isnan(value):
+                raise DataError(f"Part val has no {job.metric}: it has images of one class alone.")
+        except DataError as error:  # the same would be said of it at every call
+            state, why = TrialState.FAIL, str(error)
+            listen(Notice(f"Trial {trial.number} cannot be scored: {why}", "warning"))
     if why:
         trial.set_user_attr("why", why)
     study.tell(trial.number, value, state)

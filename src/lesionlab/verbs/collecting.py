@@ -274,8 +274,9 @@ def clean(
 ) -> Outcome:
     """Write a version of a catalogue in which unknown ages, sexes or sites are filled in.
 
-    What is filled in comes from the training part alone, never from the diagnosis. Networks with
-    metadata need none of this: to them unknown is a value of its own. Age 0 is an age.
+    An image gets what is known of its lesion's other images; else what is filled in comes from the
+    training part alone, never from the diagnosis. Networks with metadata need none of this: to them
+    unknown is a value of its own. Age 0 is an age.
 
     Example: lesionlab clean data/ham10000 --age median --sex fill --out data/ham10000-clean
 

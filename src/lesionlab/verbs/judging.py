@@ -99,10 +99,11 @@ def blend(
         recipe = BlendRecipe.load(members[0])
     else:
         sources = members
+    own = recipe.metric if method in (None, recipe.method) else ""  # of the recipe's method
     made = blended(
         sources or recipe.folders(runs),
         method=method or recipe.method,
-        metric=metric or recipe.metric or None,  # type: ignore[arg-type]  # checked there
+        metric=metric or own or None,  # type: ignore[arg-type]  # checked there
         seed=recipe.seed if seed is None else seed,
         listen=listen,
     )

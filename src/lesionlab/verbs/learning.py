@@ -107,7 +107,8 @@ def predict(
         metadata: for a run with fusion, a CSV of image_id, age, sex and site; what it lacks is
             unknown. Without it images have no metadata, and a catalogue has its own.
         views: average each image's probabilities over so many of its symmetries: 2 adds the mirror
-            image, 4 all flips, 8 all turns; each by itself goes into views.parquet (or .csv).
+            image, 4 all flips, 8 all turns; each by itself goes into a second table beside the
+            first, such as predictions.views.parquet (or .csv).
         cache: folder of caches; by default `cache` beside the catalogue.
         device: auto takes CUDA where there is one.
     """
