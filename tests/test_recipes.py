@@ -229,7 +229,7 @@ LAST_EPOCHS = {  # of the last phase, where 12 of a head or 4 of more are too fe
     "mobilenetv4_conv_small": 15,
     "mobilenetv4_conv_small_metadata": 15,
     "c_baseline": 20,
-    "c_inception_v3_top": 7,
+    "c_inception_v3_top": 12,
     "c_vgg16": 12,
     "d_cnn": 15,
     "d_efficientnet_b0": 40,

@@ -146,6 +146,7 @@ def test_other_embeddings_are_refused_by_name_and_discarded_only_when_told(
         with pytest.raises(Killed):
             embed("lenet", data, out=out, pretrained=str(weights), size=(32, 32), fresh=True)
     assert np.array_equal(Embeddings.open(out).vectors, embedded.vectors)  # not lost before
+    (out.parent / f".{out.name}.old" / "inside").mkdir(parents=True)  # of a --fresh, killed
     new = embed("lenet", data, out=out, pretrained=str(weights), size=(32, 32), fresh=True)
     assert not np.allclose(new.vectors, embedded.vectors)
     assert set(new.table["part"]) == {""}

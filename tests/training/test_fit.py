@@ -317,6 +317,7 @@ def test_a_run_of_another_data_set_is_refused(whole, drawn, ham_copy, tmp_path):
 def test_fresh_discards_what_was_there(whole, drawn, tmp_path):
     run, recipe = whole
     shutil.copytree(run.folder, tmp_path / "run")
+    (tmp_path / ".run.old" / "checkpoints").mkdir(parents=True)  # of a --fresh that was killed
     shorter = recipe.but({"phases.0.epochs": 1})
     again = train(shorter, *drawn, out=tmp_path / "run", fresh=True)
     assert len(again.history) == 1

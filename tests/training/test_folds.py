@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from lesionlab.cli import main
+from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.splitting import Split, split
 from lesionlab.errors import DataError, FindingsError, RunError, SettingsError
 from lesionlab.evaluation import evaluate
@@ -139,6 +143,59 @@ def test_other_settings_are_refused_with_the_difference(whole, thirds, tmp_path)
     with pytest.raises(RunError, match="holds other files"):
         folds(SMALL, *thirds, out=tmp_path, fresh=True)
     assert (tmp_path / "precious.txt").exists()
+
+
+def test_a_run_of_something_else_is_not_gathered(whole, thirds, tmp_path):
+    out = shutil.copytree(whole.folder, tmp_path / "run")
+    (out / "summary.csv").unlink()
+    shutil.rmtree(out / "fold_1")
+    shutil.copytree(out / "fold_0", out / "fold_1")
+    with pytest.raises(RunError, match=r"fold_1 \(other fold\)"):
+        folds(SMALL, *thirds, out=out, only=[2])
+    assert not Folds.open(out).complete
+
+
+def test_other_metadata_are_other_folds_where_networks_see_them(thirds, tmp_path, monkeypatch):
+    monkeypatch.setattr("lesionlab.training.folds.train", lambda *_, **__: None)
+    data, parts = thirds
+    other = replace(data, table=data.table.assign(age=50.0))
+    fused = SMALL.but({"model.fusion.kind": "gating"})
+    folds(SMALL, data, parts, out=tmp_path / "images")
+    folds(SMALL, other, parts, out=tmp_path / "images")
+    folds(fused, data, parts, out=tmp_path / "fused")
+    folds(fused, Catalogue.open(data.home), parts, out=tmp_path / "fused")
+    with pytest.raises(RunError, match="metadata: "):
+        folds(fused, other, parts, out=tmp_path / "fused")
+    (tmp_path / ".fused.old" / "fold_0").mkdir(parents=True)  # of a --fresh that was killed
+    assert not folds(fused, other, parts, out=tmp_path / "fused", fresh=True).complete
+    assert not (tmp_path / ".fused.old").exists()
+
+
+def test_weights_that_have_seen_a_folds_lesions_are_warned_of(whole, thirds, tmp_path):
+    data, parts = thirds
+    recipe = SMALL.but({"model.pretrained": str(whole.run_folder(0) / "model.safetensors")})
+
+    def warnings(fold, **options):
+        said = []
+
+        def listen(event):
+            if isinstance(event, Notice) and "model.pretrained comes from" in event.text:
+                said.append(event.text)
+            elif isinstance(event, Step):
+                raise Killed
+
+        out = tmp_path / f"{fold}{len(options)}"
+        with pytest.raises(Killed):
+            train(recipe, data, parts, out=out, fold=fold, listen=listen, **options)
+        return said
+
+    assert warnings(0) == []
+    assert warnings(1, parts=("val",)) == []  # a search looks at no test part
+    test = data.table[data.table["image_id"].map(parts.parts(1)) == "test"]
+    learnt = test["image_id"].map(parts.parts(0)) != "test"
+    lesions = test["lesion_id"][learnt].nunique()
+    [text] = warnings(1)
+    assert f"{learnt.sum()} images of this test part and on {lesions} of its {lesions} " in text
 
 
 @pytest.mark.parametrize("only", [[3], [-1], []])

@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from filelock import FileLock
 
 from lesionlab.cli import main
-from lesionlab.errors import DivergenceError, RunError, SettingsError
+from lesionlab.data.splitting import Split
+from lesionlab.errors import DataError, DivergenceError, RunError, SettingsError
 from lesionlab.evaluation import evaluate
+from lesionlab.files import write_csv
 from lesionlab.progress import Notice, Step
 from lesionlab.recipe import Recipe
 from lesionlab.run import INFO, PREDICTIONS, Run
@@ -374,6 +377,107 @@ def test_trials_that_cannot_be_trained_are_told_and_the_others_go_on(drawn, tmp_
     assert made.trials["why"].iloc[0].startswith("Training diverged")
     assert "images.size" in made.trials["why"].iloc[2]
     assert any(text.startswith("Trial 2 cannot be trained") for text in said)
+
+
+@pytest.mark.parametrize("place", ["evaluate", "train"])
+def test_a_trial_that_fails_does_not_hold_up_the_others(drawn, tmp_path, monkeypatch, place):
+    pretending(monkeypatch, lambda recipe: [0.1 * recipe.batch])
+    real = getattr(trials, place)
+    calls = []
+
+    def failing(*given, **named):
+        calls.append(1)
+        if len(calls) == 1:
+            error = {"evaluate": DataError, "train": SettingsError}[place]
+            raise error("nothing of a class is left")
+        return real(*given, **named)
+
+    monkeypatch.setattr(trials, place, failing)
+    made = tune(SMALL, *drawn, {"batch": [8, 9]}, out=tmp_path / "run", sampler="grid")
+    assert list(made.trials["state"]) == ["fail", "complete"]
+    assert made.trials["why"].iloc[0] == "nothing of a class is left"
+
+
+def test_a_full_disk_stops_the_search_and_leaves_the_trial_to_the_next_call(
+    drawn, tmp_path, monkeypatch
+):
+    pretending(monkeypatch, lambda _: [0.5])
+    with monkeypatch.context() as patch:
+
+        def full(*_, **__):
+            raise DataError("The disk is full")
+
+        patch.setattr(trials, "train", full)
+        with pytest.raises(DataError, match="disk is full"):
+            tune(SMALL, *drawn, {"batch": [8]}, out=tmp_path / "run", sampler="grid")
+    made = tune(SMALL, *drawn, {"batch": [8]}, out=tmp_path / "run", sampler="grid")
+    assert list(made.trials["state"]) == ["complete"]
+
+
+def test_a_report_that_a_kill_has_lost_is_made_up_for(drawn, tmp_path, monkeypatch):
+    rows = [{"epoch": number, "val_macro_auroc": number / 10} for number in (1, 2, 3)]
+    with monkeypatch.context() as patch:
+
+        def killed(*_, after_epoch, **__):
+            after_epoch[0](rows[:1])
+            raise Killed
+
+        patch.setattr(trials, "train", killed)
+        with pytest.raises(Killed):
+            tune(SMALL, *drawn, {"batch": [8]}, out=tmp_path / "run", sampler="grid", prune=True)
+
+    def resumed(*_, after_epoch, **__):
+        after_epoch[0](rows)
+        raise DivergenceError("over")
+
+    monkeypatch.setattr(trials, "train", resumed)
+    with pytest.raises(RunError, match="None of the 1 trials"):
+        tune(SMALL, *drawn, {"batch": [8]}, out=tmp_path / "run", sampler="grid", prune=True)
+    told = [each["intermediate_value"] for each in journal(tmp_path / "run") if "step" in each]
+    assert told == [0.1, 0.2, 0.3]
+
+
+def test_a_split_or_recipe_that_cannot_be_is_refused_before_anything_is_written(drawn, tmp_path):
+    data, parts = drawn
+    with pytest.raises(DataError, match="no fold 3"):
+        tune(SMALL, data, parts, SPACE, out=tmp_path / "run", fold=3)
+    own = parts.table.assign(fold_0=parts.table["fold_0"].replace("val", "train"))
+    write_csv(tmp_path / "own.csv", own[["image_id", "fold_0"]])
+    with pytest.raises(DataError, match="no val part"):
+        tune(SMALL, data, Split.open(tmp_path / "own.csv"), SPACE, out=tmp_path / "run")
+    times = SMALL.but({"sampling": {"kind": "oversampled", "times": {"nevus": 2}}})
+    with pytest.raises(SettingsError, match="no class nevus"):
+        tune(times, data, parts, SPACE, out=tmp_path / "run")
+    with pytest.raises(SettingsError, match="resnet19"):
+        tune(SMALL.but({"model.name": "resnet19"}), data, parts, SPACE, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_space_of_tuples_goes_on(drawn, tmp_path, monkeypatch):
+    pretending(monkeypatch, lambda _: [0.5])
+    space = {"images.size": {"choices": [(32, 32), (48, 32)]}}
+    for _ in range(2):
+        made = tune(SMALL, *drawn, space, out=tmp_path / "run", sampler="grid")
+    assert len(made.trials) == 2
+
+
+def test_other_metadata_are_another_search_where_networks_see_them(drawn, tmp_path, monkeypatch):
+    pretending(monkeypatch, lambda _: [0.5])
+    data, parts = drawn
+    other = replace(data, table=data.table.assign(site="back"))
+    fusion = {"model.fusion.kind": ["none", "gating"]}
+    for name, space in (("images", {"batch": [8]}), ("fused", fusion)):
+        out = tmp_path / name
+        tune(SMALL, data, parts, space, out=out, sampler="grid")
+        tune(SMALL, data, parts, space, out=out, sampler="grid")
+        if name == "images":
+            marker = json.loads((out / "tune.json").read_text())
+            assert marker["identity"].pop("metadata") == ""
+            (out / "tune.json").write_text(json.dumps(marker))  # as of before there was one
+            tune(SMALL, other, parts, space, out=out, sampler="grid")
+        else:
+            with pytest.raises(RunError, match="metadata: "):
+                tune(SMALL, other, parts, space, out=out, sampler="grid")
 
 
 def test_a_search_without_a_finished_trial_says_why(drawn, tmp_path):

@@ -138,7 +138,7 @@ def embed(
     rows = pixels.rows(list(data.table["sha256"]))
     network.to(choose_device(device))
     table = data.table[["image_id", "target", "lesion_id", "patient_id"]]
-    info = {
+    info: dict[str, Any] = {
         "identity": identity,
         "model": str(run.folder) if run else str(model),
         "pretrained": True if run else pretrained,

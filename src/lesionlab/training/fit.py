@@ -40,7 +40,12 @@ from lesionlab.tables import PARTS
 from lesionlab.training import losses, probing, smote
 from lesionlab.training.batches import EvaluationImages, TrainingImages, check_sampling
 from lesionlab.training.curves import Curves
-from lesionlab.training.folders import check_predicted, finished_run, open_run_folder
+from lesionlab.training.folders import (
+    check_predicted,
+    finished_run,
+    open_run_folder,
+    warn_of_seen_lesions,
+)
 from lesionlab.training.keeping import LAST, AfterEpoch, Averaging, Keeper
 from lesionlab.training.memory import kept_memory
 from lesionlab.training.module import Classifier, hash_seed
@@ -108,6 +113,8 @@ def train(
     if found := finished_run(out, identity, recipe, fresh, listen):
         check_predicted(found, set(parts) & set(table["part"]))
         return found
+    if "test" in parts:
+        warn_of_seen_lesions(recipe.model.pretrained, table, listen)
     with _own_random_state(recipe.seed, accelerator):
         network = zoo.build(architecture, recipe.model.pretrained)
     depth.check(network, [phase.depth for phase in recipe.phases])

@@ -19,10 +19,11 @@ from lesionlab._version import __version__
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.splitting import Split
 from lesionlab.errors import RunError
-from lesionlab.files import discard, new_folder, read_json, write_json
+from lesionlab.files import discard, fingerprint, new_folder, read_json, write_json
 from lesionlab.progress import Listener, Notice
-from lesionlab.recipe import Recipe
+from lesionlab.recipe import FEATURES, Recipe
 from lesionlab.run import CHECKPOINTS, IDENTITY, INFO, RECIPE, SPLIT, Run
+from lesionlab.tables import lesions_of
 
 
 def finished_run(
@@ -129,6 +130,45 @@ def environment(accelerator: str) -> dict[str, Any]:
     }
 
 
+def seen_metadata(data: Catalogue, used: bool) -> str:
+    """Fingerprint of age, sex and site, which a catalogue's own does not cover; "" if not used."""
+    if not used:
+        return ""
+    table = data.table.sort_values("image_id")
+    columns = [table["age"].astype(float), *(table[name] for name in FEATURES if name != "age")]
+    return fingerprint([each.astype(str).tolist() for each in (table["image_id"], *columns)])
+
+
+def warn_of_seen_lesions(pretrained: bool | str, table: pd.DataFrame, listen: Listener) -> None:
+    """Warn if the run that the weights come from has learnt from lesions of this test part.
+
+    Args:
+        pretrained: of the recipe.
+        table: a catalogue's table with `part`.
+        listen: told.
+    """
+    if not isinstance(pretrained, str):
+        return
+    folder = Path(pretrained).resolve().parent
+    if not (folder / INFO).is_file() or not (folder / SPLIT).is_file():
+        return
+    parts = Split.open(folder / SPLIT).parts(int(Run(folder).info["identity"]["fold"]))
+    learnt = table["image_id"].isin(parts.index[parts.isin(("train", "val"))])
+    lesions = lesions_of(table)
+    test = table["part"] == "test"
+    known = test & lesions.isin(set(lesions[learnt]))
+    if known.any():
+        listen(
+            Notice(
+                f"The run that model.pretrained comes from, {folder}, has learnt from or chosen on "
+                f"{int((test & learnt).sum())} images of this test part and on "
+                f"{lesions[known].nunique()} of its {lesions[test].nunique()} lesions: the test "
+                "figures will flatter. Take weights of other data, or the same split and fold.",
+                "warning",
+            )
+        )
+
+
 def open_folder(
     out: Path,
     marker: str,
@@ -172,8 +212,8 @@ def _refuse_others(out: Path, marker: str, mine: Mapping[str, Any], recipe: Reci
             lines += Recipe.load(out / RECIPE).differences(recipe)
         elif isinstance(value, dict):
             lines += _entries(theirs.get(name, {}), value)
-        elif theirs.get(name) != value:
-            lines.append(f"{name}: {theirs.get(name)} -> {value}")
+        elif theirs.get(name, "") != value:  # metadata is lacking in older folders
+            lines.append(f"{name}: {theirs.get(name, '')} -> {value}")
     if lines:
         listed = "\n".join(f"  {line}" for line in lines)
         raise RunError(

@@ -10,15 +10,15 @@ import pandas as pd
 
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.splitting import Split
-from lesionlab.errors import DataError, SettingsError
+from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.evaluation import evaluate
 from lesionlab.files import write_csv
 from lesionlab.prediction.from_run import Device
 from lesionlab.progress import Listener, Notice, Step, silent
-from lesionlab.recipe import Recipe
+from lesionlab.recipe import NoFusion, Recipe
 from lesionlab.run import FOLDS, PREDICTIONS, SUMMARY, VAL_PREDICTIONS, Folds
 from lesionlab.training.fit import check_parts, train
-from lesionlab.training.folders import open_folder
+from lesionlab.training.folders import open_folder, seen_metadata
 
 FIGURES = ("balanced_accuracy", "macro_auroc", "accuracy")
 
@@ -71,6 +71,7 @@ def folds(
         "catalogue": data.fingerprint,
         "split": split.fingerprint,
         "recipe": recipe.fingerprint(),
+        "metadata": seen_metadata(data, not isinstance(recipe.model.fusion, NoFusion)),
     }
     content = {"identity": identity, "classes": list(data.classes), "folds": split.folds}
     open_folder(out, FOLDS, content, recipe, split, fresh=fresh and only is None)
@@ -125,7 +126,23 @@ def _check_tests(split: Split, listen: Listener) -> None:
 
 
 def _gather(done: Folds) -> None:
-    """Write the tables of all folds; the summary last, as it says that all is there."""
+    """Write the tables of all folds; the summary last, as it says that all is there.
+
+    Raises:
+        RunError: if a folder holds another run than its name says.
+    """
+    ours = done.info["identity"]
+    foreign = []
+    for fold, run in done.runs.items():
+        identity, expected = run.info["identity"], {**ours, "fold": fold}
+        names = ("catalogue", "split", "fold", "recipe")
+        if differing := [each for each in names if identity.get(each) != expected[each]]:
+            foreign.append(f"{run.folder} (other {', '.join(differing)})")
+    if foreign:
+        raise RunError(
+            f"These are runs of something else: {'; '.join(foreign)}. Remove them, and give the "
+            "same `lesionlab folds` command again."
+        )
     parts: dict[str, list[pd.DataFrame]] = {"test": [], "val": []}
     rows = []
     for fold, run in done.runs.items():

@@ -15,11 +15,14 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.splitting import Split
 from lesionlab.errors import RunError, SettingsError
 from lesionlab.files import read_json, write_json, write_text
+from lesionlab.models import zoo
 from lesionlab.prediction.from_run import Device
 from lesionlab.progress import Listener, silent
-from lesionlab.recipe import Recipe
+from lesionlab.recipe import NoFusion, Recipe
 from lesionlab.run import INFO
-from lesionlab.training.folders import open_folder
+from lesionlab.training.batches import check_sampling
+from lesionlab.training.fit import check_parts
+from lesionlab.training.folders import open_folder, seen_metadata
 from lesionlab.training.space import applied, combinations, plain, read_space
 from lesionlab.training.trials import (
     TRIALS,
@@ -128,6 +131,7 @@ def tune(
     Raises:
         SettingsError: naming every fault of the space, or if optuna is not installed.
         FindingsError: if the split leaks or does not belong to the catalogue.
+        DataError: if the fold cannot be trained on.
         RunError: if the folder holds something else, a worker died, or no trial could be finished.
     """
     _check_installed()
@@ -136,6 +140,14 @@ def tune(
     wrong = _out_of_range(trials=trials, minutes=minutes, workers=workers)
     found = read_space(recipe, space, grid=grid, also=wrong)
     split.check(data)
+    parts = data.table["image_id"].map(split.parts(fold))
+    check_parts(data.table.assign(part=parts), data.classes)
+    if not {"model", "model.name"} & set(found):
+        zoo.check_name(recipe.model.name)
+    if not any(key.split(".")[0] == "sampling" for key in found):
+        check_sampling(recipe.sampling, data.classes)
+    fused = not isinstance(recipe.model.fusion, NoFusion)
+    fused = fused or any(key == "model" or key.startswith("model.fusion") for key in found)
     if grid:
         trials = min(trials or 10**9, len(combinations(found)))
     elif trials is None and minutes is None:
@@ -148,6 +160,7 @@ def tune(
         "space": plain(found),
         "sampler": sampler,
         "prune": prune,
+        "metadata": seen_metadata(data, fused),
     }
     open_folder(out, MARKER, {"identity": identity}, recipe, split, fresh=fresh)
     given = cache_to and Path(cache_to)
