@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -219,6 +220,37 @@ class Folds:
                 "stopped."
             )
         return read_csv(self.folder / name)
+
+
+def holds(out: Path, marker: str) -> bool:
+    """Whether a folder holds what one of these files says; not if it is empty or not there.
+
+    Raises:
+        RunError: if it holds anything else.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not (out / marker).is_file():
+        raise RunError(f"{out} holds other files. Choose a new or empty folder with --out.")
+    return True
+
+
+def refuse_differences(out: Path, lines: Sequence[str]) -> None:
+    """Refuse a folder that was begun otherwise.
+
+    Args:
+        out: the folder.
+        lines: each difference, its value -> yours.
+
+    Raises:
+        RunError: if there are any.
+    """
+    if lines:
+        listed = "\n".join(f"  {line}" for line in lines)
+        raise RunError(
+            f"{out} was begun with other settings or data (its value -> yours):\n{listed}\n"
+            "Choose another folder with --out, or discard what it holds with --fresh."
+        )
 
 
 def open_run(folder: str | Path) -> Run | Folds:

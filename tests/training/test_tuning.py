@@ -180,7 +180,7 @@ def test_the_best_trial_is_a_recipe_that_trains(whole, drawn, tmp_path):
     run = train(whole.best, *drawn, out=tmp_path / "run")
     again = Run.open(whole.folder / f"trial_{whole.best_trial:04d}").predictions
     mine = run.predictions[run.predictions["part"] == "val"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(mine, again)
+    pd.testing.assert_frame_equal(mine, again, rtol=1e-6)  # predicted in chunks of other sizes
 
 
 def interrupted(drawn, out, when):

@@ -28,7 +28,7 @@ from lesionlab.prediction.from_run import CHUNK, Device, choose_device
 from lesionlab.prediction.inputs import cache_home
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe import Images, Model
-from lesionlab.run import SPLIT, Run
+from lesionlab.run import SPLIT, Run, holds, refuse_differences
 from lesionlab.tables import read_csv
 
 VECTORS = "embeddings.npy"
@@ -264,26 +264,20 @@ def _weights_fingerprint(network: nn.Module) -> str:
 
 def _finished(out: Path, identity: dict[str, Any], fresh: bool, listen: Listener) -> bool:
     """Whether the folder holds these embeddings; refuses a folder of anything else."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not holds(out, INFO):
         return False
-    if not (out / INFO).is_file():
-        raise RunError(f"{out} holds other files. Choose a new or empty folder with --out.")
     if fresh:
         listen(Notice(f"Discarding what {out} held."))
         return False
     theirs = Embeddings.open(out).info["identity"]
-    if theirs == identity:
-        listen(Notice(f"{out} is complete: nothing to do. --fresh would compute it again."))
-        return True
-    listed = "\n".join(
-        f"  {name}: {theirs.get(name)} -> {mine}"
+    lines = [
+        f"{name}: {theirs.get(name)} -> {mine}"
         for name, mine in identity.items()
         if theirs.get(name) != mine
-    )
-    raise RunError(
-        f"{out} holds embeddings of something else (its value -> yours):\n{listed}\n"
-        "Choose another folder with --out, or discard them with --fresh."
-    )
+    ]
+    refuse_differences(out, lines)
+    listen(Notice(f"{out} is complete: nothing to do. --fresh would compute it again."))
+    return True
 
 
 def _split_of(run: Run | None, data: Catalogue) -> str:

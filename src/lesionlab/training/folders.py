@@ -22,7 +22,16 @@ from lesionlab.errors import RunError
 from lesionlab.files import discard, fingerprint, new_folder, read_json, write_json
 from lesionlab.progress import Listener, Notice
 from lesionlab.recipe import FEATURES, Recipe
-from lesionlab.run import CHECKPOINTS, IDENTITY, INFO, RECIPE, SPLIT, Run
+from lesionlab.run import (
+    CHECKPOINTS,
+    IDENTITY,
+    INFO,
+    RECIPE,
+    SPLIT,
+    Run,
+    holds,
+    refuse_differences,
+)
 from lesionlab.tables import lesions_of
 
 
@@ -34,23 +43,14 @@ def finished_run(
     Raises:
         RunError: if the folder holds something else; the differences are named.
     """
-    if not out.exists() or not any(out.iterdir()):
-        return None
-    if not (out / INFO).is_file():
-        raise RunError(f"{out} holds other files. Choose a new or empty folder with --out.")
-    if fresh:
+    if not holds(out, INFO) or fresh:
         return None
     run = Run.open(out)
     theirs = run.info["identity"]
     differing = [name for name in IDENTITY if theirs.get(name, "") != identity[name]]
     if differing:
-        listed = "\n".join(
-            f"  {line}" for line in _differences(run, recipe, theirs, identity, differing)
-        )
-        raise RunError(
-            f"{out} holds a run with other settings or data (its value -> yours):\n{listed}\n"
-            "Choose another folder with --out, or discard that run with --fresh."
-        )
+        lines = list(_differences(run, recipe, theirs, identity, differing))
+        refuse_differences(out, lines or [f"{name} differs" for name in differing])
     if run.complete:
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
         listen(Notice(f"{out} is complete: nothing to do. --fresh would train it again."))
@@ -191,9 +191,7 @@ def open_folder(
     Raises:
         RunError: if the folder holds something else; the differences are named.
     """
-    if out.exists() and any(out.iterdir()):
-        if not (out / marker).is_file():
-            raise RunError(f"{out} holds other files. Choose a new or empty folder with --out.")
+    if holds(out, marker):
         if not fresh:
             _refuse_others(out, marker, content["identity"], recipe)
             return
@@ -214,12 +212,7 @@ def _refuse_others(out: Path, marker: str, mine: Mapping[str, Any], recipe: Reci
             lines += _entries(theirs.get(name, {}), value)
         elif theirs.get(name, "") != value:  # metadata is lacking in older folders
             lines.append(f"{name}: {theirs.get(name, '')} -> {value}")
-    if lines:
-        listed = "\n".join(f"  {line}" for line in lines)
-        raise RunError(
-            f"{out} was begun with other settings or data (its value -> yours):\n{listed}\n"
-            "Choose another folder with --out, or discard what it holds with --fresh."
-        )
+    refuse_differences(out, lines)
 
 
 def _entries(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str]:
