@@ -30,11 +30,11 @@ TITLES = {
 INTRODUCTION = """# The sources' systems, and what we measured
 
 One recipe per system of five public write-ups. The numbers of B, C, D and E come from splits in
-which images of one lesion stand on both sides, A does not tell its split, and most are accuracy on a
-set of which two thirds are nevi: they are quoted for orientation and **must not be compared** with
-ours. Our numbers are those of the test part of a lesion-disjoint split, with 95 % intervals from a
-bootstrap over lesions. "Not yet measured" means just that. This page is made from the headers of the
-recipes by `tools/sources.py`.
+which images of one lesion stand on both sides, A does not tell its split, and most are accuracy on
+a set of which two thirds are nevi: they are quoted for orientation and **must not be compared**
+with ours. Our numbers are those of the test part of a lesion-disjoint split, with 95 % intervals
+from a bootstrap over lesions. "Not yet measured" means just that. This page is made from the
+headers of the recipes by `tools/sources.py`.
 """
 
 
