@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests over the cores, each with one thread, at most four at a time: every one holds PyTorch.
+SPREAD := -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: setup demo test test-slow lint check format bench clean
 
@@ -17,10 +19,10 @@ demo: setup  ## draw lesions, train a small net on them, write demo/report.html
 	$(BIN)/lesionlab demo --out demo --fresh
 
 test: setup  ## everything that takes seconds
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest $(SPREAD) -q -m "not slow"
 
 test-slow: setup  ## what takes minutes
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest $(SPREAD) -q -m slow
 
 lint: setup
 	$(BIN)/ruff check .

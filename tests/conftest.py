@@ -52,6 +52,8 @@ def pytest_configure(config):
     """Draw to files and look at no settings of the user's, from the first import on."""
     os.environ["MPLBACKEND"] = "Agg"
     os.environ["HF_HUB_OFFLINE"] = "1"
+    if hasattr(config, "workerinput"):  # one of several processes: threads of all would collide
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)
