@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lesionlab.data.catalogues import Catalogue, catalogue
     from lesionlab.data.cleaning import Cleaned, clean
     from lesionlab.data.images import cache
+    from lesionlab.data.joining import join
     from lesionlab.data.splitting import Split, split
     from lesionlab.data.synthetic import synthetic
     from lesionlab.evaluation import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         blended,
         compare,
         evaluate,
+        gaps,
     )
     from lesionlab.explanation.gallery import explain
     from lesionlab.models.listing import list_models
@@ -69,6 +71,8 @@ _HOMES = {
     "explore": "reporting.exploring",
     "fetch": "data.acquisition",
     "folds": "training.folds",
+    "gaps": "evaluation",
+    "join": "data.joining",
     "list_models": "models.listing",
     "predict": "prediction.from_run",
     "report": "reporting.report",
@@ -105,6 +109,8 @@ __all__ = [
     "explore",
     "fetch",
     "folds",
+    "gaps",
+    "join",
     "list_models",
     "predict",
     "report",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "fetch": ("collecting", "download a known collection, checked and resumable"),
     "catalogue": ("collecting", "make the table of a folder of images"),
+    "join": ("collecting", "several collections as one; what they share stands once"),
     "audit": ("collecting", "list everything odd about a collection"),
     "explore": ("collecting", "its metadata in tables and figures, on one page"),
     "split": ("collecting", "part it into train, val and test; no lesion crosses"),
@@ -36,6 +37,7 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "predict": ("learning", "class probabilities for images or a whole catalogue"),
     "evaluate": ("judging", "score predictions, with intervals that respect lesions"),
     "compare": ("judging", "models side by side, with paired differences"),
+    "gaps": ("judging", "train, val and test side by side: what a model learned by heart"),
     "blend": ("judging", "make an ensemble out of several models' predictions"),
     "explain": ("judging", "which places of an image speak for a class"),
     "report": ("judging", "write one page with figures, curves and pictures"),

@@ -6,6 +6,7 @@ from lesionlab.evaluation.blending import blend, blended
 from lesionlab.evaluation.bootstrap import Estimate, Measure, estimates, lesion_weights, replicate
 from lesionlab.evaluation.comparison import Comparison, compare
 from lesionlab.evaluation.ensemble import Blend
+from lesionlab.evaluation.generalisation import gaps
 from lesionlab.evaluation.operating import roc, threshold_at_specificity
 from lesionlab.evaluation.result import METRICS, Evaluation
 from lesionlab.evaluation.scoring import evaluate
@@ -22,6 +23,7 @@ __all__ = [
     "compare",
     "estimates",
     "evaluate",
+    "gaps",
     "lesion_weights",
     "replicate",
     "roc",

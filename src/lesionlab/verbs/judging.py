@@ -13,6 +13,7 @@ from lesionlab.verbs.outcome import (
     Outcome,
     WarningsLast,
     headline,
+    parts_side_by_side,
     side_by_side,
     training_room,
 )
@@ -169,6 +170,44 @@ def compare(
     outcome = side_by_side(result)
     if out:
         result.save(out)
+        outcome.lines.append(f"Written: {out}")
+    return outcome
+
+
+def gaps(
+    predictions: list[Path],
+    *,
+    metric: list[str] | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+    out: Path | None = None,
+    listen: Listener,
+) -> Outcome:
+    """Score models on train, val and test, and give the gap between train and test.
+
+    A wide gap is overfitting, two low figures are underfitting; docs/how-to/overfitting.md says
+    what helps against each.
+
+    Example: lesionlab gaps runs/first runs/second --out gaps.csv
+
+    Args:
+        predictions: folders of `lesionlab train`, or CSVs with a column part.
+        metric: what to show, such as macro_f1 or recall/mel; by default balanced_accuracy,
+            macro_auroc, accuracy and log_loss (less is better).
+        replicates: of the lesion-level bootstrap.
+        seed: of the bootstrap.
+        out: write the table as CSV.
+    """
+    from lesionlab.evaluation.generalisation import METRICS
+    from lesionlab.evaluation.generalisation import gaps as by_part
+    from lesionlab.files import write_csv
+
+    table = by_part(
+        predictions, metrics=metric or METRICS, replicates=replicates, seed=seed, listen=listen
+    )
+    outcome = parts_side_by_side(table)
+    if out:
+        write_csv(out, table)
         outcome.lines.append(f"Written: {out}")
     return outcome
 

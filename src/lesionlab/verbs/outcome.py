@@ -55,16 +55,18 @@ class WarningsLast:
             self.warnings.append(event.text)
 
 
-def pairs(columns: list[str] | None) -> dict[str, str] | None:
-    """Turn ours=yours words into a mapping."""
-    if not columns:
+def pairs(
+    words: list[str] | None,
+    option: str = "--columns",
+    example: str = "image_id=name target=label",
+) -> dict[str, str] | None:
+    """Turn words such as ours=yours into a mapping."""
+    if not words:
         return None
-    wrong = [each for each in columns if "=" not in each]
+    wrong = [each for each in words if "=" not in each]
     if wrong:
-        raise SettingsError(
-            f"--columns takes ours=yours pairs, not {wrong[0]!r}: image_id=name target=label"
-        )
-    return dict(each.split("=", 1) for each in columns)
+        raise SettingsError(f"{option} takes pairs like {example}, not {wrong[0]!r}.")
+    return dict(each.split("=", 1) for each in words)
 
 
 def catalogue_and_split(data: Path, split: Path | None) -> tuple[Catalogue, Split]:
@@ -173,6 +175,31 @@ def side_by_side(result: Comparison) -> Outcome:
             ),
         ],
         warnings=list(result.warnings),
+    )
+
+
+def parts_side_by_side(table: pd.DataFrame) -> Outcome:
+    """What `gaps` returns: of each model a row per metric and a column per part."""
+    from lesionlab.evaluation.bootstrap import Estimate
+    from lesionlab.evaluation.comparison import shown
+    from lesionlab.evaluation.generalisation import GAP
+
+    columns = ("part", "value", "low", "high", "images", "lesions")
+    said = [
+        shown(Estimate(*figures), signed=part == GAP)
+        for part, *figures in zip(*(table[name] for name in columns), strict=True)
+    ]
+    table = table.assign(metric=table["metric"].str.replace("_", " "), said=said)
+    return Outcome(
+        [
+            (
+                str(model),
+                rows.pivot_table("said", "metric", "part", aggfunc="first", sort=False)
+                .reset_index()
+                .rename_axis(columns=None),
+            )
+            for model, rows in table.groupby("model", sort=False)
+        ]
     )
 
 
