@@ -480,12 +480,8 @@ def test_a_table_that_is_named_but_of_no_known_kind_says_what_it_lacks(tmp_path)
 # --- The real thing
 
 
-@pytest.fixture(scope="module")
-def real(real_ham):
-    return catalogue(real_ham, layout="ham10000")
-
-
 def test_real_ham10000(real):
+    assert real.layout == "ham10000"
     assert len(real) == 10_015
     assert real.lesions == 7_470
     counts = real.counts().set_index("class")

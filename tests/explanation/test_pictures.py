@@ -95,6 +95,20 @@ def test_a_photograph_that_was_changed_is_refused(photo):
         photograph(Reader(photo), "a.png", STRETCH, "0" * 64)
 
 
+def test_a_mask_belongs_to_the_nearest_of_the_collections_of_a_joined_catalogue(tmp_path):
+    for name, side in (("one", 0), ("two", 40)):
+        inside = np.zeros((40, 80), np.uint8)
+        inside[:, side : side + 40] = 255
+        (tmp_path / name / "part").mkdir(parents=True)
+        (tmp_path / name / "masks").mkdir()
+        Image.fromarray(inside).save(tmp_path / name / "masks" / "a_segmentation.png")
+    for name, side in (("one", 0), ("two", 40)):
+        mask = lesion_mask(tmp_path, f"{name}/part/a.png", STRETCH, (40, 80))
+        assert mask[:, side : side + 40].all()
+        assert mask.mean() == 0.5
+    assert lesion_mask(tmp_path, "one.npz#a/a", STRETCH, (40, 80)) is None
+
+
 def test_a_mask_is_found_framed_alike_and_outlined(photo):
     inside = np.zeros((40, 80), np.uint8)
     inside[10:30, 20:60] = 255

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from lesionlab.cli import main
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.evaluation import evaluate
-from lesionlab.files import read_json, write_json
+from lesionlab.files import hash_file, read_json, write_json
 from lesionlab.prediction.from_run import predict
 from lesionlab.progress import Notice
 from lesionlab.run import INFO, Run
@@ -32,8 +33,20 @@ def save(data, folder, table):
 
 
 def renamed(table):
-    """The same images as another collection would have them: other ids, other lesions."""
+    """The same images under other ids and of other lesions."""
     return table.assign(image_id="X" + table["image_id"], lesion_id="X" + table["lesion_id"])
+
+
+def foreign(data, table, folder):
+    """Images of another collection: other ids, lesions and files, if of the same pixels."""
+    folder.mkdir()
+    made = renamed(table)
+    for row in made.itertuples():
+        file = folder / f"{row.image_id}.jpg"
+        file.write_bytes((data.root / row.path).read_bytes() + b"behind the end marker")
+        made.loc[row.Index, "path"] = os.path.relpath(file, data.root)
+        made.loc[row.Index, "sha256"] = hash_file(file)
+    return made
 
 
 def same_chances(one, two, tolerance=0.0):
@@ -53,7 +66,7 @@ def test_without_images_the_runs_own_catalogue_is_predicted_to_the_same_bytes(tr
 
 def test_another_catalogue_is_all_test(trained, drawn, tmp_path):
     data, _ = drawn
-    other = save(data, tmp_path / "other", renamed(data.table.head(20)))
+    other = save(data, tmp_path / "other", foreign(data, data.table.head(20), tmp_path / "files"))
     told = []
     table = predict(trained, data=other.home, cache_to=tmp_path / "cache", listen=warnings(told))
     assert (table["part"] == "test").all()
@@ -67,16 +80,18 @@ def test_another_catalogue_is_all_test(trained, drawn, tmp_path):
 def test_what_the_run_has_learnt_from_is_never_scored_as_test(trained, drawn, tmp_path):
     """Neither its images nor other images of its lesions, in whatever catalogue they are."""
     data, parts = drawn
-    known = data.table.head(30)
-    sibling = renamed(data.table.iloc[30:40]).assign(lesion_id=data.table["lesion_id"].iloc[30:40])
-    foreign = renamed(data.table.iloc[40:50])
-    other = save(data, tmp_path / "other", pd.concat([known, sibling, foreign]))
+    known = data.table.head(20)
+    copy = renamed(data.table.iloc[20:30])
+    other = foreign(data, data.table.iloc[30:50], tmp_path / "files")
+    other["lesion_id"] = [*data.table["lesion_id"].iloc[30:40], *other["lesion_id"].iloc[10:]]
+    sibling, new = other["image_id"].iloc[:10], other["image_id"].iloc[10:]
+    mixed = save(data, tmp_path / "other", pd.concat([known, copy, other]))
     told = []
-    table = predict(trained, data=other, listen=warnings(told)).set_index("image_id")
+    table = predict(trained, data=mixed, listen=warnings(told)).set_index("image_id")
     given = parts.parts()
-    for image in [*known["image_id"], *sibling["image_id"]]:
+    for image in [*known["image_id"], *copy["image_id"], *sibling]:
         assert table.loc[image, "part"] == given[image.removeprefix("X")]
-    assert (table.loc[foreign["image_id"], "part"] == "test").all()
+    assert (table.loc[new, "part"] == "test").all()
     seen = int((table["part"] != "test").sum())
     assert 10 < seen < 50
     assert [text.split(" images")[0] for text in told] == [f"{seen} of 50"]
@@ -104,7 +119,7 @@ def test_lesions_and_patients_are_known_whatever_the_split_names(
             '{"by": "patient_id", "kind": "holdout", "seed": 0, "catalogue": ""}'
         )
     rows.to_csv(folder / "split.csv", index=False)
-    new = renamed(data.table)
+    new = foreign(data, data.table, tmp_path / "files")
     by_lesion = new.assign(lesion_id=data.table["lesion_id"], patient_id="")
     by_patient = new.assign(lesion_id="")
     for name, sibling in (("lesion", by_lesion), ("patient", by_patient)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lesionlab.data.checks import check_files, check_table, scan_files
+from lesionlab.data.images import in_array
 from lesionlab.data.layouts import Draft, read_layout
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import fingerprint, read_json, write_csv, write_json
@@ -19,6 +21,8 @@ from lesionlab.tables import CATALOGUE, Finding, describe, findings_table, lesio
 from lesionlab.taxonomy import order
 
 FILE_NAME = "catalogue.csv"
+JOINED = "joined"
+"""The layout of a catalogue that `joining.join` made: no reader can make it again."""
 _NUMBERS = ("age", "width", "height", "bytes")
 
 
@@ -68,7 +72,7 @@ class Catalogue:
         made = cls(
             table,
             tuple(side["classes"]),
-            (file.parent / side["root"]).resolve(),
+            _root_of(side, file.parent, str(table["path"].iloc[0]) if len(table) else ""),
             side.get("layout", ""),
             tuple(side.get("notes", ())),
             home=file.parent,
@@ -88,10 +92,6 @@ class Catalogue:
             DataError: if the disk is full or the folder cannot be written.
         """
         folder = Path(folder)
-        try:
-            root = str(self.root.resolve().relative_to(folder.resolve()))
-        except ValueError:
-            root = str(self.root.resolve())
         write_csv(folder / FILE_NAME, self.table)
         write_json(
             folder / "catalogue.json",
@@ -99,7 +99,7 @@ class Catalogue:
                 "fingerprint": self.fingerprint,
                 "classes": list(self.classes),
                 "layout": self.layout,
-                "root": root,
+                **_root_entries(self.root.resolve(), folder.resolve()),
                 "images": len(self.table),
                 "lesions": self.lesions,
                 "notes": list(self.notes),
@@ -156,6 +156,29 @@ class Catalogue:
         return len(self.table)
 
 
+def _root_entries(root: Path, home: Path) -> dict[str, str]:
+    """What a sidecar says of the images' folder: the way there, and where it is if not inside.
+
+    The way holds if both are moved together, the place if only the catalogue is.
+    """
+    if root.is_relative_to(home):
+        return {"root": root.relative_to(home).as_posix()}
+    try:
+        shared = os.path.commonpath([root, home])
+    except ValueError:  # two drives
+        shared = root.anchor
+    if shared == root.anchor:
+        return {"root": str(root)}
+    return {"root": Path(os.path.relpath(root, home)).as_posix(), "root_place": str(root)}
+
+
+def _root_of(side: Mapping[str, str], home: Path, path: str) -> Path:
+    """The images' folder of a sidecar: of what it says, that where the first image is."""
+    ways = [(home / side[key]).resolve() for key in ("root", "root_place") if key in side]
+    file = path.partition("#")[0] if in_array(path) else path
+    return next((each for each in ways if (each / file).is_file()), ways[0])
+
+
 def catalogue(
     folder: str | Path,
     *,
@@ -192,7 +215,11 @@ def catalogue(
     plain = layout == "auto" and not any((table, columns, exclude, out))
     if plain and ((folder / FILE_NAME).is_file() or folder.name == FILE_NAME):
         return Catalogue.open(folder)
-    draft = read_layout(folder, layout, Path(table) if table else None, columns)
+    if layout == "auto" and not table and not columns and _of_other_folders(folder):
+        made = Catalogue.open(folder)
+        draft = Draft(made.table, made.classes, made.root, made.layout, list(made.notes))
+    else:
+        draft = read_layout(folder, layout, Path(table) if table else None, columns)
     if exclude:
         draft = leave_out(draft, read_csv(Path(exclude), ("image_id", "kind", "exclude")))
     full, findings = examine(draft, decode=False, listen=listen)
@@ -218,6 +245,18 @@ def catalogue(
         tuple(draft.notes),
     )
     return made.save(out) if out else made
+
+
+def _of_other_folders(folder: Path) -> bool:
+    """Whether a folder holds a catalogue of images elsewhere, which is all that it can be read as.
+
+    Any other is read anew from what it was made of.
+    """
+    if not (folder / FILE_NAME).with_suffix(".json").is_file():
+        return False
+    side = read_json((folder / FILE_NAME).with_suffix(".json"))
+    inside = (folder / side["root"]).resolve().is_relative_to(folder.resolve())
+    return not inside or side.get("layout") == JOINED
 
 
 def leave_out(draft: Draft, findings: pd.DataFrame) -> Draft:

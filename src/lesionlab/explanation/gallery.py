@@ -22,12 +22,13 @@ from lesionlab.explanation.choosing import PREDICTED, TARGET, check_words, choos
 from lesionlab.explanation.explanations import ClassMap, Explained, Explanations
 from lesionlab.explanation.layers import Layer, target_layer
 from lesionlab.explanation.pictures import lesion_mask, photograph
+from lesionlab.logits import softmax
 from lesionlab.models import zoo
+from lesionlab.models.heads import head_of
 from lesionlab.models.metadata import numbers_of
 from lesionlab.models.zoo import Architecture
 from lesionlab.prediction.from_run import Device, choose_device, predict_rows
 from lesionlab.prediction.inputs import catalogue_of, image_files
-from lesionlab.prediction.views import softmax
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe import Images, NeighboursProbe
 from lesionlab.run import Run
@@ -240,7 +241,7 @@ def _untrained(network: nn.Module, architecture: Architecture, seed: int) -> nn.
         torch.manual_seed(seed)
         made = zoo.build(architecture)
     if isinstance(architecture.head, NeighboursProbe):  # it holds examples and learns no weights
-        zoo.head_of(made).load_state_dict(zoo.head_of(network).state_dict())
+        head_of(made).load_state_dict(head_of(network).state_dict())
     return made.to(next(network.parameters()).device)
 
 
@@ -251,7 +252,7 @@ def _explained(
     mask = None
     if row["root"]:
         size = (picture.shape[0], picture.shape[1])
-        mask = lesion_mask(Path(row["root"]), row["image_id"], architecture.images, size)
+        mask = lesion_mask(Path(row["root"]), row["path"], architecture.images, size)
     return Explained(
         row["image_id"], row["target"], row["part"], chances, tuple(maps), picture, mask
     )

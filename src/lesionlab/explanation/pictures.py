@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlab.data.images import ImageFault, Reader, to_pixels
+from lesionlab.data.images import ImageFault, Reader, in_array, to_pixels
 from lesionlab.recipe import Images
 
 SIDE = 360
@@ -51,21 +51,27 @@ def photograph(
 
 
 def lesion_mask(
-    root: Path, image_id: str, images: Images, size: tuple[int, int]
+    root: Path, path: str, images: Images, size: tuple[int, int]
 ) -> NDArray[np.bool_] | None:
     """The segmentation of an image's lesion, framed like its photograph; None: there is none.
 
     Args:
-        root: of the data; a mask is there, or one folder below: <image_id>_segmentation.png.
-        image_id: of the image.
+        root: of the data.
+        path: of the photograph, relative to it. A mask is called <its name>_segmentation.png and
+            lies in its folder or any folder above up to the root, or one folder below these.
         images: how the network gets the image.
         size: height and width of the photograph.
 
     Returns:
         Shape (height, width), true inside.
     """
-    name = _MASK.format(image_id)
-    found = next((path for each in ("", "*/") for path in root.glob(each + name)), None)
+    if in_array(path):
+        return None
+    name = _MASK.format(Path(path).stem)
+    folders = [root / each for each in Path(path).parents]
+    found = next(
+        (mask for each in folders for way in ("", "*/") for mask in each.glob(way + name)), None
+    )
     if found is None:
         return None
     try:

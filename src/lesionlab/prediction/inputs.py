@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lesionlab.data.catalogues import Catalogue
+from lesionlab.data.identities import isic_names
 from lesionlab.data.images import EXTENSIONS
 from lesionlab.data.splitting import Split
 from lesionlab.errors import DataError, RunError
@@ -39,19 +40,24 @@ def catalogue_of(run: Run, data: Catalogue | str | Path | None) -> Catalogue:
 def parts_of(run: Run, data: Catalogue, listen: Listener) -> pd.Series:
     """The part of every image of a catalogue, in its order.
 
-    An image that the run's split knows keeps its part, and so does one whose lesion or patient is
-    known there: what a run has learnt from is never scored as test. All others are test.
+    An image that the run's split knows keeps its part, under whatever id if its content is the
+    same, and so does one whose lesion or patient is known there: what a run has learnt from is
+    never scored as test. All others are test.
 
     Whose lesion and patient is known, the split tells, and the run's own catalogue as long as it is
-    where it was.
+    where it was; that alone knows the content of images.
     """
     split = Split.open(run.folder / SPLIT)
     known = split.parts(run.info["identity"]["fold"])
-    parts = data.table["image_id"].map(known)
     if data.fingerprint == run.info["identity"]["catalogue"]:
-        return parts
+        return data.table["image_id"].map(known)
     own = _own_catalogue(run)
-    unproved: list[str] = []
+    told = [(isic_names(split.table["image_id"]), known.reset_index(drop=True))]
+    parts = isic_names(data.table["image_id"]).map(_parts_of_ids(told))
+    if own is not None:
+        told = [(own.table["sha256"], own.table["image_id"].map(known))]
+        parts = _most_learnt(parts, data.table["sha256"].map(_parts_of_ids(told)))
+    unproved: list[str] = [] if own is not None or parts.notna().all() else ["copies of images"]
     for column, word in (("lesion_id", "lesions"), ("patient_id", "patients")):
         told = [(data.table[column], parts)]
         if own is not None:
@@ -60,13 +66,13 @@ def parts_of(run: Run, data: Catalogue, listen: Listener) -> pd.Series:
             told.append((split.table["group"], known.reset_index(drop=True)))
         proved = own is not None or ("group" in split.table.columns and column == split.by)
         if not proved and (data.table[column][parts.isna()] != "").any():
-            unproved.append(word)
+            unproved.append(f"of {word}")
         parts = parts.fillna(data.table[column].map(_parts_of_ids(told)).astype(parts.dtype))
     if unproved:
         listen(
             Notice(
                 f"The catalogue of {run.folder} is not at {run.info['catalogue']} any more, or has "
-                f"changed: whether other images are of {' or '.join(unproved)} that the run has "
+                f"changed: whether other images are {' or '.join(unproved)} that the run has "
                 "learnt from cannot be checked. They count as test.",
                 "warning",
             )
@@ -104,12 +110,21 @@ def _parts_of_ids(told: Sequence[tuple[pd.Series, pd.Series]]) -> pd.Series:
     return first.map(dict(enumerate(PARTS)))
 
 
-def cache_home(data: Catalogue) -> Path:
-    """Where the caches of a catalogue are, unless somebody says otherwise.
+def _most_learnt(one: pd.Series, other: pd.Series) -> pd.Series:
+    """Row by row, of two parts (nan where unknown) the one that a run learns from more."""
+    rank = {name: rank for rank, name in enumerate(PARTS)}
+    ranks = pd.concat([one.map(rank), other.map(rank)], axis=1).min(axis=1)
+    return ranks.map(dict(enumerate(PARTS)))
+
+
+def cache_home(data: Catalogue, chosen: str | Path | None = None) -> Path:
+    """Where the caches of a catalogue are: where somebody wants them, or else beside it.
 
     Raises:
-        DataError: if the catalogue is only in memory.
+        DataError: if nobody says where and the catalogue is only in memory.
     """
+    if chosen:
+        return Path(chosen)
     if data.home is None:
         raise DataError(
             "This catalogue is only in memory: save it first, or say where caches go (cache_to)."

@@ -103,6 +103,55 @@ def catalogue(
     )
 
 
+def join(
+    data: list[Path],
+    *,
+    out: Path,
+    names: list[str] | None = None,
+    classes: Literal["same", "union", "malignant-benign"] = "same",
+    relabel: list[str] | None = None,
+    ids: Literal["auto", "shared", "own"] = "auto",
+    clashes: Literal["refuse", "leave-out"] = "refuse",
+    listen: Listener,
+) -> Outcome:
+    """Join catalogues to one, to train on several collections. No image is copied.
+
+    An image that several have (the same content, or the same id of the ISIC Archive) stands once,
+    and its lesions become one: no split can part them.
+
+    Example: lesionlab join data/ham10000 data/clinic --out data/both
+
+    Args:
+        data: two or more folders with a catalogue.csv. Of copies, the first one's file is taken.
+        out: folder of the joined catalogue, beside the others so that all can be moved together.
+        names: of the collections, in order; by default those of the folders.
+        classes: same refuses unlike classes; union takes all; malignant-benign makes two of them.
+        relabel: what a class is to count as: scc=akiec ...
+        ids: what one id in two collections means, if the ISIC Archive did not give it. shared: the
+            same image, lesion or patient; own: another one; auto: the same lesion or patient where
+            source or common images show it; refused for images of other content.
+        clashes: refuse names what has two diagnoses; leave-out leaves these lesions out.
+    """
+    from lesionlab.data import joining
+    from lesionlab.data.catalogues import FILE_NAME
+
+    if names and (len(names) != len(data) or len(set(names)) != len(names)):
+        raise SettingsError(f"--names takes {len(data)} different names, one for each catalogue.")
+    made = joining.join(
+        dict(zip(names, data, strict=True)) if names else data,
+        classes=classes,
+        relabel=pairs(relabel, "--relabel", "scc=akiec"),
+        ids=ids,
+        clashes=clashes,
+        out=out,
+        listen=listen,
+    )
+    return Outcome(
+        [(f"{len(made):,} images of {made.lesions:,} lesions", shares(made.counts()))],
+        [*made.notes, f"Written: {out / FILE_NAME}. Next: lesionlab audit {out}"],
+    )
+
+
 def audit(
     data: Path,
     *,
