@@ -70,6 +70,13 @@ def test_fingerprints_differ_just_where_recipes_do(first, second):
     assert (one.differences(two) == []) == (one == two)
 
 
+def test_a_knob_that_is_added_leaves_the_fingerprints_of_earlier_runs():
+    """They go on, and are complete: a change of these needs another SCHEMA."""
+    assert Recipe().fingerprint() == "150112abf3ef8cf1"
+    small = Recipe().but({"model.name": "lenet", "augment.mixup": 0.3, "loss.kind": "focal"})
+    assert small.fingerprint() == "fe294a25387ddfe9"
+
+
 def test_kinds_with_all_their_defaults_are_not_the_same():
     kinds = [Recipe(phases=(Phase(optim=kind()),)) for kind in (AdamW, Adam, Sgd)]
     assert len({each.fingerprint() for each in kinds}) == 3

@@ -141,6 +141,11 @@ class Model:
     )
     fusion: NoFusion | Concatenation | Gating = _knob(NoFusion, "age, sex and site as features")
     drop: float = _knob(0.2, "dropout before the head", low=0, high=0.95)
+    normalisation: Literal["weights", "training"] = _knob(
+        "weights",
+        "mean and deviation of each colour channel: those that the weights or the architecture "
+        "were made with, or those of the training part's pixels",
+    )
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,22 @@ class Augment:
     )
     mixup: float = _knob(0.0, "alpha of mixup's Beta distribution; 0 = off", low=0, high=8)
     cutmix: float = _knob(0.0, "alpha of cutmix's Beta distribution; 0 = off", low=0, high=8)
+    worst_of: int = _knob(
+        1,
+        "of k random movements of an image, learn from the one with the highest loss; 1 = off; "
+        "a step takes about 1 + k/4 times as long (Engstrom et al., ICML 2019)",
+        low=1,
+        high=32,
+    )
+
+    @property
+    def moves(self) -> bool:
+        """Whether views are moved at all, be their colours changed or not."""
+        return (
+            self.flip != "none"
+            or self.scale > 1
+            or any((self.rotate, self.shift, self.shear, self.perspective))
+        )
 
 
 _STILL = {
@@ -660,4 +681,9 @@ def _contradictions(recipe: Recipe) -> list[str]:
         )
     if recipe.augment.mixup > 0 and recipe.augment.cutmix > 0:
         faults.append("augment.cutmix: mixup and cutmix cannot both be on")
+    if recipe.augment.worst_of > 1 and not recipe.augment.moves:
+        faults.append(
+            "augment.worst_of: chooses among movements of an image, and nothing moves it. Set "
+            "flip, rotate, scale, shift, shear or perspective, or augment.worst_of to 1"
+        )
     return faults

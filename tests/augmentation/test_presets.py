@@ -43,6 +43,7 @@ OFF = {
     "cutout": 0,
     "mixup": 0,
     "cutmix": 0,
+    "worst_of": 1,
 }
 
 

@@ -13,6 +13,7 @@ from lesionlab.errors import DataError, FindingsError, RunError, SettingsError
 from lesionlab.evaluation import evaluate
 from lesionlab.files import write_csv
 from lesionlab.models import zoo
+from lesionlab.models.heads import head_of
 from lesionlab.prediction.from_run import predict
 from lesionlab.progress import Notice, Step
 from lesionlab.recipe import Recipe
@@ -188,7 +189,7 @@ def test_a_frozen_body_does_not_move_in_a_real_run(whole, drawn, tmp_path):
     )
     again = train(settings, *drawn, out=tmp_path / "run")
     before, after = (zoo.load(each.folder)[0] for each in (run, again))
-    head = {id(each) for each in zoo.head_of(before).parameters()}
+    head = {id(each) for each in head_of(before).parameters()}
     heads = {name for name, each in before.named_parameters() if id(each) in head}
     old, new = before.state_dict(), after.state_dict()
     moved = {name for name in old if not torch.equal(old[name], new[name])}

@@ -15,6 +15,7 @@ from lesionlab.data.synthetic import synthetic
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation import evaluate
 from lesionlab.models import zoo
+from lesionlab.models.heads import head_of
 from lesionlab.prediction.embedding import embed_rows
 from lesionlab.prediction.from_run import predict, predict_rows
 from lesionlab.progress import Notice
@@ -322,7 +323,7 @@ def test_a_cap_holds_for_probes_too(few, weights, tmp_path):
     recipe = NEIGHBOURS.but({"model.pretrained": weights, "sampling": sampling})
     run = train(recipe, *few, out=tmp_path / "run")
     network, _ = zoo.load(run.folder)
-    head = zoo.head_of(network)
+    head = head_of(network)
     assert (head.votes > 0).sum(dim=0).tolist() == [2] * 7
     assert run.info["probe"]["images"] == 14
 

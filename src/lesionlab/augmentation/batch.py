@@ -29,6 +29,9 @@ FIRST_DRAWS = 16
 """How many of them come from an epoch's first table; the others, later additions, from a second,
 so that a knob that is added changes no view of a recipe that does not use it."""
 
+MOVES = 10
+"""How many of them, the first, move the picture; the others change its light or erase a part."""
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 # Rotation about the grey axis happens in YIQ: its inverse below, its rows here.
 _YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
@@ -84,7 +87,7 @@ def augment(
     n, height, width, _ = images.shape
     draws = draws.to(images.device)
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
-    if _moves(settings):
+    if settings.moves:
         matrices = homographies(settings, draws, width / height)
         pixels = warp(pixels, matrices, settings.fill)
     matrix, offset = colour_matrices(settings, draws, mean, std)
@@ -94,14 +97,6 @@ def augment(
     if settings.cutout > 0:
         _cut(views, settings.cutout, draws)
     return views
-
-
-def _moves(settings: Augment) -> bool:
-    return (
-        settings.flip != "none"
-        or settings.scale > 1
-        or any((settings.rotate, settings.shift, settings.shear, settings.perspective))
-    )
 
 
 def homographies(settings: Augment, draws: Tensor, aspect: float = 1.0) -> Tensor:

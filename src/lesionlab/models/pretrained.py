@@ -17,6 +17,7 @@ from lesionlab.files import read_json
 from lesionlab.models.heads import head_of
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module", "teacher")
+_DESCRIPTION = "model.json"  # beside the weights of a run
 _FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 
 
@@ -32,7 +33,7 @@ def load_local(network: nn.Module, path: Path) -> None:
     found = _read(path)
     if lacking := _lacking(network, found):
         try:
-            with _trained_at(network, path.with_name("model.json")):
+            with _trained_at(network, path.with_name(_DESCRIPTION)):
                 found = _converted(network, found)
         except Exception as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -47,6 +48,15 @@ def load_local(network: nn.Module, path: Path) -> None:
             f"of this model (first: {lacking[0]}), so it belongs to another architecture or is cut."
         )
     network.load_state_dict(_fitting(network, found), strict=False)
+
+
+def normalisation_of(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std that the weights of a run were trained with; None of any other file."""
+    description = path.with_name(_DESCRIPTION)
+    if not description.is_file():
+        return None
+    told = read_json(description)
+    return (tuple(told["mean"]), tuple(told["std"])) if {"mean", "std"} <= set(told) else None
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -21,9 +21,8 @@ from lesionlab.files import read_json, replacing, write_json
 from lesionlab.models import nets  # noqa: F401 - registers the sources' own networks with timm
 from lesionlab.models.fusion import fuse
 from lesionlab.models.heads import attach
-from lesionlab.models.heads import head_of as head_of
 from lesionlab.models.metadata import MetadataEncoder
-from lesionlab.models.pretrained import load_local
+from lesionlab.models.pretrained import load_local, normalisation_of
 from lesionlab.recipe import Fusion, Head, Images, Linear, Model, NoFusion
 
 WEIGHTS = "model.safetensors"
@@ -38,7 +37,8 @@ class Architecture:
         name: the model's name in timm.
         classes: in the order of the network's outputs.
         images: size and fit of its input.
-        mean, std: of each channel in 0-1, those that the architecture was designed with.
+        mean, std: of each channel in 0-1: those that the weights were made with, or the
+            architecture, or those of the training part.
         drop: dropout before the head.
         head: what turns features into logits.
         fusion: how age, sex and site come in.
@@ -70,6 +70,9 @@ class Architecture:
     ) -> Architecture:
         """Look the model up in timm, its normalisation included.
 
+        The weights of a run bring its own normalisation. That of a training part, which a recipe
+        may ask for, is put in its place by `train`, once there are pixels to measure.
+
         Raises:
             SettingsError: if timm knows no such model; names the nearest.
         """
@@ -77,6 +80,8 @@ class Architecture:
         config = timm.get_pretrained_cfg(model.name)
         mean = config.mean if config else IMAGENET_DEFAULT_MEAN
         std = config.std if config else IMAGENET_DEFAULT_STD
+        if isinstance(model.pretrained, str):
+            mean, std = normalisation_of(Path(model.pretrained)) or (mean, std)
         return cls(
             model.name,
             tuple(classes),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lesionlab.augmentation.batch import DRAWS, FIRST_DRAWS
+from lesionlab.augmentation.batch import DRAWS, FIRST_DRAWS, MOVES
 from lesionlab.errors import SettingsError
 from lesionlab.models.metadata import hidden
 from lesionlab.prediction.from_run import CHUNK
@@ -29,6 +29,8 @@ class Batch(TypedDict):
         image: uint8, shape (n, height, width, 3).
         target: class indices, int64, shape (n,).
         draws: uniform numbers for the views, float32, shape (n, DRAWS); absent in evaluation.
+        moves: what takes the place of the first of them in each other view that a step may choose,
+            shape (n, views - 1, MOVES).
         metadata: numbers of age, sex and site, int64, shape (n, fields), 0 = unknown or hidden; no
             fields where the network takes none.
     """
@@ -36,6 +38,7 @@ class Batch(TypedDict):
     image: Tensor
     target: Tensor
     draws: Tensor
+    moves: Tensor
     metadata: Tensor
 
 
@@ -147,6 +150,7 @@ class TrainingImages(Dataset[Batch]):
         classes: their names in order; oversampling alone needs them.
         metadata: their age, sex and site, shape (n, fields); None: the network takes none.
         hide: probability that an epoch hides all metadata of an image, see `metadata.hidden`.
+        views: how many views of each image a step chooses from.
     """
 
     def __init__(
@@ -159,9 +163,10 @@ class TrainingImages(Dataset[Batch]):
         classes: Sequence[str] = (),
         metadata: NDArray[np.int64] | None = None,
         hide: float = 0.0,
+        views: int = 1,
     ) -> None:
         self.pixels, self.rows, self.targets = pixels, rows, targets
-        self.sampling, self.seed, self.classes = sampling, seed, classes
+        self.sampling, self.seed, self.classes, self.views = sampling, seed, classes, views
         self.metadata, self.hide = _or_none(metadata, len(rows)), hide
         self.set_epoch(0)
 
@@ -178,6 +183,8 @@ class TrainingImages(Dataset[Batch]):
         rng = np.random.default_rng([self.seed, 4, epoch])
         more = rng.random((len(self._order), DRAWS - FIRST_DRAWS), dtype=np.float32)
         self._draws = np.hstack((draws, more))
+        rng = np.random.default_rng([self.seed, 7, epoch])
+        self._moves = rng.random((len(self._order), self.views - 1, MOVES), dtype=np.float32)
         rng = np.random.default_rng([self.seed, 6, epoch])
         self._hidden = hidden(len(self._order), self.metadata.shape[1], self.hide, rng)
 
@@ -187,6 +194,7 @@ class TrainingImages(Dataset[Batch]):
             "image": torch.from_numpy(self.pixels[self.rows[chosen]]),
             "target": torch.from_numpy(self.targets[chosen]),
             "draws": torch.from_numpy(self._draws[places]),
+            "moves": torch.from_numpy(self._moves[places]),
             "metadata": torch.from_numpy(np.where(self._hidden[places], 0, self.metadata[chosen])),
         }
 
@@ -219,6 +227,7 @@ class EvaluationImages(Dataset[Batch]):
             "image": torch.from_numpy(self.pixels[self.rows[part]]),
             "target": torch.from_numpy(self.targets[part]),
             "draws": torch.empty(0),
+            "moves": torch.empty(0),
             "metadata": torch.from_numpy(self.metadata[part]),
         }
 

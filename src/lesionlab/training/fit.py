@@ -49,6 +49,7 @@ from lesionlab.training.folders import (
 from lesionlab.training.keeping import LAST, AfterEpoch, Averaging, Keeper
 from lesionlab.training.memory import kept_memory
 from lesionlab.training.module import Classifier, hash_seed
+from lesionlab.training.normalisation import normalised
 
 
 def train(
@@ -118,8 +119,9 @@ def train(
     with _own_random_state(recipe.seed, accelerator):
         network = zoo.build(architecture, recipe.model.pretrained)
     depth.check(network, [phase.depth for phase in recipe.phases])
-    home = Path(cache_to) if cache_to else cache_home(data)
+    home = cache_home(data, cache_to)
     pixels = cache(data.table, data.root, recipe.images, home, listen=listen)
+    architecture = normalised(architecture, recipe, table, pixels, listen)
     if fresh and out.exists():
         listen(Notice(f"Discarding what {out} held."))
         discard(out)
@@ -181,6 +183,7 @@ def _fit_phases(
         architecture.classes,
         metadata[part == "train"],
         getattr(recipe.model.fusion, "hide", 0.0),
+        recipe.augment.worst_of,
     )
     validation = EvaluationImages(
         pixels.pixels, rows[part == "val"], targets[part == "val"], metadata[part == "val"]

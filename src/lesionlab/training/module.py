@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as lp
@@ -13,7 +15,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassRecall
 
-from lesionlab.augmentation.batch import augment, normalise
+from lesionlab.augmentation.batch import MOVES, augment, normalise
 from lesionlab.augmentation.mixing import mix
 from lesionlab.models.depth import freeze, keep_modes, layer_scales
 from lesionlab.models.fusion import logits_of
@@ -78,15 +80,47 @@ class Classifier(lp.LightningModule):
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """One step on random views of a batch; gives the loss."""
-        draws, targets = batch["draws"], batch["target"]
-        images, settings = batch["image"], self.recipe.augment
-        with torch.autocast(self.device.type, enabled=False):  # colours need float32
-            views = augment(images, settings, draws, *self.architecture.normalisation)
+        settings, targets = self.recipe.augment, batch["target"]
+        if settings.worst_of > 1:
+            every = (self._view(batch, number) for number in range(settings.worst_of))
+            with self._looking():
+                views = hardest(every, targets, lambda view: self._logits(view, batch))
+        else:
+            views = self._view(batch)
         views, targets = mix(views, targets, settings, len(self.architecture.classes))
-        views = views.contiguous(memory_format=torch.channels_last)
-        loss = self.loss(logits_of(self.network, views, batch["metadata"]), targets)
+        loss = self.loss(self._logits(views, batch), targets)
         self.train_loss.update(loss.detach(), len(views))
         return loss
+
+    def _view(self, batch: Batch, number: int = 0) -> Tensor:
+        """One random view of every image of a batch; those of other numbers are moved otherwise."""
+        draws, settings = batch["draws"], self.recipe.augment
+        if number:
+            draws = torch.cat((batch["moves"][:, number - 1], draws[:, MOVES:]), dim=1)
+        with torch.autocast(self.device.type, enabled=False):  # colours need float32
+            return augment(batch["image"], settings, draws, *self.architecture.normalisation)
+
+    def _logits(self, views: Tensor, batch: Batch) -> Tensor:
+        views = views.contiguous(memory_format=torch.channels_last)
+        return logits_of(self.network, views, batch["metadata"])
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """The network as it would predict: it learns nothing from what it is shown meanwhile.
+
+        In training mode every look would move batch-norm statistics and draw dropout anew, so that
+        two views would differ by luck; and a view's loss would depend on the rest of the batch.
+        """
+        kind = self.device.type
+        self.network.eval()
+        try:  # autocast may keep what it casts without a gradient for the step itself
+            with (
+                torch.no_grad(),
+                torch.autocast(kind, enabled=torch.is_autocast_enabled(kind), cache_enabled=False),
+            ):
+                yield
+        finally:
+            keep_modes(self.network, self.learning)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set this step's learning rate, and seed torch: dropout takes no generator of its own."""
@@ -122,6 +156,32 @@ class Classifier(lp.LightningModule):
         for name in METRICS:
             getattr(self, name).reset()
         return {name: float(value) for name, value in macro_of_present(found, present).items()}
+
+
+def hardest(views: Iterable[Tensor], targets: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
+    """Of several views of each image, the one with the highest cross-entropy.
+
+    Worst-of-k of Engstrom et al., "Exploring the Landscape of Spatial Robustness", ICML 2019. It
+    stands for the line search of Paschali et al., arXiv:1901.04420, which looks for a movement that
+    makes a network wrong: both train on what lies towards the border between classes.
+
+    Args:
+        views: one after another, each of all images, shape (n, 3, height, width).
+        targets: class indices, shape (n,).
+        logits: of a view, shape (n, classes).
+
+    Returns:
+        Shape (n, 3, height, width); of equal losses the first one's view.
+    """
+    chosen, highest = torch.empty(0), torch.empty(0)
+    for number, view in enumerate(views):
+        loss = functional.cross_entropy(logits(view).float(), targets, reduction="none")
+        if number == 0:
+            chosen, highest = view, loss
+        else:
+            chosen = torch.where((loss > highest)[:, None, None, None], view, chosen)
+            highest = torch.maximum(loss, highest)
+    return chosen
 
 
 def macro_of_present(found: dict[str, Tensor], present: Tensor) -> dict[str, Tensor]:
