@@ -89,6 +89,16 @@ def ham_copy(ham, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def drawn(ham, tmp_path_factory):
+    """The saved catalogue of these lesions, and a split of it by lesion."""
+    from lesionlab.data.catalogues import catalogue
+    from lesionlab.data.splitting import split
+
+    data = catalogue(ham, out=tmp_path_factory.mktemp("catalogue"))
+    return data, split(data, kind="holdout", shares=(0.6, 0.2, 0.2))
+
+
+@pytest.fixture(scope="session")
 def real_ham():
     """The real HAM10000, to be read only; skips where it is not at hand."""
     default = ROOT.parent / "shared" / "ham10000"
@@ -96,3 +106,11 @@ def real_ham():
     if not (folder / "HAM10000_metadata.csv").is_file():
         pytest.skip(f"the real HAM10000 is not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real(real_ham):
+    """The catalogue of the real HAM10000; reading all its files takes seconds."""
+    from lesionlab.data.catalogues import catalogue
+
+    return catalogue(real_ham)

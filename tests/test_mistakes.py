@@ -14,7 +14,6 @@ import pytest
 
 from lesionlab.cli import main
 from lesionlab.data.auditing import audit
-from lesionlab.data.catalogues import catalogue
 from lesionlab.data.splitting import Split, split
 from lesionlab.errors import FindingsError
 from lesionlab.evaluation import evaluate
@@ -33,16 +32,6 @@ TINY = Recipe().but(
 )
 
 
-@pytest.fixture(scope="module")
-def data(ham, tmp_path_factory):
-    return catalogue(ham, out=tmp_path_factory.mktemp("catalogue"))
-
-
-@pytest.fixture(scope="module")
-def by_lesion(data):
-    return split(data, kind="holdout", shares=(0.6, 0.2, 0.2), seed=1)
-
-
 def table_of(truth, predicted, classes=("akiec", "mel", "nv")):
     """A predictions table that decides as told, every image a lesion of its own."""
     table = pd.DataFrame({"image_id": [f"i{n}" for n in range(len(truth))], "target": truth})
@@ -54,7 +43,8 @@ def table_of(truth, predicted, classes=("akiec", "mel", "nv")):
     return table
 
 
-def test_m1_a_split_by_image_is_refused_and_ours_shares_no_lesion(data, by_lesion, tmp_path):
+def test_m1_a_split_by_image_is_refused_and_ours_shares_no_lesion(drawn, tmp_path):
+    data, by_lesion = drawn
     rng = np.random.default_rng(0)
     table = by_lesion.table.copy()
     table["fold_0"] = rng.choice(["train", "val", "test"], len(table), p=[0.72, 0.18, 0.1])
@@ -65,21 +55,6 @@ def test_m1_a_split_by_image_is_refused_and_ours_shares_no_lesion(data, by_lesio
     joined = data.table.assign(part=data.table["image_id"].map(by_lesion.parts()))
     assert joined.groupby("lesion_id")["part"].nunique().max() == 1
     assert data.table["lesion_id"].duplicated().any()  # else this would prove nothing
-
-
-def test_m2_copies_are_views_of_training_images_and_never_rows(data, by_lesion, tmp_path):
-    """Oversampling and mirrors add draws to an epoch, not images to a part."""
-    recipe = TINY.but(
-        {
-            "augment": "source_b_oversampling",
-            "sampling": {"kind": "oversampled", "times": {"df": 9}},
-        }
-    )
-    run = train(recipe, data, by_lesion, out=tmp_path / "run")
-    table = run.predictions
-    assert sorted(table["image_id"]) == sorted(data.table["image_id"])
-    assert table["image_id"].is_unique
-    assert (table.set_index("image_id")["part"] == by_lesion.parts()[table["image_id"]]).all()
 
 
 def test_m2_copies_that_somebody_made_before_are_found(ham_copy):
@@ -116,9 +91,8 @@ def test_m13_a_class_that_is_never_recognised_is_told_beside_any_accuracy(tmp_pa
     assert "Recall of akiec is 0" in " ".join(capsys.readouterr().out.split())
 
 
-def test_m15_the_sampler_reaches_the_training_and_only_the_training(
-    data, by_lesion, tmp_path, monkeypatch
-):
+def test_m15_the_sampler_reaches_the_training_and_only_the_training(drawn, tmp_path, monkeypatch):
+    data, by_lesion = drawn
     shown = []
     real = batches.TrainingImages.__getitem__
 
@@ -157,10 +131,10 @@ def test_m21_balanced_accuracy_comes_first_and_accuracy_never_alone(tmp_path, ca
     assert order == sorted(order)
 
 
-def test_m23_a_run_tells_its_own_settings_whatever_became_of_the_file(data, by_lesion, tmp_path):
+def test_m23_a_run_tells_its_own_settings_whatever_became_of_the_file(drawn, tmp_path):
     path = tmp_path / "recipe.yaml"
     TINY.but({"phases.0.optim.lr": 0.003}).save(path)
-    run = train(Recipe.load(path), data, by_lesion, out=tmp_path / "run")
+    run = train(Recipe.load(path), *drawn, out=tmp_path / "run")
     TINY.but({"phases.0.optim.lr": 0.01, "phases.0.epochs": 35}).save(path)  # as C's report has it
     assert main(["report", str(run.folder), "--out", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()
@@ -169,12 +143,11 @@ def test_m23_a_run_tells_its_own_settings_whatever_became_of_the_file(data, by_l
     assert run.info["epochs"] == 1
 
 
-def test_m25_lesions_with_several_images_are_in_every_part(real_ham):
+def test_m25_lesions_with_several_images_are_in_every_part(real):
     """Some keep them all in train: leak-free, but val is then easier than life."""
-    data = catalogue(real_ham)
-    made = split(data, folds=5, seed=0)
-    size = data.table.groupby("lesion_id")["image_id"].transform("size")
-    several = dict(zip(data.table["image_id"], size > 1, strict=True))
+    made = split(real, folds=5, seed=0)
+    size = real.table.groupby("lesion_id")["image_id"].transform("size")
+    several = dict(zip(real.table["image_id"], size > 1, strict=True))
     shares = made.table.assign(several=made.table["image_id"].map(several)).groupby("fold_0")
     shares = shares["several"].mean()
     assert set(shares.index) == {"train", "val", "test"}

@@ -43,7 +43,7 @@ from lesionlab.evaluation.metrics import classification
 from lesionlab.files import write_csv, write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe import Recipe
-from lesionlab.tables import classes_of
+from lesionlab.tables import classes_of, lesions_of
 
 ARMS = ("clean", "leaky")
 _SPOKEN = {
@@ -187,7 +187,7 @@ def design(
         DataError: if no test lesion has siblings.
     """
     table = data.table[["image_id", "lesion_id", "target"]].copy()
-    table["lesion_id"] = table["lesion_id"].where(table["lesion_id"] != "", table["image_id"])
+    table["lesion_id"] = lesions_of(table)
     part = split(data, kind="holdout", shares=shares, seed=draw).parts().loc[table["image_id"]]
     table["clean"] = part.to_numpy(dtype=object)
     table["siblings"] = 0
@@ -250,7 +250,7 @@ def arm(data: Catalogue, plan: pd.DataFrame, name: str) -> tuple[Catalogue, Spli
     table = pd.DataFrame(
         {
             "image_id": used["image_id"],
-            "group": used["lesion_id"].where(used["lesion_id"] != "", used["image_id"]),
+            "group": lesions_of(used),
             "target": used["target"],
             "fold_0": part[part != ""].to_numpy(),
         }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import pandas as pd
 
@@ -28,31 +28,32 @@ IDENTITY = ("catalogue", "split", "fold", "preprocessing", "recipe", "metadata")
 
 
 @dataclass(frozen=True)
-class Run:
-    """A folder that holds one training.
-
-    Files: run.json (identity, state, environment), recipe.yaml (every setting), split.csv,
-    history.csv (one row per epoch), model.json and model.safetensors (the kept epoch),
-    predictions.csv (train, val and test), and checkpoints/ while it is not finished.
+class Folder:
+    """A folder of results, known by a file in it that says what they are.
 
     Attributes:
         folder: where it is.
+        marker: the file's name.
+        kind: what to call such a folder in messages.
+        hint: how to make one.
     """
 
     folder: Path
 
+    marker: ClassVar[str]
+    kind: ClassVar[str]
+    hint: ClassVar[str]
+
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
-        """Open a run folder.
+    def open(cls, folder: str | Path) -> Self:
+        """Open one that is there.
 
         Raises:
-            RunError: if the folder is none.
+            RunError: if the folder is none of this kind.
         """
         folder = Path(folder)
-        if not (folder / INFO).is_file():
-            raise RunError(
-                f"{folder} is no run folder: it has no {INFO}. Train first: lesionlab train"
-            )
+        if not (folder / cls.marker).is_file():
+            raise RunError(f"{folder} is no {cls.kind}: it has no {cls.marker}. {cls.hint}")
         return cls(folder)
 
     @property
@@ -62,9 +63,23 @@ class Run:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What run.json says: identity, state, classes, notes, environment, kept epoch."""
-        info: dict[str, Any] = read_json(self.folder / INFO)
+        """What that file says: identity, classes and so on."""
+        info: dict[str, Any] = read_json(self.folder / self.marker)
         return info
+
+
+@dataclass(frozen=True)
+class Run(Folder):
+    """A folder that holds one training.
+
+    Files: run.json (identity, state, classes, notes, environment, kept epoch), recipe.yaml (every
+    setting), split.csv, history.csv (one row per epoch), model.json and model.safetensors (the kept
+    epoch), predictions.csv (train, val and test), and checkpoints/ while it is not finished.
+    """
+
+    marker = INFO
+    kind = "run folder"
+    hint = "Train first: lesionlab train"
 
     @property
     def complete(self) -> bool:
@@ -122,44 +137,18 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Folds:
+class Folds(Folder):
     """A folder that holds one run per fold of a split, and their out-of-fold predictions.
 
-    Files: folds.json (identity, number of folds), recipe.yaml, split.csv, and fold_0, fold_1, ...,
-    each a run folder. Once every fold is trained also predictions.csv (every test image, predicted
-    by the one network that had no part of its lesion), val_predictions.csv (an image once for every
-    fold that has it in val) and summary.csv (figures per fold).
-
-    Attributes:
-        folder: where it is.
+    Files: folds.json (identity, classes, number of folds), recipe.yaml, split.csv, and fold_0,
+    fold_1, ..., each a run folder. Once every fold is trained also predictions.csv (every test
+    image, predicted by the one network that had no part of its lesion), val_predictions.csv (an
+    image once for every fold that has it in val) and summary.csv (figures per fold).
     """
 
-    folder: Path
-
-    @classmethod
-    def open(cls, folder: str | Path) -> Folds:
-        """Open a folder of folds.
-
-        Raises:
-            RunError: if the folder is none.
-        """
-        folder = Path(folder)
-        if not (folder / FOLDS).is_file():
-            raise RunError(
-                f"{folder} is no folder of folds: it has no {FOLDS}. Train first: lesionlab folds"
-            )
-        return cls(folder)
-
-    @property
-    def name(self) -> str:
-        """The folder's own name."""
-        return self.folder.resolve().name
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What folds.json says: identity, classes, number of folds."""
-        info: dict[str, Any] = read_json(self.folder / FOLDS)
-        return info
+    marker = FOLDS
+    kind = "folder of folds"
+    hint = "Train first: lesionlab folds"
 
     @property
     def runs(self) -> dict[int, Run]:

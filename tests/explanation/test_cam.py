@@ -17,6 +17,7 @@ from lesionlab.explanation.gallery import _untrained
 from lesionlab.explanation.layers import Layer, target_layer
 from lesionlab.models import zoo
 from lesionlab.models.fusion import fuse
+from lesionlab.models.heads import head_of
 from lesionlab.recipe import Concatenation, Gating, Images, Model, NeighboursProbe
 
 SIZE = (64, 96)
@@ -219,11 +220,11 @@ def test_a_probe_of_nearest_neighbours_has_maps_and_an_empty_one_has_blank_ones(
     assert grad_cam(net, images, torch.tensor([0, 1])).blank.all()
     with torch.no_grad():
         embeddings = net.forward_head(net.forward_features(noise(20)), pre_logits=True)
-    zoo.head_of(net).fit(embeddings, torch.arange(20) % 2)
+    head_of(net).fit(embeddings, torch.arange(20) % 2)
     many = images[[0, 0, 1, 1]]
     assert not grad_cam(net, many, torch.tensor([0, 1, 0, 1])).blank.all()
     fresh = _untrained(net, architecture, 1)
-    assert torch.equal(zoo.head_of(fresh).bank, zoo.head_of(net).bank)
+    assert torch.equal(head_of(fresh).bank, head_of(net).bank)
     assert not torch.equal(fresh.conv1[0].weight, net.conv1[0].weight)
 
 

@@ -48,13 +48,13 @@ def batch_norms(network):
     return [(path, each) for path, each in network.named_modules() if isinstance(each, kind)]
 
 
-def trained(name, cut, norms="with_group", steps=1):
-    """What training moved: names of the state, the network and the cut."""
+def trained(name, cut, norms="with_group", steps=1, network=None):
+    """What training moved: names of the state, the network (a new one or this) and the cut."""
     side = SMALLEST[name]
     model = Model(name=name, drop=0.0)
     architecture = zoo.Architecture.of(model, ("a", "b", "c"), Images(size=(side, side)))
     torch.manual_seed(0)
-    network = zoo.build(architecture)
+    network = zoo.build(architecture) if network is None else network
     cut = names_of(network)[cut] if isinstance(cut, int) else cut
     phase = Phase(depth=cut, norms=norms, optim=Sgd(lr=1.0, momentum=0.0, weight_decay=0.1))
     loss = losses.build(CrossEntropy(), torch.tensor([1, 1, 1]).numpy())
@@ -83,7 +83,7 @@ def check_frozen(name):
     in_head = {key for key, each in network.named_parameters() if id(each) in head}
     assert moved == in_head
     middle = len(names_of(network)) // 2
-    moved, network, cut = trained(name, middle)
+    moved, network, cut = trained(name, middle, network=network)  # the next phase
     learning = parameters_from(network, cut)
     norms_above = {
         f"{path}.{statistic}"

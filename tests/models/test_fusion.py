@@ -262,12 +262,6 @@ SMALL = Recipe().but(
 )
 
 
-@pytest.fixture(scope="module")
-def drawn(ham, tmp_path_factory):
-    data = catalogue(ham, out=tmp_path_factory.mktemp("catalogue"))
-    return data, split(data, kind="holdout", shares=(0.6, 0.2, 0.2))
-
-
 class Killed(Exception):
     pass
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lesionlab.models import zoo
+from lesionlab.models.heads import head_of
 from lesionlab.models.probes import LEAST, NeighboursHead
 from lesionlab.recipe import Images, Model, NeighboursProbe
 
@@ -63,7 +64,7 @@ def test_a_network_keeps_its_bank_when_it_is_saved(name, tmp_path):
     model = Model(name=name, head=NeighboursProbe(neighbours=3))
     architecture = zoo.Architecture.of(model, CLASSES, Images(size=(160, 160)))
     network = zoo.build(architecture).eval()
-    head = zoo.head_of(network)
+    head = head_of(network)
     images = torch.rand(2, 3, 160, 160)
     assert torch.equal(network(images), torch.zeros(2, 3))  # nothing fitted: all alike
     bank, targets = map(torch.from_numpy, points(d=head.in_features))
@@ -71,6 +72,6 @@ def test_a_network_keeps_its_bank_when_it_is_saved(name, tmp_path):
     zoo.save(network, architecture, tmp_path)
     again, described = zoo.load(tmp_path)
     assert described == architecture
-    assert len(zoo.head_of(again).bank) == 30
+    assert len(head_of(again).bank) == 30
     assert torch.equal(again(images), network(images))
     assert network(images).abs().sum() > 0

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from lesionlab.data.catalogues import catalogue
-from lesionlab.data.splitting import split
 from lesionlab.recipe import Recipe
 from lesionlab.training.fit import train
 
@@ -20,13 +18,6 @@ WILD = Recipe().but(
     }
 )
 """Square images, colour constancy, and augmentation that would show anywhere it does not belong."""
-
-
-@pytest.fixture(scope="session")
-def drawn(ham, tmp_path_factory):
-    """A catalogue of drawn lesions and its split."""
-    data = catalogue(ham, out=tmp_path_factory.mktemp("catalogue"))
-    return data, split(data, kind="holdout", shares=(0.6, 0.2, 0.2))
 
 
 @pytest.fixture(scope="session")

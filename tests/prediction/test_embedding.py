@@ -9,7 +9,7 @@ from lesionlab.cli import main
 from lesionlab.data.images import Reader
 from lesionlab.errors import RunError, SettingsError
 from lesionlab.models import zoo
-from lesionlab.models.heads import attach
+from lesionlab.models.heads import attach, head_of
 from lesionlab.models.listing import ZOO
 from lesionlab.models.metadata import MetadataEncoder
 from lesionlab.prediction import embedding
@@ -59,7 +59,7 @@ def test_features_are_what_the_classifier_gets(name, size):
     with torch.inference_mode():
         features = features_of(network, images)
         assert features.ndim == 2
-        head = zoo.head_of(network)
+        head = head_of(network)
         shape = (*features.shape, 1, 1) if isinstance(head, torch.nn.Conv2d) else features.shape
         torch.testing.assert_close(head(features.reshape(shape)).flatten(1), network(images))
 
@@ -74,7 +74,7 @@ def test_every_network_of_the_zoo_has_embeddings(entry):
         network = zoo._timms(architecture, False)
         features = features_of(network.eval(), torch.zeros(2, 3, side, side))
         attach(network, NeighboursProbe(), 2, entry.name)
-        assert features.shape == (2, zoo.head_of(network).in_features)
+        assert features.shape == (2, head_of(network).in_features)
         assert network(torch.zeros(2, 3, side, side)).shape == (2, 2)
 
 

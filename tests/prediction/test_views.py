@@ -11,10 +11,11 @@ from lesionlab.augmentation.symmetries import symmetry
 from lesionlab.data.images import Reader
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation import evaluate
+from lesionlab.logits import softmax
 from lesionlab.models import zoo
 from lesionlab.prediction import views
 from lesionlab.prediction.from_run import predict
-from lesionlab.prediction.views import averaged, softmax, write_views
+from lesionlab.prediction.views import averaged, write_views
 
 
 def chances_of(table):

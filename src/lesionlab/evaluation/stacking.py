@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lesionlab.errors import DataError
 from lesionlab.evaluation.metrics import log_loss
+from lesionlab.logits import softmax
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -43,7 +44,7 @@ class Stack:
 
     def answer(self, probabilities: Floats) -> Floats:
         """Probabilities of the stack, shape (n, k), from those of the members, shape (m, n, k)."""
-        return _softmax(_features(probabilities) @ self.coefficients.T + self.intercepts)
+        return softmax(_features(probabilities) @ self.coefficients.T + self.intercepts)
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -104,7 +105,7 @@ def stack(
         answers = np.empty_like(kept)
         for train, rest in folds:
             fitted = _fit(features[train], targets[train], weights[train], each, k)
-            answers[rest] = _softmax(features[rest] @ fitted[0].T + fitted[1])
+            answers[rest] = softmax(features[rest] @ fitted[0].T + fitted[1])
         loss = float(log_loss(weights[None], targets, answers)[0])
         if loss < best:
             best, kept, strength = loss, answers, each
@@ -135,8 +136,3 @@ def _fit(
 def _features(probabilities: Floats) -> Floats:
     logs = np.log(np.maximum(probabilities, FLOOR))
     return np.concatenate(list(logs), axis=1)
-
-
-def _softmax(logits: Floats) -> Floats:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

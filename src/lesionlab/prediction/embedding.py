@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import cache, preprocessing_fingerprint
 from lesionlab.data.splitting import Split
 from lesionlab.errors import RunError, SettingsError
-from lesionlab.files import discard, new_folder, read_json, replacing, write_csv, write_json
+from lesionlab.files import discard, new_folder, replacing, write_csv, write_json
 from lesionlab.models import zoo
 from lesionlab.models.fusion import image_net
 from lesionlab.models.heads import head_of
@@ -28,7 +28,7 @@ from lesionlab.prediction.from_run import CHUNK, Device, choose_device
 from lesionlab.prediction.inputs import cache_home
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe import Images, Model
-from lesionlab.run import SPLIT, Run, holds, refuse_differences
+from lesionlab.run import SPLIT, Folder, Run, holds, refuse_differences
 from lesionlab.tables import read_csv
 
 VECTORS = "embeddings.npy"
@@ -37,28 +37,17 @@ INFO = "embeddings.json"
 
 
 @dataclass(frozen=True)
-class Embeddings:
+class Embeddings(Folder):
     """A folder of embeddings.
 
-    Attributes:
-        folder: holds embeddings.npy (float32, shape (n, features)), embeddings.csv (one row per
-            row of it: image_id, target, lesion_id, patient_id, part) and embeddings.json (what they
-            were made of).
+    Files: embeddings.npy (float32, shape (n, features)), embeddings.csv (one row per row of it:
+    image_id, target, lesion_id, patient_id, part) and embeddings.json (what they were made of:
+    identity, classes, model and size).
     """
 
-    folder: Path
-
-    @classmethod
-    def open(cls, folder: str | Path) -> Embeddings:
-        """Open a folder that `embed` wrote.
-
-        Raises:
-            RunError: if the folder holds no embeddings.
-        """
-        folder = Path(folder)
-        if not (folder / INFO).is_file():
-            raise RunError(f"{folder} holds no embeddings. Make them first: lesionlab embed")
-        return cls(folder)
+    marker = INFO
+    kind = "folder of embeddings"
+    hint = "Make them first: lesionlab embed"
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
@@ -69,11 +58,6 @@ class Embeddings:
     def table(self) -> pd.DataFrame:
         """One row per embedding: image_id, target, lesion_id, patient_id, part ("": not known)."""
         return read_csv(self.folder / TABLE)
-
-    @cached_property
-    def info(self) -> dict[str, Any]:
-        """Identity, classes, model and size."""
-        return cast("dict[str, Any]", read_json(self.folder / INFO))
 
 
 def embed(
@@ -133,7 +117,7 @@ def embed(
     }
     if _finished(out, identity, fresh, listen):
         return Embeddings.open(out)
-    home = Path(cache_to) if cache_to else cache_home(data)
+    home = cache_home(data, cache_to)
     pixels = cache(data.table, data.root, architecture.images, home, listen=listen)
     rows = pixels.rows(list(data.table["sha256"]))
     network.to(choose_device(device))

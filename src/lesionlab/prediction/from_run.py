@@ -19,6 +19,7 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import ImageFault, Reader, cache
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.files import write_csv
+from lesionlab.logits import softmax
 from lesionlab.models import zoo
 from lesionlab.models.fusion import logits_of
 from lesionlab.models.metadata import numbers_of, read_metadata
@@ -28,7 +29,6 @@ from lesionlab.prediction.views import (
     averaged,
     check_views,
     remove_views,
-    softmax,
     write_views,
 )
 from lesionlab.progress import Listener, Notice, Step, silent
@@ -296,7 +296,7 @@ def _predict_catalogue(
     table = data.table.assign(part=parts_of(run, data, listen))
     network, architecture = zoo.load(run.folder)
     network.to(choose_device(device))
-    home = Path(cache_to) if cache_to else cache_home(data)
+    home = cache_home(data, cache_to)
     pixels = cache(data.table, data.root, architecture.images, home, listen=listen)
     rows = pixels.rows(list(table["sha256"]))
     metadata = numbers_of(architecture.metadata, table)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lesionlab.errors import SettingsError
 from lesionlab.files import replacing, write_csv
+from lesionlab.logits import log_softmax, softmax
 
 Views = Literal[1, 2, 4, 8]
 """The image alone; with its mirror image; all four flips; all eight symmetries."""
@@ -31,12 +32,6 @@ def check_views(views: int) -> None:
         )
 
 
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities in float64, shape (..., classes); each row adds up to 1."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
-
-
 def averaged(logits: NDArray[np.float32]) -> NDArray[np.floating]:
     """Logits of the mean probability.
 
@@ -49,9 +44,7 @@ def averaged(logits: NDArray[np.float32]) -> NDArray[np.floating]:
     """
     if len(logits) == 1:
         return np.asarray(logits[0])
-    values = logits.astype(np.float64)
-    top = values.max(axis=2, keepdims=True)
-    values = values - top - np.log(np.exp(values - top).sum(axis=2, keepdims=True))
+    values = log_softmax(logits)
     top = values.max(axis=0)  # of log probabilities: no probability is too small to be averaged
     return np.asarray(top + np.log(np.exp(values - top).mean(axis=0)))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lesionlab.evaluation import METRICS, Estimate, Evaluation
+from lesionlab.evaluation.bootstrap import lesion_codes
 from lesionlab.tables import PARTS, classes_of
 from lesionlab.taxonomy import colours, full_name
 
@@ -185,7 +186,7 @@ def parts_of(predictions: pd.DataFrame) -> tuple[str, ...]:
 
 def lesions(rows: pd.DataFrame) -> int:
     """Lesions of some rows; an image without a lesion id counts as one."""
-    return int(rows["lesion_id"].where(rows["lesion_id"] != "", "\0" + rows["image_id"]).nunique())
+    return lesion_codes(rows["lesion_id"])[1]
 
 
 def part_table(predictions: pd.DataFrame) -> list[ClassRow]:
