@@ -219,6 +219,9 @@ def stand_in(recipe: Recipe, data: Catalogue, path: Path) -> Path:
         elif recipe.model.name.startswith("vgg") and hasattr(layer, "weight"):
             layer.register_forward_hook(standardise)
     with torch.no_grad():
+        for name, values in network.named_parameters():
+            if name.endswith("gamma"):  # a transformer's layer scale, which begins at nothing
+                values.fill_(1)
         network(normalise(torch.from_numpy(pixels), *architecture.normalisation))
     zoo.save_weights(network, path)
     return path
@@ -230,7 +233,7 @@ LAST_EPOCHS = {  # of the last phase: as many as these few images and steps need
     "a_densenet201": 6,
     "a_resnet152": 8,
     "a_resnet50": 5,
-    "b_baseline": 4,
+    "b_baseline": 8,
     "b_batch_norm": 7,
     "b_mirror": 11,
     "b_oversampling": 8,
@@ -251,7 +254,7 @@ LAST_EPOCHS = {  # of the last phase: as many as these few images and steps need
     "e_lenet": 40,
     "e_resnet18": 14,
     "mobilenetv4_conv_small": 30,
-    "mobilenetv4_conv_small_metadata": 15,
+    "mobilenetv4_conv_small_metadata": 30,
     "probe_linear": 1,
     "probe_neighbours": 1,
 }
@@ -280,6 +283,8 @@ def shortened(name: str, data: Catalogue, home: Path) -> Recipe:
         changes[f"phases.{number}.epochs"] = LAST_EPOCHS[name] if last else 1
         changes[f"phases.{number}.optim.lr"] = 3e-3 if frozen else 1e-3
         changes[f"phases.{number}.schedule.kind"] = "constant"
+    if isinstance(recipe.model.head, NeighboursProbe):
+        changes["model.head.temperature"] = 0.001  # random features are much alike
     short = recipe.but(changes)
     if recipe.model.pretrained:
         weights = stand_in(short, data, home / "body.safetensors")

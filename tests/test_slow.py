@@ -34,22 +34,21 @@ batch: 8
 """
 
 
-def test_kill_9_in_the_middle_of_an_epoch_changes_no_byte(tmp_path):
+def test_kill_9_in_the_middle_of_an_epoch_changes_no_byte(tmp_path, monkeypatch):
     folder = synthetic(tmp_path / "drawn", lesions=120, size=(60, 80))
     data = catalogue(folder, out=tmp_path / "data")
     split(data, kind="holdout").save(tmp_path / "data" / "split.csv")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
 
-    def command(out):
-        words = ["train", "recipe.yaml", "--data", "data", "--out", out]
-        return [sys.executable, "-m", "lesionlab", *words]
-
-    quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(command("whole"), check=True, **quiet)
+    words = ["train", "recipe.yaml", "--data", "data", "--out"]
+    command = [sys.executable, "-m", "lesionlab", *words, "killed"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "whole"]) == 0
     last = tmp_path / "killed" / CHECKPOINTS / LAST
     kills = 0
     while kills < 2:
-        process = subprocess.Popen(command("killed"), **quiet)
+        process = subprocess.Popen(command, **quiet)
         seen = last.stat().st_mtime_ns if last.exists() else 0
         while process.poll() is None:
             if last.exists() and last.stat().st_mtime_ns != seen:
@@ -62,7 +61,7 @@ def test_kill_9_in_the_middle_of_an_epoch_changes_no_byte(tmp_path):
         else:
             pytest.fail("the run ended before it could be killed")
         assert not Run.open(tmp_path / "killed").complete
-    subprocess.run(command("killed"), check=True, **quiet)
+    subprocess.run(command, check=True, **quiet)
     runs = [Run.open(tmp_path / name) for name in ("whole", "killed")]
     whole, killed = ((run.folder / PREDICTIONS).read_bytes() for run in runs)
     assert whole == killed

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from scipy.stats import gaussian_kde, norm
 
 from lesionlab.data import ages, exploration, leaks
 from lesionlab.data.catalogues import Catalogue, catalogue
-from lesionlab.data.layouts import read_layout
 from lesionlab.data.splitting import split
 from lesionlab.tables import CATALOGUE
 
@@ -32,19 +30,6 @@ def made(classes=("mel", "nv"), **columns) -> Catalogue:
 
 
 # --- The real thing, against the figures that are published of it
-
-
-@pytest.fixture(scope="module")
-def real(real_ham):
-    """The real table, without the files' hashes: reading them all would take seconds."""
-    draft = read_layout(real_ham, "ham10000")
-    table = draft.table.assign(age=pd.to_numeric(draft.table["age"]))
-    sizes = []
-    for path in table["path"]:
-        with Image.open(real_ham / path) as image:
-            sizes.append(image.size)
-    table[["width", "height"]] = sizes
-    return Catalogue(table.reindex(columns=list(CATALOGUE), fill_value=""), draft.classes, ROOT)
 
 
 @pytest.fixture(scope="module")

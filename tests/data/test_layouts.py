@@ -507,13 +507,28 @@ def test_the_real_export_says_the_same(real, real_ham):
     assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}) == 7_470
 
 
-def test_five_folds_of_the_real_set(real):
-    made = split(real, folds=5, seed=0)
+@pytest.fixture(scope="module")
+def five_folds(real):
+    return split(real, folds=5, seed=0)
+
+
+def test_m25_lesions_with_several_images_are_in_every_part(real, five_folds):
+    """Some keep them all in train: leak-free, but val is then easier than life."""
+    size = real.table.groupby("lesion_id")["image_id"].transform("size")
+    several = dict(zip(real.table["image_id"], size > 1, strict=True))
+    parts = five_folds.table.assign(several=five_folds.table["image_id"].map(several))
+    shares = parts.groupby("fold_0")["several"].mean()
+    assert set(shares.index) == {"train", "val", "test"}
+    assert shares.max() - shares.min() < 0.06
+    assert shares.min() > 0.38  # of all images 45 %
+
+
+def test_five_folds_of_the_real_set(real, five_folds):
     lesion = real.table.set_index("image_id")["lesion_id"]
     largest = lesion.groupby(lesion).size().max()
     tested = []
     for fold in range(5):
-        parts = made.parts(fold)
+        parts = five_folds.parts(fold)
         assert parts.groupby(lesion).nunique().max() == 1
         tested.append(real.table[real.table["image_id"].map(parts) == "test"])
     assert sorted(pd.concat(tested)["image_id"]) == sorted(real.table["image_id"])
