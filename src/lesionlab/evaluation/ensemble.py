@@ -69,17 +69,31 @@ class Blend:
         Raises:
             RunError: if the folder is that of a run, or of folds.
         """
-        out = Path(out)
-        if out.suffix == ".csv":
-            path, side = out, out.with_suffix(".json")
-        else:
-            path, side = out / PREDICTIONS, out / FILE_NAME
-        for name, what in ((INFO, "a run"), (FOLDS, "folds")):
-            if (path.parent / name).exists():
-                raise RunError(
-                    f"{path.parent} holds {what}, whose files are not to be overwritten. Choose "
-                    "another folder with --out."
-                )
+        path, side = places(out, FILE_NAME)
         write_csv(path, self.table)
         write_json(side, self.to_json())
         return path
+
+
+def places(out: str | Path, side: str) -> tuple[Path, Path]:
+    """Where a made predictions table and the JSON about it are written.
+
+    Args:
+        out: a CSV, beside which the JSON gets the same name; or a folder.
+        side: name of the JSON in a folder.
+
+    Raises:
+        RunError: if the folder is that of a run, or of folds.
+    """
+    out = Path(out)
+    if out.suffix == ".csv":
+        path, beside = out, out.with_suffix(".json")
+    else:
+        path, beside = out / PREDICTIONS, out / side
+    for name, what in ((INFO, "a run"), (FOLDS, "folds")):
+        if (path.parent / name).exists():
+            raise RunError(
+                f"{path.parent} holds {what}, whose files are not to be overwritten. Choose "
+                "another folder with --out."
+            )
+    return path, beside
