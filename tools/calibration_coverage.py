@@ -1,12 +1,12 @@
-"""Check by simulation what the intervals and the test of `lesionlab.evaluation.calibration` promise.
+"""Check by simulation what `lesionlab.evaluation.calibration` promises of intervals and tests.
 
     python tools/calibration_coverage.py --runs 500
 
 Every run draws lesions of four classes and several images each: a feature per class is the class's
-own place, plus what is peculiar to the lesion (80 % of the variance), plus what is to the image. The
-exact posterior of the class given one image's features is calibrated by construction, and the errors
-of a lesion's images are strongly correlated. "too sure" raises the posteriors to the power 1.3
-and scales them to a sum of 1 again. The true errors, in the very bins of each run, are those of
+own place, plus what is peculiar to the lesion (80 % of the variance), plus what is to the image.
+The exact posterior of the class given one image's features is calibrated by construction, and the
+errors of a lesion's images are strongly correlated. "too sure" raises the posteriors to the power
+1.3 and scales them to a sum of 1 again. The true errors, in the very bins of each run, are those of
 400,000 other images.
 
 Printed as a Markdown table: true error and mean estimate (squared, the debiased ones: these can be
@@ -100,7 +100,13 @@ def true_errors(many: Drawn, binned: Binned) -> dict[str, float]:
 
 
 def simulate(
-    setting: str, power: float, runs: int, replicates: int, seed: int, bins: int = 15
+    setting: str,
+    power: float,
+    runs: int,
+    replicates: int,
+    seed: int,
+    bins: int = 15,
+    many: int = 400_000,
 ) -> dict[str, Floats]:
     """Draw data sets and measure each.
 
@@ -109,7 +115,7 @@ def simulate(
         the test told it apart from 0 (nan for the ECE). Errors squared but for the ECE.
     """
     lesions, chances = SETTINGS[setting]
-    many = draw(np.random.default_rng([seed, 1]), 400_000, (1.0,), power)
+    others = draw(np.random.default_rng([seed, 1]), many, (1.0,), power)
     rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in (*NAMES, ECE)}
     for run in range(runs):
         data = draw(np.random.default_rng([seed, 2, run]), lesions, chances, power)
@@ -126,7 +132,7 @@ def simulate(
         null = if_calibrated(
             data.probabilities, data.lesions, lesions, CLASSES, binned, replicates, run
         )
-        for name, true in true_errors(many, binned).items():
+        for name, true in true_errors(others, binned).items():
             interval = estimate(values[name], *size)
             if name == ECE:
                 held = interval.low <= true <= interval.high

@@ -56,8 +56,8 @@ class Calibration:
 
     Attributes:
         estimates: every figure by name, those of one class as "calibration_error/mel".
-        p_values: of each debiased error, how often a calibrated model would show one as large; empty
-            without replicates.
+        p_values: of each debiased error, how often a calibrated model would show one as large;
+            empty without replicates.
         expected: of each plain error, what a calibrated model would get on average.
         classes: in their order.
         part: the part that was measured.
@@ -113,7 +113,9 @@ class Calibration:
         for name, each in self.estimates.items():
             metric, _, label = name.partition("/")
             others = self.p_values.get(name, np.nan), self.expected.get(name, np.nan)
-            rows.append((metric, label, each.value, each.low, each.high, each.n, each.groups, *others))
+            rows.append(
+                (metric, label, each.value, each.low, each.high, each.n, each.groups, *others)
+            )
         columns = ["metric", "class", "value", "low", "high", "images", "lesions", "p", "expected"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -263,7 +265,9 @@ def errors(
         tally = Tally.of(weights, bins)
         sums = tally.sums(gaps)
         found[f"ece_equal_{name}"] = tally.plain(sums)
-        found["calibration_error" + ("_equal_width" if name == "width" else "")] = tally.squares(sums)
+        found["calibration_error" + ("_equal_width" if name == "width" else "")] = tally.squares(
+            sums
+        )
     plain, squares = [], []
     for i, (mass, width) in enumerate(zip(binned.by_class, binned.by_class_width, strict=True)):
         gaps = _columns((targets == i) - probabilities[:, i, None])

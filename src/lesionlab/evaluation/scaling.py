@@ -132,7 +132,7 @@ class Scaling:
 
 
 def log_probabilities(predictions: pd.DataFrame) -> Floats:
-    """Natural logarithms of a table's probabilities, shape (n, k), from its logits if they agree."""
+    """Natural logs of a table's probabilities, shape (n, k), from its logits if they agree."""
     classes = classes_of(predictions)
     probabilities = predictions[[f"p_{label}" for label in classes]].to_numpy(dtype=np.float64)
     columns = [f"logit_{label}" for label in classes]
@@ -204,13 +204,14 @@ def _folds(targets: Index, lesions: Index, seed: int) -> list[tuple[Index, Index
 
 
 def _fit(logs: Floats, targets: Index, method: Method, strength: float) -> tuple[Floats, Floats]:
-    """W, shape (k, k), and b, shape (k,), by damped Newton steps from the identity; it is convex."""
+    """W, shape (k, k), and b, shape (k,), by damped Newton steps; the loss is convex."""
     n, k = logs.shape
     features = np.column_stack([logs, np.ones(n)])
     truth = np.eye(k)[targets]
     basis, held = _basis(method, k)  # all of [W b], row by row, out of the free numbers
     ridge = 2 * strength * held.T @ held + 1e-9 * np.eye(basis.shape[1])
-    free = np.linalg.lstsq(basis, np.column_stack([np.eye(k), np.zeros(k)]).reshape(-1))[0]
+    identity = np.column_stack([np.eye(k), np.zeros(k)]).reshape(-1)
+    free: Floats = np.asarray(np.linalg.lstsq(basis, identity)[0], dtype=np.float64)
 
     def loss(values: Floats) -> tuple[float, Floats]:
         scaled = log_softmax(features @ (basis @ values).reshape(k, k + 1).T)
