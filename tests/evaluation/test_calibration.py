@@ -152,6 +152,22 @@ def test_a_calibrated_model_is_not_distinguishable_from_0_and_one_too_sure_is(to
         assert set(found.table()["metric"]) >= {*tool.NAMES, "brier", "log_loss"}
 
 
+def test_interval_and_test_say_the_same(tool, monkeypatch):
+    import lesionlab.evaluation.calibration as module
+
+    table = as_table(tool.draw(np.random.default_rng(7), 300, (0.5, 0.5), 2.0))
+    assert calibration(table, replicates=60)["calibration_error"].low > 0
+    real = module.if_calibrated
+    monkeypatch.setattr(
+        module,
+        "if_calibrated",
+        lambda *words: {name: values + 1 for name, values in real(*words).items()},
+    )
+    found = calibration(table, replicates=60)
+    assert found.p_values["calibration_error"] == 1
+    assert found["calibration_error"].low == 0
+
+
 def test_estimates_are_unbiased_and_intervals_hold_the_truth_with_clustered_errors(tool):
     tool.SETTINGS["small"] = (150, (0.2, 0.2, 0.2, 0.2, 0.2))
     for power in (1.0, 1.5):
