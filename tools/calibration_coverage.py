@@ -25,13 +25,8 @@ from numpy.typing import NDArray
 
 from lesionlab.evaluation.binning import Bins
 from lesionlab.evaluation.bootstrap import estimate, replicate
-from lesionlab.evaluation.calibration import (
-    SIGNIFICANCE,
-    Binned,
-    errors,
-    if_calibrated,
-    measure,
-)
+from lesionlab.evaluation.calibration import SIGNIFICANCE
+from lesionlab.evaluation.miscalibration import Binned, errors, if_calibrated, measure
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
