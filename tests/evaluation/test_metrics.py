@@ -17,6 +17,17 @@ def compute(targets, probabilities, weights, classes=CLASSES):
     return m.classification(targets, probabilities, classes).compute(weights)
 
 
+def areas(positive, scores):
+    """auc_sens_80 and pauc_above_80_sensitivity of the points of scikit-learn's ROC curve."""
+    if positive.all() or not positive.any():
+        return np.nan, np.nan
+    fpr, tpr, _ = sk.roc_curve(positive, scores, drop_intermediate=False)
+    at = tpr.searchsorted(0.8)
+    x = np.append(np.interp(0.8, tpr[at - 1 : at + 1], fpr[at - 1 : at + 1]), fpr[at:])
+    y = np.append(0.8, tpr[at:])
+    return sk.auc(x, y), sk.auc(x, y - 0.8)
+
+
 def sklearn_values(targets, p, classes=CLASSES):
     """Every metric by scikit-learn on the rows given, nan where it is not defined."""
     predicted, k = p.argmax(axis=1), len(classes)
@@ -36,9 +47,27 @@ def sklearn_values(targets, p, classes=CLASSES):
             "macro_precision": precision[present].mean(),
             "majority_accuracy": np.bincount(targets).max() / len(targets),
             "log_loss": sk.log_loss(targets, p, labels=labels),
+            "brier": sk.brier_score_loss(targets, p, labels=labels, scale_by_half=False),
+            "cohen_kappa": sk.cohen_kappa_score(targets, predicted, labels=labels),
+            "matthews": sk.matthews_corrcoef(targets, predicted),
         }
+        if np.isnan(out["cohen_kappa"]):  # all in one cell: scikit-learn's correlation is 0
+            out["matthews"] = np.nan
+        # scikit-learn takes the last of equals, lesionlab the first
+        lowered = p - 1e-9 * labels
+        for most in range(2, min(4, k)):
+            out[f"top_{most}_accuracy"] = sk.top_k_accuracy_score(
+                targets, lowered, k=most, labels=labels
+            )
+    counts = sk.multilabel_confusion_matrix(targets, predicted, labels=labels)
     area, average = np.full(k, np.nan), np.full(k, np.nan)
-    for i in range(k):
+    for i, label in enumerate(classes):
+        out[f"specificity/{label}"] = (
+            counts[i, 0, 0] / counts[i, 0].sum() if counts[i, 0].any() else np.nan
+        )
+        full, above = areas(targets == i, p[:, i])
+        out[f"auc_sens_80/{label}"] = full
+        out[f"pauc_above_80_sensitivity/{label}"] = above
         if 0 < (targets == i).sum() < len(targets):
             area[i] = sk.roc_auc_score(targets == i, p[:, i])
         if present[i]:
@@ -132,6 +161,24 @@ def test_no_weight_at_all_is_nan():
     assert all(np.isnan(values).all() for values in found.values())
 
 
+def test_of_equal_probabilities_the_first_classes_are_the_likeliest():
+    p = np.full((4, 4), 0.25)
+    found = compute(np.arange(4), p, np.ones((1, 4)))
+    assert found["accuracy"] == 0.25
+    assert found["top_2_accuracy"] == 0.5
+    assert found["top_3_accuracy"] == 0.75
+    two = compute(np.array([0, 1]), np.eye(2), np.ones((1, 2)), ("x", "y"))
+    assert not any(name.startswith("top") for name in two)  # two of two are always right
+
+
+def test_the_two_areas_of_a_perfect_and_of_a_useless_score():
+    truth = np.array([0, 0, 1, 1])
+    for p, full, above in ((np.eye(2)[truth], 1.0, 0.2), (np.full((4, 2), 0.5), 0.18, 0.02)):
+        found = compute(truth, p, np.ones((1, 4)), ("x", "y"))
+        assert found["auc_sens_80/x"] == pytest.approx(full, abs=1e-15)
+        assert found["pauc_above_80_sensitivity/x"] == pytest.approx(above, abs=1e-15)
+
+
 @st.composite
 def tables(draw):
     n, k = draw(st.integers(2, 25)), draw(st.integers(2, 4))
@@ -150,8 +197,15 @@ def test_bounds_and_order_of_rows(case, random):
     found = compute(targets, p, weights, CLASSES[:k])
     for name, values in found.items():
         known = values[~np.isnan(values)]
-        most = 37 if name == "log_loss" else 1 + 1e-12
-        assert ((known >= 0) & (known <= most)).all(), name
+        head = name.partition("/")[0]
+        least, most = {
+            "log_loss": (0, 37),
+            "brier": (0, 2),
+            "cohen_kappa": (-1, 1),
+            "matthews": (-1, 1),
+            "pauc_above_80_sensitivity": (0, 0.2),
+        }.get(head, (0, 1))
+        assert ((known >= least - 1e-12) & (known <= most + 1e-12)).all(), name
     order = list(range(len(targets)))
     random.shuffle(order)
     again = compute(targets[order], p[order], weights[:, order], CLASSES[:k])

@@ -9,7 +9,11 @@ from sklearn.metrics import roc_curve
 
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation import evaluate, roc
-from lesionlab.evaluation.operating import operating_points, threshold_at_specificity
+from lesionlab.evaluation.operating import (
+    operating_points,
+    threshold_at_sensitivity,
+    threshold_at_specificity,
+)
 
 
 def test_threshold_is_the_smallest_that_will_do():
@@ -45,6 +49,40 @@ def test_threshold_reaches_the_target_and_the_next_lower_does_not(rows, target):
     assert (negatives < found).mean() >= target - 1e-12
     for lower in scores[scores < found]:
         assert (negatives < lower).mean() < target
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=1, max_size=40),
+    st.sampled_from([0.0, 0.5, 0.8, 0.9, 0.95, 1.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_threshold_at_sensitivity_is_the_largest_that_will_do(rows, target):
+    positive = np.array([row[0] for row in rows])
+    scores = np.array([row[1] for row in rows]) / 8
+    found = threshold_at_sensitivity(positive, scores, target)
+    if not positive.any():
+        assert math.isnan(found)
+        return
+    own = scores[positive]
+    assert (own >= found).mean() >= target - 1e-12
+    for higher in own[own > found]:
+        assert (own >= higher).mean() < target
+
+
+def test_specificity_at_fixed_sensitivity_has_its_threshold_from_val(fake):
+    test, val = fake(300, seed=1), fake(200, seed=2, part="val", prefix="V", skill=0.5)
+    found = evaluate(pd.concat([test, val]), replicates=0)
+    truth = (val["target"] == "mel").to_numpy()
+    threshold = found.thresholds["at_90_sensitivity/mel"]
+    assert threshold == threshold_at_sensitivity(truth, val["p_mel"].to_numpy(), 0.9)
+    rest = test["target"] != "mel"
+    assert found["specificity_at_90_sensitivity/mel"].value == pytest.approx(
+        (test["p_mel"] < threshold)[rest].mean(), abs=1e-12
+    )
+    without = evaluate(pd.concat([test, val[~truth]]), replicates=0)
+    assert "specificity_at_90_specificity/mel" in without
+    assert "specificity_at_90_sensitivity/mel" not in without
+    assert "Specificity at fixed sensitivity" in " ".join(without.notes)
 
 
 def test_operating_points_weigh_their_images():

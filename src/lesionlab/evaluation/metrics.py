@@ -7,13 +7,15 @@ block size, number of threads or order of rows. What is not defined is nan, neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.bootstrap import Measure, Values, Weights, rows_per_block
+from lesionlab.evaluation.areas import areas_of
+from lesionlab.evaluation.bootstrap import Measure, Values, Weights
+from lesionlab.evaluation.ranking import auroc_of, average_precision_of, blockwise, rank
+from lesionlab.evaluation.ranking import ratio as ratio
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -31,13 +33,6 @@ def decide(probabilities: Floats) -> Index:
     """
     best: Index = np.argmax(probabilities, axis=1)
     return best
-
-
-def ratio(part: Floats, whole: Floats) -> Floats:
-    """Divide element by element; nan where the whole is 0."""
-    out = np.full(np.broadcast(part, whole).shape, np.nan)
-    np.divide(part, whole, out=out, where=whole > 0)
-    return out
 
 
 def confusion(weights: Weights, targets: Index, predicted: Index, classes: int) -> Floats:
@@ -77,6 +72,13 @@ def f1(confusions: Floats) -> Floats:
     0 for a class that is present and never predicted, nan only for one that is neither.
     """
     return ratio(2 * _hits(confusions), confusions.sum(axis=1) + confusions.sum(axis=2))
+
+
+def specificity(confusions: Floats) -> Floats:
+    """Share of the other classes' images that are not called this class, shape (r, k)."""
+    answered = confusions.sum(axis=1)
+    others = confusions.sum(axis=(1, 2))[:, None] - confusions.sum(axis=2)
+    return ratio(others - (answered - _hits(confusions)), others)
 
 
 def macro(values: Floats, over: Mask | None = None) -> Values:
@@ -121,6 +123,69 @@ def majority_accuracy(confusions: Floats) -> Values:
     return ratio(support.max(axis=1), support.sum(axis=1))
 
 
+def cohen_kappa(confusions: Floats) -> Values:
+    """Agreement of decision and truth beyond chance, shape (r,), -1 to 1, 0 = chance.
+
+    Cohen, Educ. Psychol. Meas. 20:37-46, 1960. nan where chance agrees always: one class on both
+    sides.
+    """
+    total = confusions.sum(axis=(1, 2))
+    chance = (confusions.sum(axis=1) * confusions.sum(axis=2)).sum(axis=1)
+    return ratio(_hits(confusions).sum(axis=1) * total - chance, total**2 - chance)
+
+
+def matthews(confusions: Floats) -> Values:
+    """Matthews correlation of decision and truth for any number of classes, shape (r,), -1 to 1.
+
+    Gorodkin, Comput. Biol. Chem. 28:367-374, 2004. 0 where only decision or truth is of one class;
+    nan where both are of the same one, for which scikit-learn says 0.
+    """
+    total = confusions.sum(axis=(1, 2))
+    answers, truths = confusions.sum(axis=1), confusions.sum(axis=2)
+    chance = (answers * truths).sum(axis=1)
+    spread = (total**2 - (answers**2).sum(axis=1)) * (total**2 - (truths**2).sum(axis=1))
+    values = ratio(_hits(confusions).sum(axis=1) * total - chance, np.sqrt(spread))
+    return np.where((spread == 0) & (total**2 > chance), 0.0, values)
+
+
+def places(targets: Index, probabilities: Floats) -> Index:
+    """Where the true class stands among all, likeliest first: 0 is the decision itself.
+
+    Of equals, the first in the class order stands first, as in `decide`.
+
+    Args:
+        targets: true classes as positions, shape (n,).
+        probabilities: shape (n, k).
+    """
+    own = probabilities[np.arange(len(targets)), targets][:, None]
+    earlier = np.arange(probabilities.shape[1]) < targets[:, None]
+    ahead: Index = ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
+    return ahead
+
+
+def share(weights: Weights, which: Mask) -> Values:
+    """Share of the images that `which` marks, shape (r,), 0-1."""
+    return ratio(weights @ which.astype(np.float64), weights.sum(axis=1))
+
+
+def brier(weights: Weights, targets: Index, probabilities: Floats) -> Values:
+    """Brier score: squared errors of all classes' probabilities, summed, mean over images.
+
+    Brier's own definition (Mon. Weather Rev. 78:1-3, 1950), 0-2, lower is better: 2 is a sure and
+    wrong answer, 1 - 1/k the same probability for every class. With two classes it is twice the
+    binary score.
+
+    Args:
+        weights: shape (r, n).
+        targets: true classes as positions, shape (n,).
+        probabilities: shape (n, k), 0-1.
+    """
+    truth = np.arange(probabilities.shape[1]) == targets[:, None]
+    errors = ((probabilities - truth) ** 2).sum(axis=1)
+    # as in `log_loss`: no matrix product
+    return ratio((weights * errors).sum(axis=1), weights.sum(axis=1))
+
+
 def log_loss(weights: Weights, targets: Index, probabilities: Floats) -> Values:
     """Mean of -log of the true class's probability, shape (r,), 0 or more; lower is better.
 
@@ -141,121 +206,6 @@ def _hits(confusions: Floats) -> Floats:
     return np.diagonal(confusions, axis1=1, axis2=2)
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """Images sorted once by the score of one class, for metrics that depend on the order alone.
-
-    Attributes:
-        positives: rows of the class's images, scores ascending, shape (p,).
-        negatives: rows of the other images, scores ascending, shape (q,).
-        below: for each positive, how many negatives score lower, shape (p,).
-        upto: for each positive, how many negatives score lower or equal, shape (p,).
-        first: for each positive, the first positive of equal score, shape (p,).
-    """
-
-    positives: Index
-    negatives: Index
-    below: Index
-    upto: Index
-    first: Index
-
-
-def rank(positive: Mask, scores: Floats) -> Ranking:
-    """Sort images by score.
-
-    Args:
-        positive: which images are of the class, shape (n,).
-        scores: higher = more like the class, shape (n,).
-    """
-    order = np.argsort(scores, kind="stable")
-    positives, negatives = order[positive[order]], order[~positive[order]]
-    high, low = scores[positives], scores[negatives]
-    return Ranking(
-        positives=positives,
-        negatives=negatives,
-        below=np.searchsorted(low, high, side="left"),
-        upto=np.searchsorted(low, high, side="right"),
-        first=np.searchsorted(high, high, side="left"),
-    )
-
-
-def auroc(weights: Weights, ranking: Ranking) -> Values:
-    """Area under the ROC curve of one class against the rest, ties counted half, shape (r,), 0-1.
-
-    Exact: the weighted share of pairs in which the image of the class scores higher (Hanley and
-    McNeil, Radiology 143:29-36, 1982). nan where a side has no weight.
-
-    Args:
-        weights: shape (r, n); worked through in blocks.
-        ranking: of the same n images.
-    """
-    return _blockwise((_auroc,), weights, ranking)[0]
-
-
-def average_precision(weights: Weights, ranking: Ranking) -> Values:
-    """Average precision of one class: mean over its images of the precision at their score.
-
-    Precision-recall curve summed in steps, without interpolation, as scikit-learn does. nan where
-    the class has no weight.
-
-    Args:
-        weights: shape (r, n); worked through in blocks.
-        ranking: of the same n images.
-
-    Returns:
-        Shape (r,), 0-1; a random score gives the class's share of the images.
-    """
-    return _blockwise((_average_precision,), weights, ranking)[0]
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """Running weights along a ranking: gathered once, used by every metric of it.
-
-    Attributes:
-        chosen: weights of the positives, shape (r, p).
-        positive: weight of the first 0, 1, ... positives, shape (r, p + 1).
-        negative: weight of the first 0, 1, ... negatives, shape (r, q + 1).
-    """
-
-    chosen: Floats
-    positive: Floats
-    negative: Floats
-
-
-def _blockwise(
-    functions: Sequence[Callable[[_Sums, Ranking], Values]], weights: Weights, ranking: Ranking
-) -> list[Values]:
-    rows = rows_per_block(weights.shape[1])
-    blocks: list[list[Values]] = [[] for _ in functions]
-    for start in range(0, len(weights), rows):
-        block = weights[start : start + rows]
-        chosen = block[:, ranking.positives]
-        sums = _Sums(chosen, _running(chosen), _running(block[:, ranking.negatives]))
-        for out, function in zip(blocks, functions, strict=True):
-            out.append(function(sums, ranking))
-    return [np.concatenate(out) for out in blocks]
-
-
-def _running(weights: Weights) -> Floats:
-    sums = np.zeros((len(weights), weights.shape[1] + 1))
-    np.cumsum(weights, axis=1, out=sums[:, 1:])
-    return sums
-
-
-def _auroc(sums: _Sums, ranking: Ranking) -> Values:
-    beaten = (sums.negative[:, ranking.below] + sums.negative[:, ranking.upto]) / 2
-    pairs = sums.positive[:, -1] * sums.negative[:, -1]
-    return ratio(np.einsum("rp,rp->r", sums.chosen, beaten), pairs)
-
-
-def _average_precision(sums: _Sums, ranking: Ranking) -> Values:
-    right = sums.positive[:, -1:] - sums.positive[:, ranking.first]
-    wrong = sums.negative[:, -1:] - sums.negative[:, ranking.below]
-    at_score = np.nan_to_num(ratio(right, right + wrong))  # nan only where the weight is 0
-    return ratio(np.einsum("rp,rp->r", sums.chosen, at_score), sums.positive[:, -1])
-
-
 def classification(targets: Index, probabilities: Floats, classes: Sequence[str]) -> Measure:
     """All metrics of decisions and of rankings that need nothing but the scored images.
 
@@ -269,23 +219,31 @@ def classification(targets: Index, probabilities: Floats, classes: Sequence[str]
 
     Returns:
         A measure of balanced_accuracy, macro_auroc, macro_f1, macro_precision,
-        macro_average_precision, accuracy, majority_accuracy, log_loss and, for each class, recall,
-        precision, f1, auroc and average_precision as "recall/mel".
+        macro_average_precision, accuracy, majority_accuracy, log_loss, brier, cohen_kappa,
+        matthews, top_2_accuracy and top_3_accuracy (with more classes than that) and, for each
+        class, recall, precision, f1, specificity, auroc, average_precision,
+        pauc_above_80_sensitivity and auc_sens_80 as "recall/mel".
     """
     k = len(classes)
     predicted = decide(probabilities)
     present = np.bincount(targets, minlength=k) > 0
     rankings = [rank(targets == i, probabilities[:, i]) for i in range(k)]
+    place = places(targets, probabilities)
+    tops = {f"top_{most}_accuracy": place < most for most in (2, 3) if most < k}
 
     def compute(weights: Weights) -> Mapping[str, Values]:
         counts = confusion(weights, targets, predicted, k)
-        ranked = [_blockwise((_auroc, _average_precision), weights, each) for each in rankings]
+        functions = (auroc_of, average_precision_of, areas_of)
+        ranked = [blockwise(functions, weights, each) for each in rankings]
         per_class = {
             "recall": recall(counts),
             "precision": precision(counts),
             "f1": f1(counts),
+            "specificity": specificity(counts),
             "auroc": np.stack([each[0] for each in ranked], axis=1),
             "average_precision": np.stack([each[1] for each in ranked], axis=1),
+            "pauc_above_80_sensitivity": np.stack([each[2][:, 0] for each in ranked], axis=1),
+            "auc_sens_80": np.stack([each[2][:, 1] for each in ranked], axis=1),
         }
         drawn = (counts.sum(axis=2)[:, present] > 0).all(axis=1)
 
@@ -301,7 +259,11 @@ def classification(targets: Index, probabilities: Floats, classes: Sequence[str]
             "accuracy": accuracy(counts),
             "majority_accuracy": majority_accuracy(counts),
             "log_loss": log_loss(weights, targets, probabilities),
+            "brier": brier(weights, targets, probabilities),
+            "cohen_kappa": cohen_kappa(counts),
+            "matthews": matthews(counts),
         }
+        values |= {name: share(weights, right) for name, right in tops.items()}
         for name, table in per_class.items():
             values |= {f"{name}/{label}": table[:, i] for i, label in enumerate(classes)}
         return values
@@ -310,6 +272,7 @@ def classification(targets: Index, probabilities: Floats, classes: Sequence[str]
     for i, label in enumerate(classes):
         truth, answer = targets == i, predicted == i
         basis |= {f"recall/{label}": truth, f"precision/{label}": answer}
-        basis[f"f1/{label}"] = truth | answer
-    shares = {f"{name}/{label}" for name in ("recall", "precision") for label in classes}
-    return Measure(compute, basis, frozenset(shares | {"accuracy"}))
+        basis |= {f"f1/{label}": truth | answer, f"specificity/{label}": ~truth}
+    kinds = ("recall", "precision", "specificity")
+    shares = {f"{name}/{label}" for name in kinds for label in classes}
+    return Measure(compute, basis, frozenset(shares | {"accuracy", *tops}))

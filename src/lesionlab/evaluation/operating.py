@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,24 @@ from lesionlab.evaluation.inputs import open_predictions, rows_of
 from lesionlab.evaluation.metrics import ratio
 from lesionlab.tables import classes_of
 
+Fixed = Literal["specificity", "sensitivity"]
+"""What a threshold was chosen to reach."""
+
 SPECIFICITIES = (0.80, 0.90, 0.95)
 """The specificities at which sensitivity is reported."""
 
+SENSITIVITIES = (0.80, 0.90, 0.95)
+"""The sensitivities at which specificity is reported."""
 
-def point_name(specificity: float, label: str) -> str:
+
+def point_name(share: float, label: str, fixed: Fixed = "specificity") -> str:
     """Name of an operating point, such as "at_90_specificity/mel": the key of its threshold."""
-    return f"at_{specificity * 100:g}_specificity/{label}"
+    return f"at_{share * 100:g}_{fixed}/{label}"
+
+
+def fixes_specificity(name: str) -> bool:
+    """Whether a threshold, or a metric of one, is of an operating point of fixed specificity."""
+    return name.partition("/")[0].endswith("_specificity")
 
 
 def threshold_at_specificity(
@@ -47,6 +59,31 @@ def threshold_at_specificity(
     candidates = np.append(np.unique(scores), np.nextafter(highest, np.inf))
     reached = np.searchsorted(negatives, candidates, side="left") / len(negatives)
     return float(candidates[np.argmax(reached >= specificity - 1e-12)])
+
+
+def threshold_at_sensitivity(
+    positive: NDArray[np.bool_], scores: NDArray[np.float64], sensitivity: float
+) -> float:
+    """Choose the largest threshold whose sensitivity is at least what is asked.
+
+    An image is called positive if its score is the threshold or more.
+
+    Args:
+        positive: which images are of the class, shape (n,).
+        scores: probability of the class, shape (n,).
+        sensitivity: share of the class's images to be called positive at least, 0-1.
+
+    Returns:
+        The threshold, one of the scores of the class or, for 0, the next number above the highest
+        of all; nan if there is no image of the class to choose it on.
+    """
+    own = np.sort(scores[positive])
+    if not len(own):
+        return float("nan")
+    needed = int(np.ceil(sensitivity * len(own) - 1e-9))
+    if needed <= 0:
+        return float(np.nextafter(scores.max(), np.inf))
+    return float(own[len(own) - needed])
 
 
 def operating_points(

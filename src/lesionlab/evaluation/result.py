@@ -12,6 +12,7 @@ import pandas as pd
 
 from lesionlab.errors import DataError
 from lesionlab.evaluation.bootstrap import LEVEL, Estimate
+from lesionlab.evaluation.operating import fixes_specificity
 from lesionlab.files import read_json, write_json
 
 METRICS: Mapping[str, str] = {
@@ -23,17 +24,31 @@ METRICS: Mapping[str, str] = {
     "accuracy": "share of the images whose class is right",
     "majority_accuracy": "accuracy of always answering the most frequent class",
     "log_loss": "mean of -log of the true class's probability; lower is better",
+    "brier": "squared errors of the probabilities, summed over classes, 0-2; lower is better",
+    "cohen_kappa": "agreement of decision and truth beyond chance",
+    "matthews": "correlation of decision and truth (MCC, for several classes)",
+    "top_2_accuracy": "share of the images whose class is among the two likeliest",
+    "top_3_accuracy": "share of the images whose class is among the three likeliest",
     "sensitivity_at_80_specificity": "sensitivity where specificity on val is 80 % or more",
     "specificity_at_80_specificity": "specificity that this threshold really has here",
     "sensitivity_at_90_specificity": "sensitivity where specificity on val is 90 % or more",
     "specificity_at_90_specificity": "specificity that this threshold really has here",
     "sensitivity_at_95_specificity": "sensitivity where specificity on val is 95 % or more",
     "specificity_at_95_specificity": "specificity that this threshold really has here",
+    "specificity_at_80_sensitivity": "specificity where sensitivity on val is 80 % or more",
+    "sensitivity_at_80_sensitivity": "sensitivity that this threshold really has here",
+    "specificity_at_90_sensitivity": "specificity where sensitivity on val is 90 % or more",
+    "sensitivity_at_90_sensitivity": "sensitivity that this threshold really has here",
+    "specificity_at_95_sensitivity": "specificity where sensitivity on val is 95 % or more",
+    "sensitivity_at_95_sensitivity": "sensitivity that this threshold really has here",
     "recall": "share of the class's images that are recognised (sensitivity of the decision)",
     "precision": "share of the images called this class that are of it",
     "f1": "harmonic mean of precision and recall",
+    "specificity": "share of the other classes' images that are not called this class",
     "auroc": "chance that an image of the class scores higher than one of another class",
     "average_precision": "area under the precision-recall curve, in steps",
+    "pauc_above_80_sensitivity": "area between ROC curve and 80 % sensitivity, 0-0.2 (ISIC 2024)",
+    "auc_sens_80": "area under the ROC curve where sensitivity is 80 % or more (ISIC's scorer)",
 }
 """Every metric in one line, by the name before the slash."""
 
@@ -94,7 +109,7 @@ class Evaluation(Mapping[str, Estimate]):
         images, lesions = int(self.support["images"].sum()), self["accuracy"].groups
         lines = [f"{self.part}: {images} images of {lesions} lesions, 95 % intervals"]
         lines += [f"WARNING: {text}" for text in self.warnings]
-        headline = [name for name in self if "/" not in name or name.startswith("sensitivity")]
+        headline = [name for name in self if "/" not in name or _shown(name)]
         recalls = [f"recall/{label}" for label in self.classes]
         width = max(map(len, headline + recalls))
         for name in headline + recalls:
@@ -195,6 +210,10 @@ def confusion_table(counts: Any, classes: tuple[str, ...]) -> pd.DataFrame:
         index=pd.Index(classes, name="truth"),
         columns=pd.Index(classes, name="prediction"),
     ).astype("int64")
+
+
+def _shown(name: str) -> bool:
+    return name.startswith("sensitivity") and fixes_specificity(name)
 
 
 def _plain(value: float) -> float | None:

@@ -20,9 +20,11 @@ from lesionlab.evaluation.inputs import (
 )
 from lesionlab.evaluation.metrics import classification, confusion, decide
 from lesionlab.evaluation.operating import (
+    SENSITIVITIES,
     SPECIFICITIES,
     operating_points,
     point_name,
+    threshold_at_sensitivity,
     threshold_at_specificity,
 )
 from lesionlab.evaluation.result import Evaluation, confusion_table
@@ -169,10 +171,20 @@ def choose_thresholds(
     if truth.all():
         return {}, [f"{what}: every image of part val is {positive}."]
     scores = val[f"p_{positive}"].to_numpy(dtype=np.float64)
-    return {
+    found = {
         point_name(target, positive): threshold_at_specificity(truth, scores, target)
         for target in SPECIFICITIES
-    }, []
+    }
+    if not truth.any():
+        return found, [
+            f"Specificity at fixed sensitivity is not given for {positive}: part val has no image "
+            "of it to choose a threshold on."
+        ]
+    found |= {
+        point_name(target, positive, "sensitivity"): threshold_at_sensitivity(truth, scores, target)
+        for target in SENSITIVITIES
+    }
+    return found, []
 
 
 def oddities(result: Evaluation, predictions: pd.DataFrame) -> list[str]:

@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 from lesionlab.errors import DataError
 from lesionlab.evaluation.metrics import (
     accuracy,
-    auroc,
     balanced_accuracy,
     confusion,
     decide,
     log_loss,
-    rank,
 )
+from lesionlab.evaluation.ranking import auroc, rank
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]

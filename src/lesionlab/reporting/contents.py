@@ -10,6 +10,7 @@ import pandas as pd
 
 from lesionlab.evaluation import METRICS, Estimate, Evaluation
 from lesionlab.evaluation.bootstrap import lesion_codes
+from lesionlab.evaluation.operating import fixes_specificity
 from lesionlab.tables import PARTS, classes_of
 from lesionlab.taxonomy import colours, full_name
 
@@ -132,7 +133,7 @@ def cards(result: Evaluation) -> list[Figure]:
 
 def _operating_rows(result: Evaluation) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for name in result.thresholds:
+    for name in filter(fixes_specificity, result.thresholds):
         sensitivity, specificity = result[f"sensitivity_{name}"], result[f"specificity_{name}"]
         wanted = name.removeprefix("at_").partition("_")[0]
         rows.append(

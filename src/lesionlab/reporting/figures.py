@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from lesionlab.evaluation import Evaluation
+from lesionlab.evaluation.operating import fixes_specificity
 from lesionlab.reporting.svg import LINE, MUTED, STYLE, TEXT, WIDTH, to_svg
 from lesionlab.taxonomy import colours
 
@@ -159,7 +160,7 @@ def rocs(
             axes.plot(fpr, tpr, color=palette[label], label=text, linewidth=2.4 if heavy else 1.4,
                       zorder=4 if heavy else 3)  # fmt: skip
         for name in evaluation:
-            if name.startswith("sensitivity_at_"):
+            if name.startswith("sensitivity_at_") and fixes_specificity(name):
                 fpr_at = 1 - evaluation[name.replace("sensitivity", "specificity", 1)].value
                 axes.plot([fpr_at], [evaluation[name].value], "o", markersize=5.5, zorder=5,
                           color=palette[evaluation.positive], markeredgecolor=TEXT)  # fmt: skip
