@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from lesionlab.evaluation.calibrating import Calibrated, calibrate
     from lesionlab.evaluation.calibration import Calibration, calibration
     from lesionlab.evaluation.conformal import Conformal, conformal
+    from lesionlab.evaluation.isic import from_submission, submission
+    from lesionlab.evaluation.isic_scoring import IsicScore, isic_score
     from lesionlab.evaluation.priors import (
         Prevalence,
         estimate_prevalence,
@@ -68,6 +70,7 @@ _HOMES = {
     "Estimate": "evaluation",
     "Evaluation": "evaluation",
     "Folds": "run",
+    "IsicScore": "evaluation.isic_scoring",
     "Prevalence": "evaluation.priors",
     "Recipe": "recipe",
     "Run": "run",
@@ -89,7 +92,9 @@ _HOMES = {
     "explore": "reporting.exploring",
     "fetch": "data.acquisition",
     "folds": "training.folds",
+    "from_submission": "evaluation.isic",
     "gaps": "evaluation",
+    "isic_score": "evaluation.isic_scoring",
     "join": "data.joining",
     "list_models": "models.listing",
     "predict": "prediction.from_run",
@@ -98,6 +103,7 @@ _HOMES = {
     "report": "reporting.report",
     "reweight": "evaluation.priors",
     "split": "data.splitting",
+    "submission": "evaluation.isic",
     "synthetic": "data.synthetic",
     "train": "training.fit",
     "tune": "training.tuning",
@@ -116,6 +122,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Folds",
+    "IsicScore",
     "Prevalence",
     "Recipe",
     "Run",
@@ -138,7 +145,9 @@ __all__ = [
     "explore",
     "fetch",
     "folds",
+    "from_submission",
     "gaps",
+    "isic_score",
     "join",
     "list_models",
     "predict",
@@ -147,6 +156,7 @@ __all__ = [
     "report",
     "reweight",
     "split",
+    "submission",
     "synthetic",
     "train",
     "tune",

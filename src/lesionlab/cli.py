@@ -42,6 +42,8 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "calibrate": ("trusting", "probabilities that mean what they say, fitted on val"),
     "conformal": ("trusting", "sets of classes that hold the true one as often as promised"),
     "prevalence": ("trusting", "how common classes are without labels; re-weight to it"),
+    "submit": ("challenge", "predictions as an ISIC challenge submission"),
+    "isic": ("challenge", "score a submission: the official ISIC scorer's numbers"),
     "explain": ("judging", "which places of an image speak for a class"),
     "report": ("judging", "write one page with figures, curves and pictures"),
     "demo": ("machine", "the whole chain, on drawn lesions or on yours"),
