@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lesionlab.evaluation.calibrating import Calibrated, calibrate
     from lesionlab.evaluation.calibration import Calibration, calibration
     from lesionlab.evaluation.conformal import Conformal, conformal
+    from lesionlab.evaluation.failures import Failures, failures
     from lesionlab.evaluation.isic import from_submission, submission
     from lesionlab.evaluation.isic_scoring import IsicScore, isic_score
     from lesionlab.evaluation.priors import (
@@ -69,6 +70,7 @@ _HOMES = {
     "Embeddings": "prediction.embedding",
     "Estimate": "evaluation",
     "Evaluation": "evaluation",
+    "Failures": "evaluation.failures",
     "Folds": "run",
     "IsicScore": "evaluation.isic_scoring",
     "Prevalence": "evaluation.priors",
@@ -90,6 +92,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "explain": "explanation.gallery",
     "explore": "reporting.exploring",
+    "failures": "evaluation.failures",
     "fetch": "data.acquisition",
     "folds": "training.folds",
     "from_submission": "evaluation.isic",
@@ -121,6 +124,7 @@ __all__ = [
     "Embeddings",
     "Estimate",
     "Evaluation",
+    "Failures",
     "Folds",
     "IsicScore",
     "Prevalence",
@@ -143,6 +147,7 @@ __all__ = [
     "evaluate",
     "explain",
     "explore",
+    "failures",
     "fetch",
     "folds",
     "from_submission",

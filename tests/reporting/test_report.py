@@ -82,6 +82,8 @@ def plain(monkeypatch):
     """Spare a test that looks at words the drawing of figures."""
     for name in ("class_counts", "recalls", "confusion", "rocs", "curves"):
         monkeypatch.setattr(f"lesionlab.reporting.figures.{name}", lambda *_: "<svg></svg>")
+    for name in ("dots", "reliability"):
+        monkeypatch.setattr(f"lesionlab.reporting.plots.{name}", lambda *_, **__: "<svg></svg>")
 
 
 def test_loads_nothing_from_elsewhere(page, same_run, out):
@@ -109,16 +111,22 @@ def test_says_what_it_is_and_is_not(page):
 
 def test_contains_every_section_in_order(page):
     wanted = [
-        "Images and lesions per class and part",
         "Research and education only",
         "Read this first",
-        "To bear in mind",
         "Headline figures",
+        "Malignant called benign",
+        "What it is not for",
         "Class by class",
         "Confusion matrix",
         "ROC curves",
         "Training , epoch by epoch",
         "Right and wrong examples",
+        "The commonest confusions",
+        "Images in ten groups",
+        "Calibration errors",
+        "One set per image is to hold the true class",
+        "Images and lesions per class and part",
+        "To bear in mind",
         "How it was made, and how to repeat it",
         "lesionlab train recipe.yaml --data DATA --split split.csv --fold 2 --out NEW_FOLDER",
         "Fingerprints",
@@ -148,7 +156,7 @@ def test_is_accessible(page):
     assert page.all("html")[0]["lang"] == "en"
     assert all(attrs.get("alt") for attrs in page.all("img"))
     figures = [attrs for attrs in page.all("svg") if attrs.get("role") == "img"]
-    assert len(figures) == len(page.all("svg")) == 5
+    assert len(figures) == len(page.all("svg")) == 8
     assert all(attrs["aria-label"] for attrs in figures)
     assert all(attrs.get("scope") for attrs in page.all("th"))
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
@@ -180,7 +188,9 @@ def test_pictures_are_small_jpegs_of_right_and_wrong_answers(page):
 
 def test_data_links_hold_the_numbers(page, same_run):
     links = {attrs["download"]: attrs["href"] for attrs in page.all("a") if "download" in attrs}
-    assert set(links) == {f"{n}.csv" for n in ("counts", "metrics", "confusion", "roc", "history")}
+    wanted = "counts metrics confusion roc history confusions reliability reliability_positive"
+    wanted += " calibration coverage"
+    assert set(links) == {f"{name}.csv" for name in wanted.split()}
     text = base64.b64decode(links["history.csv"].partition("base64,")[2]).decode()
     assert len(text.splitlines()) == 1 + len(same_run.history)
     assert text.startswith("epoch,")

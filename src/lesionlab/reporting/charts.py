@@ -64,7 +64,7 @@ def bars(
     whole = int(counts.sum()) if of is None else of
     top = max(1.0, float(counts.max()))
     words = []
-    with _chart(0.85 + 0.3 * len(labels), title, grid="x") as (figure, axes):
+    with chart(0.85 + 0.3 * len(labels), title, grid="x") as (figure, axes):
         for row, (label, number) in enumerate(zip(labels, counts, strict=True)):
             faint = 0.45 if inner is not None else 0.8
             axes.barh(row, number, height=0.7, color=palette[label], alpha=faint)
@@ -78,7 +78,7 @@ def bars(
                 words[-1] += f" from {inner.iloc[row]:,.0f} {inner.name}"
             axes.text(number + 0.015 * top, row, text, va="center", fontsize=8.5)
         axes.set_xlim(0, 1.32 * top)
-        _rows(axes, labels)
+        name_rows(axes, labels)
         _thousands(axes.xaxis, bins=4)
         axes.set_xlabel(unit if inner is None else f"{unit} (dark: {inner.name})")
         return to_svg(figure, f"{title}. {'; '.join(words)}.")
@@ -100,7 +100,7 @@ def stacks(
     parts = [str(each) for each in counts.columns]
     words = []
     legend = 0.2 * -(-len(parts) // 4)
-    with _chart(1.0 + legend + 0.32 * len(counts), title, grid="") as (figure, axes):
+    with chart(1.0 + legend + 0.32 * len(counts), title, grid="") as (figure, axes):
         for row, label in enumerate(counts.index):
             axes.text(1.15, row, f"{totals[label]:,}", ha="right", va="center", fontsize=8.5)
             if not totals[label]:
@@ -121,7 +121,7 @@ def stacks(
         axes.spines["bottom"].set_visible(False)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-        _rows(axes, [str(each) for each in counts.index])
+        name_rows(axes, [str(each) for each in counts.index])
         axes.set_xlabel(f"share of the row's {unit}; right: n ({unit})")
         axes.set_ylabel(rows)
         figure.legend(
@@ -148,7 +148,7 @@ def heat(counts: pd.DataFrame, title: str, rows: str, columns: str) -> str:
     k = len(counts.columns)
     size = max(4.5, min(8.5, 8.5 * 7 / k))
     words = []
-    with _chart(1.1 + 0.36 * len(counts), title, grid="") as (figure, axes):
+    with chart(1.1 + 0.36 * len(counts), title, grid="") as (figure, axes):
         for row, column in np.ndindex(*table.shape):
             share = shares[row, column]
             strength = 0.05 + 0.95 * share
@@ -174,7 +174,7 @@ def heat(counts: pd.DataFrame, title: str, rows: str, columns: str) -> str:
         axes.xaxis.set_label_position("top")
         axes.set_xlabel(f"{columns}; large: % of the row, small: images")
         axes.set_ylabel(rows)
-        _rows(axes, [str(each) for each in counts.index])
+        name_rows(axes, [str(each) for each in counts.index])
         axes.tick_params(axis="x", length=0, labelcolor=TEXT, labelsize=size)
         axes.spines[:].set_visible(False)
         return to_svg(figure, f"{title}. {'; '.join(words)}.")
@@ -198,7 +198,7 @@ def boxes(
     """
     words = []
     right = max(1.0, *(float(np.max(each)) for each in groups.values() if len(each)))
-    with _chart(0.85 + 0.36 * len(groups), title, grid="x") as (figure, axes):
+    with chart(0.85 + 0.36 * len(groups), title, grid="x") as (figure, axes):
         for row, (label, found) in enumerate(groups.items()):
             axes.text(1.17 * right, row, f"{len(found):,}", ha="right", va="center", fontsize=8.5)
             if not len(found):
@@ -218,7 +218,7 @@ def boxes(
         axes.set_xlim(-0.02 * right, 1.18 * right)
         axes.spines["bottom"].set_bounds(0, right)
         axes.set_xticks([tick for tick in MaxNLocator(6).tick_values(0, right) if tick <= right])
-        _rows(axes, list(groups))
+        name_rows(axes, list(groups))
         axes.set_xlabel(f"{unit}; right: n (images)")
         axes.set_ylabel(rows)
         return to_svg(figure, f"{title}. {'; '.join(words)}.")
@@ -238,7 +238,7 @@ def histogram(
     """
     low, high = bins.iloc[:, 0].to_numpy(float), bins.iloc[:, 1].to_numpy(float)
     area = float(bins["images"].sum() * (high[0] - low[0]))
-    with _chart(3.1, title, grid="y") as (figure, axes):
+    with chart(3.1, title, grid="y") as (figure, axes):
         axes.bar(low, bins["images"], high - low, align="edge", color=ACCENT, alpha=0.45,
                  linewidth=0.5, edgecolor=LINE)  # fmt: skip
         if len(curves):
@@ -272,7 +272,7 @@ def spikes(counts: pd.Series, title: str, x: str, y: str, *, told: bool = False)
     at = counts.index.to_numpy(float)
     step = float(np.diff(at).min()) if len(at) > 1 else 0.05
     top = float(counts.max())
-    with _chart(2.6, title, grid="y") as (figure, axes):
+    with chart(2.6, title, grid="y") as (figure, axes):
         axes.bar(at, counts, 0.72 * step, color=ACCENT, alpha=0.8)
         if told:
             for value, number in zip(at, counts, strict=True):
@@ -302,7 +302,7 @@ def grouped(shares: pd.DataFrame, title: str, axis: str, colours: Mapping[str, s
     height = 0.8 / len(names)
     top = max(0.05, float(np.nanmax(shares.to_numpy(float))))
     words = []
-    with _chart(1.2 + 0.2 * shares.size, title, grid="x") as (figure, axes):
+    with chart(1.2 + 0.2 * shares.size, title, grid="x") as (figure, axes):
         for row, label in enumerate(shares.index):
             for place, name in enumerate(names):
                 share = float(shares.loc[label, name])
@@ -315,7 +315,7 @@ def grouped(shares: pd.DataFrame, title: str, axis: str, colours: Mapping[str, s
         axes.set_xlim(0, 1.15 * top)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-        _rows(axes, [str(each) for each in shares.index])
+        name_rows(axes, [str(each) for each in shares.index])
         axes.set_xlabel(axis)
         figure.legend(
             [Patch(color=colours[name]) for name in names], names,
@@ -325,8 +325,14 @@ def grouped(shares: pd.DataFrame, title: str, axis: str, colours: Mapping[str, s
 
 
 @contextmanager
-def _chart(height: float, title: str, grid: str) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of the page's width with a title at its left edge, in the report's style."""
+def chart(height: float, title: str, grid: str) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of the page's width with a title at its left edge, in the report's style.
+
+    Args:
+        height: in inches, without the title.
+        title: broken into lines where it is long.
+        grid: "x", "y", "both", or "" for none.
+    """
     lines = textwrap.wrap(title, 52)
     style = {**STYLE, "axes.grid": bool(grid), "axes.grid.axis": grid or "both"}
     with mpl.rc_context(style):
@@ -335,7 +341,8 @@ def _chart(height: float, title: str, grid: str) -> Iterator[tuple[Figure, Axes]
         yield figure, figure.subplots()
 
 
-def _rows(axes: Axes, labels: Iterable[str]) -> None:
+def name_rows(axes: Axes, labels: Iterable[str]) -> None:
+    """Name the rows of a chart, top to bottom."""
     names = [short(each, 17) for each in labels]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)

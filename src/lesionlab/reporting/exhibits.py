@@ -28,6 +28,7 @@ class Exhibit:
         table: the numbers.
         svg: an `<svg>` element, or "".
         more: further tables that are written beside it but not shown, by file name.
+        shown: the table as it stands on the page, where that is another one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Exhibit:
     table: pd.DataFrame
     svg: str = ""
     more: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    shown: pd.DataFrame | None = None
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -52,12 +54,14 @@ class Section:
         title: its heading.
         exhibits: in order.
         absent: what cannot be shown, and why, one sentence each.
+        short: the title in a line of links; by default the title.
     """
 
     name: str
     title: str
     exhibits: tuple[Exhibit, ...]
     absent: tuple[str, ...] = ()
+    short: str = ""
 
 
 def counted(

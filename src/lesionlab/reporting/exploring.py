@@ -5,14 +5,11 @@ Nothing is trained and nothing is filled in: the page counts what the catalogue 
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from lesionlab._version import __version__
 from lesionlab.data import exploration, leaks
@@ -21,16 +18,15 @@ from lesionlab.data.exploration import UNKNOWN, has
 from lesionlab.data.images import ImageFault, Reader
 from lesionlab.data.splitting import Split
 from lesionlab.errors import FindingsError
-from lesionlab.files import write_csv, write_text
+from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting.cautions import cautions
 from lesionlab.reporting.chapters import sections
-from lesionlab.reporting.contents import count, csv_link, percent
-from lesionlab.reporting.exhibits import Exhibit
+from lesionlab.reporting.contents import count, percent
 from lesionlab.reporting.facts import NOTICE
 from lesionlab.reporting.gallery import thumbnail
 from lesionlab.reporting.pages import template
-from lesionlab.reporting.svg import standalone
+from lesionlab.reporting.showing import shown_sections, write_exhibits
 from lesionlab.taxonomy import MALIGNANT_RULE, colours, full_name
 
 _MOST_PICTURES = 150  # in one file, which is to stay below about 3 MB
@@ -110,18 +106,7 @@ def explore(
         listen(Notice(pictures.note))
     listen(Step("explore", 2, 3, "steps", "writing"))
     if svg is not None:
-        for section in made:
-            for exhibit in section.exhibits:
-                _write(exhibit, Path(svg))
-    shown = [
-        {
-            "name": section.name,
-            "title": section.title,
-            "absent": section.absent,
-            "exhibits": [_shown(exhibit) for exhibit in section.exhibits],
-        }
-        for section in made
-    ]
+        write_exhibits(made, svg)
     page = template("exploring.html.jinja", "reporting").render(
         title=_title(data),
         lead=_lead(data, frame),
@@ -129,7 +114,7 @@ def explore(
         alarms=_alarms(frame),
         cautions=cautions(frame),
         notes=data.notes,
-        sections=shown,
+        sections=shown_sections(made),
         pictures=pictures,
         seed=seed,
         notice=NOTICE,
@@ -253,50 +238,3 @@ def _about(row: pd.Series) -> str:
     age = "" if pd.isna(row["age"]) else f"{row['age']:g} years"
     words = [str(row[name]) for name in ("sex", "site") if row[name] != UNKNOWN]
     return ", ".join(each for each in (age, *words) if each)
-
-
-def _write(exhibit: Exhibit, folder: Path) -> None:
-    if exhibit.svg:
-        write_text(folder / f"{exhibit.name}.svg", standalone(exhibit.svg))
-    for name, table in exhibit.tables.items():
-        write_csv(folder / f"{name}.csv", table)
-
-
-def _shown(exhibit: Exhibit) -> dict[str, Any]:
-    return {
-        "name": exhibit.name,
-        "title": exhibit.title,
-        "reading": exhibit.reading,
-        "svg": Markup(exhibit.svg),
-        "shown": _cells(exhibit.table),
-        "links": [(name, csv_link(table)) for name, table in exhibit.tables.items()],
-    }
-
-
-_SHARES = ("share", "shared", "leaked", "malignant")
-"""Last words of the names of columns that hold shares."""
-
-
-def _cells(table: pd.DataFrame) -> dict[str, Any]:
-    """A table as text: shares in percent, whole numbers whole, others with two decimals."""
-    columns = []
-    words = []
-    for place, (name, values) in enumerate(table.items()):
-        if not pd.api.types.is_numeric_dtype(values):
-            words.append(place)
-            columns.append([str(each) for each in values])
-        elif str(name).rpartition("_")[2] in _SHARES:
-            columns.append([percent(each) for each in values.to_numpy(float)])
-        else:
-            columns.append([_number(each) for each in values.to_numpy(float, na_value=math.nan)])
-    return {
-        "head": [str(name).replace("_", " ") for name in table.columns],
-        "rows": list(zip(*columns, strict=True)),
-        "words": words,
-    }
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{value:,.0f}" if value == round(value) else f"{value:,.2f}"

@@ -12,6 +12,7 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.evaluation import Evaluation
 from lesionlab.reporting.contents import count, lesions, parts_of
 from lesionlab.run import Run
+from lesionlab.taxonomy import full_name
 
 NOTICE = (
     "Research and education only. Not a medical device. Not for diagnosis, triage or screening. "
@@ -54,6 +55,24 @@ def lead(predictions: pd.DataFrame, result: Evaluation, run: Run | None, proved:
         f"{what} a dermatoscopic image into one of {len(result.classes)} diagnoses. Below is how "
         f"often it is right, and where it fails, on {_size(rows)} ({result.part} part).{unseen}"
     )
+
+
+def purpose(result: Evaluation, run: Run | None) -> tuple[list[str], list[str]]:
+    """What the model is for and what it is not for, one sentence each."""
+    listed = ", ".join(full_name(label) for label in result.classes)
+    meant = [
+        f"Research and teaching: to study how a dermatoscopic image is sorted into {listed}.",
+        "To be compared with other models on the same images.",
+    ]
+    never = [
+        "Deciding about a patient. It has not been tested in a clinic.",
+        "Photographs without a dermatoscope, and lesions of any other kind: it knows "
+        f"{len(result.classes)} answers and always gives one of them.",
+        "People, cameras and clinics unlike those of its images: how it does there is not known.",
+    ]
+    if run is not None and result.part != "test":
+        never.append(f"Quoting these figures: they come from part {result.part}.")
+    return meant, never
 
 
 def _size(rows: pd.DataFrame) -> str:

@@ -19,7 +19,11 @@ from lesionlab.evaluation.inputs import open_predictions
 from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting import contents, facts, figures, gallery
+from lesionlab.reporting.depth import in_depth
+from lesionlab.reporting.failing import failing
 from lesionlab.reporting.pages import template
+from lesionlab.reporting.pairing import pairing
+from lesionlab.reporting.showing import shown_sections
 from lesionlab.run import HISTORY, Folds, Run, open_run
 from lesionlab.tables import classes_of, read_predictions
 from lesionlab.taxonomy import colours, full_name
@@ -87,7 +91,7 @@ def report(
         if pictures.note:
             listen(Notice(f"{subject.name}: {pictures.note}"))
         sections.append(_section(subject, result, own, pictures, number))
-    write_text(out, _render(sections, _comparison(subjects, sections)))
+    write_text(out, _render(sections, _comparison(subjects, sections, replicates)))
     listen(Step("report", len(subjects), len(subjects), "runs", str(out)))
     return out
 
@@ -151,6 +155,8 @@ def _section(
     """Everything that the template shows of one run, by name."""
     predictions, run = subject.predictions, subject.run
     proved, _ = facts.overlap(predictions)
+    sentences, mistakes = failing(predictions, result, result.replicates)
+    sections = [mistakes, *in_depth(predictions, result, result.replicates)]
     curves = {
         label: roc(predictions, label, result.part)
         for label in result.classes
@@ -163,6 +169,9 @@ def _section(
         "result": result,
         "lead": facts.lead(predictions, result, run, proved),
         "facts": facts.facts(predictions, result, run, data),
+        "purpose": facts.purpose(result, run),
+        "failing": sentences,
+        "sections": shown_sections(sections, f"r{number}-"),
         "parts": contents.parts_of(predictions),
         "part_rows": contents.part_table(predictions),
         "warnings": facts.cautions(result, run),
@@ -212,8 +221,10 @@ def _roc_table(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables).round(5)
 
 
-def _comparison(subjects: list[_Subject], sections: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The table on top of a report on several runs; None for a single one."""
+def _comparison(
+    subjects: list[_Subject], sections: list[dict[str, Any]], replicates: int
+) -> dict[str, Any] | None:
+    """What stands on top of a report on several runs; None for a single one."""
     if len(sections) < 2:
         return None
     rows = []
@@ -236,7 +247,19 @@ def _comparison(subjects: list[_Subject], sections: list[dict[str, Any]]) -> dic
         scored.add(frozenset(images))
         rows.append({"id": section["id"], "name": section["name"], "cells": cells, "n": len(images),
                      "warnings": len(section["warnings"])})  # fmt: skip
-    return {"rows": rows, "same": len(scored) == 1, "positive": sections[0]["result"].positive}
+    first: Evaluation = sections[0]["result"]
+    names = [subject.name for subject in subjects]
+    tables = {
+        name if names.count(name) == 1 else f"{name} ({number})": subject.predictions
+        for number, (name, subject) in enumerate(zip(names, subjects, strict=True), start=1)
+    }
+    paired = pairing(tables, first.part, replicates)
+    return {
+        "rows": rows,
+        "same": len(scored) == 1,
+        "positive": first.positive,
+        "paired": shown_sections([paired])[0],
+    }
 
 
 def _render(sections: list[dict[str, Any]], comparison: dict[str, Any] | None) -> str:
