@@ -69,8 +69,9 @@ def cells(table: pd.DataFrame) -> dict[str, Any]:
     """A table as text.
 
     Shares are in percent, whole numbers whole, others have two decimals, or three where the whole
-    column lies between -1 and 1; differences and gaps bear a sign. A value with its interval (columns value, low, high, or x, x_low,
-    x_high) becomes one cell, a pair of texts: "0.587" and "0.539–0.639".
+    column lies between -1 and 1; differences and gaps bear a sign. A value with its interval
+    (columns value, low, high, or x, x_low, x_high) becomes one cell, a pair of texts: "0.587" and
+    "0.539–0.639".
 
     Returns:
         head, rows, and in words the places of columns that are text.
