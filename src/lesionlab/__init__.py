@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from lesionlab.prediction.embedding import Embeddings, embed
     from lesionlab.prediction.from_run import predict
     from lesionlab.recipe import Recipe
+    from lesionlab.reporting.answers import Answers
+    from lesionlab.reporting.card import Card, card
     from lesionlab.reporting.exploring import explore
     from lesionlab.reporting.report import report
     from lesionlab.run import Folds, Run
@@ -59,10 +61,12 @@ if TYPE_CHECKING:
     from lesionlab.training.tuning import tune
 
 _HOMES = {
+    "Answers": "reporting.answers",
     "Audit": "data.auditing",
     "Blend": "evaluation",
     "Calibrated": "evaluation.calibrating",
     "Calibration": "evaluation.calibration",
+    "Card": "reporting.card",
     "Catalogue": "data.catalogues",
     "Cleaned": "data.cleaning",
     "Comparison": "evaluation",
@@ -83,6 +87,7 @@ _HOMES = {
     "cache": "data.images",
     "calibrate": "evaluation.calibrating",
     "calibration": "evaluation.calibration",
+    "card": "reporting.card",
     "catalogue": "data.catalogues",
     "clean": "data.cleaning",
     "compare": "evaluation",
@@ -113,10 +118,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Answers",
     "Audit",
     "Blend",
     "Calibrated",
     "Calibration",
+    "Card",
     "Catalogue",
     "Cleaned",
     "Comparison",
@@ -138,6 +145,7 @@ __all__ = [
     "cache",
     "calibrate",
     "calibration",
+    "card",
     "catalogue",
     "clean",
     "compare",

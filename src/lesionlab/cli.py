@@ -46,6 +46,7 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "isic": ("challenge", "score a submission: the official ISIC scorer's numbers"),
     "explain": ("judging", "which places of an image speak for a class"),
     "report": ("judging", "write one page with figures, curves and pictures"),
+    "card": ("describing", "a model card, and three reporting standards item by item"),
     "demo": ("machine", "the whole chain, on drawn lesions or on yours"),
     "doctor": ("machine", "what this machine has, and what is missing"),
 }
