@@ -72,9 +72,10 @@ class Folder:
 class Run(Folder):
     """A folder that holds one training.
 
-    Files: run.json (identity, state, classes, notes, environment, kept epoch), recipe.yaml (every
-    setting), split.csv, history.csv (one row per epoch), model.json and model.safetensors (the kept
-    epoch), predictions.csv (train, val and test), and checkpoints/ while it is not finished.
+    Files: run.json (identity, state, classes, sources, notes, where the weights are from,
+    environment, kept epoch, day), recipe.yaml (every setting), split.csv, history.csv (one row per
+    epoch), model.json and model.safetensors (the kept epoch), predictions.csv (train, val and
+    test), and checkpoints/ while it is not finished.
     """
 
     marker = INFO

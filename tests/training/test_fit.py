@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from lesionlab.progress import Notice, Step
 from lesionlab.recipe import Recipe
 from lesionlab.run import CHECKPOINTS, PREDICTIONS, Run
 from lesionlab.training.fit import train
+from lesionlab.training.folders import started_from
 
 
 class Killed(Exception):
@@ -74,6 +77,21 @@ def test_a_run_folder_holds_what_it_promises(whole, drawn):
     assert (table.set_index("image_id")["part"] == given[table["image_id"]]).all()
     assert not (run.folder / CHECKPOINTS).exists()
     assert Split.open(run.folder / "split.csv").fingerprint == parts.fingerprint
+    assert run.info["sources"] == ["drawn by lesionlab"]
+    assert run.info["weights"] == {}  # random
+    assert date.fromisoformat(run.info["finished"])
+
+
+def test_where_pretrained_weights_come_from_is_recorded(tmp_path):
+    assert started_from("lenet", False) == {}
+    of_timm = started_from("resnet18", True)
+    assert of_timm["tag"] == "a1_in1k"
+    assert of_timm["hub"] == "timm/resnet18.a1_in1k"
+    file = tmp_path / "secret" / "mine.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    told = started_from("resnet18", str(file))
+    assert told == {"file": "mine.safetensors", "sha256": hashlib.sha256(b"weights").hexdigest()}
 
 
 def test_the_kept_epoch_is_the_best_on_val_and_its_figure_is_that_of_the_predictions(whole):

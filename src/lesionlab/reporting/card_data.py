@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -45,7 +45,7 @@ def of_data(subject: Subject) -> dict[str, Told]:
                 f"the catalogue that was called {subject.own_folder}; it is not at hand, or was "
                 "changed since"
             )
-        return made
+        return made | dict(published(list(subject.info.get("sources", ()))))
     return made | dict(_of_catalogue(subject, subject.data))
 
 
@@ -54,7 +54,7 @@ def tables(subject: Subject) -> Iterator[CardTable]:
     parts = contents.parts_of(subject.predictions)
     rows = contents.part_table(subject.predictions)
     shown = pd.DataFrame(
-        [(row.name or row.code, *(", ".join(filter(None, cell)) for cell in row.cells))
+        [(row.name or row.code, *(f"{n} ({of})" if of else n for n, of in row.cells))
          for row in rows],
         columns=["class", *parts, "all"],
     )  # fmt: skip
@@ -134,11 +134,11 @@ def overlap(subject: Subject) -> tuple[bool, str]:
 
 def _overlap_of_split(subject: Subject) -> tuple[bool, str]:
     """What the split in the folder itself proves, in every fold."""
-    if subject.run is None:
+    home = subject.folds or subject.run
+    if home is None:
         return False, ""
-    folder = subject.folds.folder if subject.folds else subject.run.folder
     try:
-        split = Split.open(folder / SPLIT)
+        split = Split.open(home.folder / SPLIT)
     except LesionlabError:
         return False, ""
     crossing = sum(
@@ -155,7 +155,8 @@ def _overlap_of_split(subject: Subject) -> tuple[bool, str]:
 def _of_catalogue(subject: Subject, data: Catalogue) -> Iterator[tuple[str, Told]]:
     name = dict(facts.facts(subject.predictions, subject.result, subject.run, data))["Data"]
     yield "data.collection", Told(name)
-    yield from _published(data)
+    if not (data.table["source"] == "").any():
+        yield from published(sorted(set(data.table["source"])))
     table = _joined(subject, data)
     sizes = data.table[["width", "height"]].dropna().drop_duplicates()
     if len(sizes):
@@ -193,13 +194,16 @@ def _of_catalogue(subject: Subject, data: Catalogue) -> Iterator[tuple[str, Told
     yield "preprocessing.left_out", Told(_left_out(subject, data, table))
 
 
-def _published(data: Catalogue) -> Iterator[tuple[str, Told]]:
-    """What the publishers of known collections say; nothing of a collection that is not known."""
-    names = sorted(set(data.table["source"]) - {""})
+def published(names: Sequence[str]) -> Iterator[tuple[str, Told]]:
+    """What the publishers of known collections say; nothing of a collection that is not known.
+
+    Args:
+        names: the sources that a catalogue names.
+    """
     keys = [_PARTS_OF.get(name, name) for name in names]
     known = {key: SOURCES[key] for key in keys if key in SOURCES}
     others = [name for name, key in zip(names, keys, strict=True) if key not in SOURCES]
-    if not known or (data.table["source"] == "").any():
+    if not known:
         return
     rest = f" Of {', '.join(others)} it is not known." if others else ""
 
@@ -274,7 +278,7 @@ def _histology(table: pd.DataFrame) -> str:
     if bad.empty:
         return ""
     seen = int((bad["dx_type"] == "histo").sum())
-    return f"{seen:,} of {count(len(bad), 'malignant image')} ({MALIGNANT_RULE})"
+    return f"histo for {seen:,} of {count(len(bad), 'malignant image')} ({MALIGNANT_RULE})"
 
 
 def _shift(table: pd.DataFrame, part: str) -> str:

@@ -79,7 +79,7 @@ def _lines(card: Card) -> Iterator[str]:
             said = f" *({_SAID[fact.by]})*" if fact.by in _SAID else ""
             yield f"- **{_escaped(label)}**: {_escaped(fact.text)}{said}"
         if unknown:
-            yield f"- **not known**: {_escaped(', '.join(unknown))}"
+            yield f"- **not known**: {_escaped('; '.join(unknown))}"
         for name in heading.tables:
             if name in card.tables:
                 yield from _table(card.tables[name])

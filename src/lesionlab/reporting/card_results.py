@@ -30,6 +30,19 @@ HEADLINE = (
 """The figures over all classes that a card gives."""
 _SHARES = ("balanced_accuracy", "accuracy", "majority_accuracy", "top_2_accuracy", "recall",
            "precision", "specificity", "sensitivity")  # fmt: skip
+_NAMES = {
+    "macro_auroc": "macro AUROC",
+    "macro_f1": "macro F1",
+    "majority_accuracy": "accuracy of always answering the commonest class",
+    "cohen_kappa": "Cohen's kappa",
+    "matthews": "Matthews correlation",
+    "top_2_accuracy": "top-2 accuracy",
+    "brier": "Brier score",
+    "brier_reliability": "Brier score, reliability",
+    "brier_resolution": "Brier score, resolution",
+    "brier_uncertainty": "Brier score, uncertainty",
+    "brier_within": "Brier score, within bins",
+}
 _CONFUSIONS = 5
 _MISTAKES = 2  # of each class
 
@@ -76,6 +89,10 @@ def caveats(subject: Subject) -> list[str]:
                 "All images carry one source name or none: whether the figures hold for another "
                 "clinic or camera is not known."
             )
+    made.append(
+        "Classes are as common here as in the collection, not as in a clinic: precision would be "
+        "another one there."
+    )
     if run is None:
         made.append("Only predictions were given: nothing is known of the model and its training.")
     elif run.info.get("kept_epoch"):
@@ -195,8 +212,10 @@ def _gap(subject: Subject) -> str:
         return ""
     told = []
     for part in parts:
-        found = evaluate(subject.predictions, part=part, replicates=0)["balanced_accuracy"]
-        told.append(f"{part} {decimal(found.value)}")
+        found = subject.result
+        if part != found.part:
+            found = evaluate(subject.predictions, part=part, replicates=0)
+        told.append(f"{part} {decimal(found['balanced_accuracy'].value)}")
     return f"balanced accuracy: {', '.join(told)}"
 
 
@@ -301,4 +320,4 @@ def _size(subject: Subject) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.replace("_", " ").replace("auroc", "AUROC").replace("f1", "F1")
+    return _NAMES.get(name, name.replace("_", " ").replace("ece", "plain ECE"))

@@ -86,7 +86,7 @@ def _of_network(subject: Subject, run: Run, recipe: Recipe) -> Iterator[tuple[st
         f"a probability for each of {classes} classes (softmax of the logits); the likeliest class "
         "is the answer",
     )
-    yield "model.weights", _start(model.pretrained, model.name, recipe.seed)
+    yield "model.weights", _start(model.pretrained, run.info.get("weights", {}), recipe)
     files = [each.folder / _WEIGHTS for each in _runs(subject)]
     if files and all(file.is_file() for file in files):
         hashes = ", ".join(hash_file(file)[:16] for file in files)
@@ -95,13 +95,17 @@ def _of_network(subject: Subject, run: Run, recipe: Recipe) -> Iterator[tuple[st
     yield "model.updating", "none: these are the predictions of the kept weights, not recalibrated"
 
 
-def _start(pretrained: bool | str, name: str, seed: int) -> str:
+def _start(pretrained: bool | str, recorded: Mapping[str, str], recipe: Recipe) -> str:
+    """What the weights were at the start; older runs record less of pretrained ones."""
+    if not pretrained:
+        return f"random, from seed {recipe.seed}: no pretraining"
     if isinstance(pretrained, str):
-        file = pretrained.replace("\\", "/").rpartition("/")[2]
-        return f"from a local file, {file}; what it was trained on is not recorded"
-    if pretrained:
-        return f"timm's published weights of {name}; which images they learnt from is not recorded"
-    return f"random, from seed {seed}: no pretraining"
+        file = recorded.get("file", pretrained.replace("\\", "/").rpartition("/")[2])
+        hashed = f" (SHA-256 begins with {recorded['sha256'][:16]})" if recorded else ""
+        return f"from a local file, {file}{hashed}; what it was trained on is not recorded"
+    told = ", ".join(f"{name} {value}" for name, value in recorded.items())
+    which = f" ({told})" if told else ", which of them is not recorded"
+    return f"timm's published weights of {recipe.model.name}{which}"
 
 
 def _runs(subject: Subject) -> list[Run]:
@@ -165,6 +169,7 @@ def _of_fit(subject: Subject, run: Run, recipe: Recipe) -> Iterator[tuple[str, s
         device = environment.get("device", "a machine that is not recorded")
         threads = environment.get("threads")
         also = f", {count(threads, 'thread')}" if threads else ""
+        also += f", finished on {run.info['finished']}" if "finished" in run.info else ""
         yield "training.time", f"{minutes:,.1f} minutes on {device}{also}"
     versions = [f"{name} {environment[name]}" for name in _SOFTWARE if environment.get(name)]
     if versions:

@@ -34,7 +34,7 @@ WHO: Mapping[str, str] = MappingProxyType(
 
 Status = Literal["run", "part", "author", "not_known", "not_applicable"]
 STATUSES: Mapping[Status, str] = {
-    "run": "from the run and its data",
+    "run": "from the run",
     "part": "in part",
     "author": "from the author",
     "not_known": "not known",

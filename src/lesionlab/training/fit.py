@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,8 @@ def train(
     zoo.save(network, architecture, out)
     write_csv(out / PREDICTIONS, predictions_table(table, data.classes, logits))
     parameters = sum(each.numel() for each in network.parameters())
-    run.update(state="complete", parameters=parameters, **kept)
+    today = datetime.now(UTC).date().isoformat()
+    run.update(state="complete", parameters=parameters, finished=today, **kept)
     shutil.rmtree(out / CHECKPOINTS)  # last: killed before, the run goes on from them
     return Run.open(out)
 

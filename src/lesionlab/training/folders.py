@@ -19,7 +19,7 @@ from lesionlab._version import __version__
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.splitting import Split
 from lesionlab.errors import RunError
-from lesionlab.files import discard, fingerprint, new_folder, read_json, write_json
+from lesionlab.files import discard, fingerprint, hash_file, new_folder, read_json, write_json
 from lesionlab.progress import Listener, Notice
 from lesionlab.recipe import FEATURES, Recipe
 from lesionlab.run import (
@@ -100,8 +100,10 @@ def open_run_folder(
         "identity": identity,
         "classes": list(data.classes),
         "catalogue": str((data.home or data.root).resolve()),
+        "sources": sorted(set(data.table["source"]) - {""}),
         "split": kind,
         "notes": list(data.notes),
+        "weights": started_from(recipe.model.name, recipe.model.pretrained),
         "environment": environment(accelerator),
     }
     with new_folder(out) as part:
@@ -109,6 +111,25 @@ def open_run_folder(
         split.save(part / SPLIT)
         (part / CHECKPOINTS).mkdir()
         write_json(part / INFO, info)
+
+
+def started_from(name: str, pretrained: bool | str) -> dict[str, str]:
+    """Where a network's weights come from at the start; empty if they are random.
+
+    Args:
+        name: of the network.
+        pretrained: of the recipe.
+
+    Returns:
+        Of a local file its name and sha256; of timm's weights tag, hub and licence, as timm says.
+    """
+    if isinstance(pretrained, str):
+        return {"file": Path(pretrained).name, "sha256": hash_file(Path(pretrained))}
+    config = timm.get_pretrained_cfg(name) if pretrained else None
+    if config is None:
+        return {}
+    told = {"tag": config.tag, "hub": config.hf_hub_id or config.url, "licence": config.license}
+    return {key: str(value) for key, value in told.items() if value}
 
 
 def environment(accelerator: str) -> dict[str, Any]:
