@@ -284,6 +284,7 @@ def test_only_known_collections_have_a_licence_and_a_publication():
     assert "Vienna" in told["data.centres"].text
     assert {each.by for each in told.values()} == {"publication"}
     assert dict(published(["vidir_modern", "rosendahl"])) == told  # its parts in version 2
+    assert "10519652" in dict(published(["dermamnist_64"]))["data.homepage"].text
     assert dict(published(["drawn by lesionlab"])) == dict(published([])) == {}
     mixed = dict(published(["ham10000", "clinic"]))
     assert mixed["data.licence"].text.endswith("Of clinic it is not known.")
@@ -592,6 +593,11 @@ def test_the_json_form_has_stable_keys(whole, tmp_path):
     table = found["tables"]["classes"]
     assert table["columns"] == ["class", "train", "val", "test"]
     assert table["rows"][0] == ["bcc", 10, 10, 20]
+    assert whole.tables["classes"].shown.iloc[0].tolist() == [
+        "bcc", "10 / 5", "10 / 5", "20 / 10", "40 / 20",
+    ]  # fmt: skip
+    assert "compared with the publication" in found["standards"]["clear_derm"]["note"]
+    assert found["standards"]["claim"]["note"] is None
 
 
 def test_the_same_run_gives_the_same_card(whole, same_run):

@@ -136,6 +136,7 @@ class Card:
                 key: {
                     "title": standards()[key].title,
                     "citation": standards()[key].citation,
+                    "note": standards()[key].note or None,
                     "counts": self.counts(key),
                     "items": [_item(each) for each in answered],
                 }

@@ -21,6 +21,12 @@ from lesionlab.taxonomy import GROUPINGS, MALIGNANT_RULE, full_name
 
 # column `dataset` of HAM10000's metadata, version 2
 _PARTS_OF = dict.fromkeys(("rosendahl", "vidir_molemax", "vidir_modern", "vienna_dias"), "ham10000")
+_PARTS_OF |= {
+    file.name.removesuffix(".npz"): key
+    for key, source in SOURCES.items()
+    for file in source.files
+    if file.name.endswith(".npz")
+}  # MedMNIST's catalogues name the file
 _PUBLISHED = {
     "ham10000": {
         "data.kind": "dermatoscopic images of pigmented lesions",
@@ -54,12 +60,15 @@ def tables(subject: Subject) -> Iterator[CardTable]:
     parts = contents.parts_of(subject.predictions)
     rows = contents.part_table(subject.predictions)
     shown = pd.DataFrame(
-        [(row.name or row.code, *(f"{n} ({of})" if of else n for n, of in row.cells))
+        [(row.code, *(f"{n} / {of.split()[0]}" if of else n for n, of in row.cells))
          for row in rows],
         columns=["class", *parts, "all"],
     )  # fmt: skip
+    reading = "Images / lesions."
+    if (subject.predictions["lesion_id"] == "").all():
+        reading = "Images; lesions are not named."
     counts = contents.class_counts(subject.predictions).rename_axis("class").reset_index()
-    yield CardTable("classes", "Images and lesions per class and part", "", counts, shown)
+    yield CardTable("classes", "Images per class and part", reading, counts, shown)
     if subject.data is not None:
         people = _people(_joined(subject, subject.data))
         shown = people.assign(

@@ -91,7 +91,8 @@ def _lines(card: Card) -> Iterator[str]:
     yield from _grid(["standard", "items", *STATUSES.values()], [list(map(str, r)) for r in rows])
     for key, answered in card.standards.items():
         yield from ("", f"### {_escaped(standards()[key].title)}", "")
-        yield _escaped(standards()[key].citation) + " Questions are in our own words."
+        about = f"{standards()[key].citation} Questions are in our own words."
+        yield _escaped(f"{about} {standards()[key].note}")
         yield ""
         cells = []
         for each in answered:

@@ -74,12 +74,14 @@ class Standard:
         key: its name in files: clear_derm, claim or tripod_ai.
         title: its name for people.
         citation: the publication.
+        note: what a reader has to know about our rendering; "" if nothing.
         items: in order.
     """
 
     key: str
     title: str
     citation: str
+    note: str
     items: tuple[Item, ...]
 
 
@@ -90,7 +92,11 @@ def standards() -> Mapping[str, Standard]:
     return MappingProxyType(
         {
             key: Standard(
-                key, each["title"], each["citation"].strip(), tuple(map(_item, each["items"]))
+                key,
+                each["title"],
+                each["citation"].strip(),
+                each.get("note", ""),
+                tuple(map(_item, each["items"])),
             )
             for key, each in yaml.safe_load(text).items()
         }
