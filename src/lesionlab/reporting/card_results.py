@@ -107,7 +107,9 @@ def tables(subject: Subject) -> Iterator[CardTable]:
     result = subject.result
     around = _around(result)
     chosen = [name for name in HEADLINE if name in result]
-    yield _figures("figures", "Headline figures", around, result, chosen)
+    yield _figures(
+        "figures", "Headline figures", around.removeprefix("In brackets "), result, chosen
+    )
     rows = contents.class_table(result)
     shown = pd.DataFrame(
         [(row.code, *(" ".join(filter(None, (a, b and f"({b})"))) for a, b in row.cells))
