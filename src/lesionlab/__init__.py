@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lesionlab.data.joining import join
     from lesionlab.data.splitting import Split, split
     from lesionlab.data.synthetic import synthetic
+    from lesionlab.embeddings import Embeddings
     from lesionlab.evaluation import (
         Blend,
         Comparison,
@@ -36,19 +37,25 @@ if TYPE_CHECKING:
     from lesionlab.evaluation.calibrating import Calibrated, calibrate
     from lesionlab.evaluation.calibration import Calibration, calibration
     from lesionlab.evaluation.conformal import Conformal, conformal
+    from lesionlab.evaluation.costs import decision_costs
+    from lesionlab.evaluation.decision_curves import DecisionCurve, decision_curve
     from lesionlab.evaluation.failures import Failures, failures
     from lesionlab.evaluation.isic import from_submission, submission
     from lesionlab.evaluation.isic_scoring import IsicScore, isic_score
+    from lesionlab.evaluation.novelty import Detector, load_detector
+    from lesionlab.evaluation.outlying import Outliers, outliers
     from lesionlab.evaluation.priors import (
         Prevalence,
         estimate_prevalence,
         predictive_values,
         reweight,
     )
+    from lesionlab.evaluation.referral import Referral, referral
     from lesionlab.evaluation.reliability import reliability
+    from lesionlab.evaluation.ruling import TwoThresholds, two_thresholds
     from lesionlab.explanation.gallery import explain
     from lesionlab.models.listing import list_models
-    from lesionlab.prediction.embedding import Embeddings, embed
+    from lesionlab.prediction.embedding import embed
     from lesionlab.prediction.from_run import predict
     from lesionlab.recipe import Recipe
     from lesionlab.reporting.answers import Answers
@@ -71,16 +78,21 @@ _HOMES = {
     "Cleaned": "data.cleaning",
     "Comparison": "evaluation",
     "Conformal": "evaluation.conformal",
-    "Embeddings": "prediction.embedding",
+    "DecisionCurve": "evaluation.decision_curves",
+    "Detector": "evaluation.novelty",
+    "Embeddings": "embeddings",
     "Estimate": "evaluation",
     "Evaluation": "evaluation",
     "Failures": "evaluation.failures",
     "Folds": "run",
     "IsicScore": "evaluation.isic_scoring",
+    "Outliers": "evaluation.outlying",
     "Prevalence": "evaluation.priors",
     "Recipe": "recipe",
+    "Referral": "evaluation.referral",
     "Run": "run",
     "Split": "data.splitting",
+    "TwoThresholds": "evaluation.ruling",
     "audit": "data.auditing",
     "blend": "evaluation",
     "blended": "evaluation",
@@ -92,6 +104,8 @@ _HOMES = {
     "clean": "data.cleaning",
     "compare": "evaluation",
     "conformal": "evaluation.conformal",
+    "decision_costs": "evaluation.costs",
+    "decision_curve": "evaluation.decision_curves",
     "embed": "prediction.embedding",
     "estimate_prevalence": "evaluation.priors",
     "evaluate": "evaluation",
@@ -105,8 +119,11 @@ _HOMES = {
     "isic_score": "evaluation.isic_scoring",
     "join": "data.joining",
     "list_models": "models.listing",
+    "load_detector": "evaluation.novelty",
+    "outliers": "evaluation.outlying",
     "predict": "prediction.from_run",
     "predictive_values": "evaluation.priors",
+    "referral": "evaluation.referral",
     "reliability": "evaluation.reliability",
     "report": "reporting.report",
     "reweight": "evaluation.priors",
@@ -115,6 +132,7 @@ _HOMES = {
     "synthetic": "data.synthetic",
     "train": "training.fit",
     "tune": "training.tuning",
+    "two_thresholds": "evaluation.ruling",
 }
 
 __all__ = [
@@ -128,16 +146,21 @@ __all__ = [
     "Cleaned",
     "Comparison",
     "Conformal",
+    "DecisionCurve",
+    "Detector",
     "Embeddings",
     "Estimate",
     "Evaluation",
     "Failures",
     "Folds",
     "IsicScore",
+    "Outliers",
     "Prevalence",
     "Recipe",
+    "Referral",
     "Run",
     "Split",
+    "TwoThresholds",
     "__version__",
     "audit",
     "blend",
@@ -150,6 +173,8 @@ __all__ = [
     "clean",
     "compare",
     "conformal",
+    "decision_costs",
+    "decision_curve",
     "embed",
     "estimate_prevalence",
     "evaluate",
@@ -163,8 +188,11 @@ __all__ = [
     "isic_score",
     "join",
     "list_models",
+    "load_detector",
+    "outliers",
     "predict",
     "predictive_values",
+    "referral",
     "reliability",
     "report",
     "reweight",
@@ -173,6 +201,7 @@ __all__ = [
     "synthetic",
     "train",
     "tune",
+    "two_thresholds",
 ]
 
 

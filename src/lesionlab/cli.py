@@ -42,6 +42,8 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "calibrate": ("trusting", "probabilities that mean what they say, fitted on val"),
     "conformal": ("trusting", "sets of classes that hold the true one as often as promised"),
     "prevalence": ("trusting", "how common classes are without labels; re-weight to it"),
+    "triage": ("triaging", "what to decide, what to leave to a doctor, and at what price"),
+    "outliers": ("triaging", "images that a run was not made for, told by a score"),
     "submit": ("challenge", "predictions as an ISIC challenge submission"),
     "isic": ("challenge", "score a submission: the official ISIC scorer's numbers"),
     "explain": ("judging", "which places of an image speak for a class"),

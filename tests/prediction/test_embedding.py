@@ -7,7 +7,7 @@ import torch
 from lesionlab.augmentation.batch import normalise
 from lesionlab.cli import main
 from lesionlab.data.images import Reader
-from lesionlab.errors import RunError, SettingsError
+from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.models import zoo
 from lesionlab.models.heads import attach, head_of
 from lesionlab.models.listing import ZOO
@@ -118,6 +118,42 @@ def test_every_row_is_its_image(embedded, trained, drawn):
         with torch.inference_mode():
             alone = features_of(network, one)[0].numpy()
         np.testing.assert_allclose(embedded.vectors[row], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_logits_are_those_of_the_run(embedded, trained):
+    expected = trained.predictions.set_index("image_id").loc[embedded.table["image_id"]]
+    columns = [f"logit_{name}" for name in trained.classes]
+    np.testing.assert_allclose(
+        embedded.logits, expected[columns].astype(float), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_files_are_embedded_like_the_catalogue_that_lists_them(embedded, trained, drawn, tmp_path):
+    data, _ = drawn
+    files = [data.root / path for path in data.table["path"].iloc[:5]]
+    made = embed(trained, images=files, out=tmp_path / "files")
+    assert list(made.table["image_id"]) == [path.stem for path in files]
+    assert set(made.table["part"]) == {""}
+    np.testing.assert_allclose(made.vectors, embedded.vectors[:5], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(made.logits, embedded.logits[:5], rtol=1e-3, atol=1e-4)
+    assert made.info["head"] == embedded.info["head"]
+    with pytest.raises(RunError, match="catalogue"):
+        embed(trained, images=files[:4], out=tmp_path / "files")
+    for number in (1, 2):
+        (tmp_path / f"broken{number}.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"2 of 2 images .*broken1.*broken2"):
+        embed(trained, images=sorted(tmp_path.glob("*.jpg")), out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_name_has_no_logits_and_takes_no_files(trained, drawn, tmp_path):
+    weights = trained.folder / "model.safetensors"
+    made = embed("lenet", drawn[0], out=tmp_path / "y", pretrained=str(weights), size=(32, 32))
+    with pytest.raises(RunError, match="only a run has logits"):
+        _ = made.logits
+    for given in ({"images": ["a.jpg"]}, {}, {"data": drawn[0], "images": ["a.jpg"]}):
+        with pytest.raises(SettingsError, match="Say what to embed"):
+            embed("lenet", out=tmp_path / "z", **given)
 
 
 def test_the_same_call_again_computes_nothing(embedded, trained, drawn, monkeypatch):

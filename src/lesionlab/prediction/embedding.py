@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,52 +16,33 @@ from torch import Tensor, nn
 
 from lesionlab.augmentation.batch import normalise
 from lesionlab.data.catalogues import Catalogue
-from lesionlab.data.images import cache, preprocessing_fingerprint
+from lesionlab.data.images import ImageFault, Reader, cache, preprocessing_fingerprint
 from lesionlab.data.splitting import Split
-from lesionlab.errors import RunError, SettingsError
-from lesionlab.files import discard, new_folder, replacing, write_csv, write_json
+from lesionlab.embeddings import INFO, LOGITS, TABLE, VECTORS, Embeddings
+from lesionlab.errors import DataError, RunError, SettingsError
+from lesionlab.files import (
+    discard,
+    fingerprint,
+    hash_file,
+    new_folder,
+    replacing,
+    write_csv,
+    write_json,
+)
 from lesionlab.models import zoo
 from lesionlab.models.fusion import image_net
 from lesionlab.models.heads import head_of
 from lesionlab.prediction.from_run import CHUNK, Device, choose_device
-from lesionlab.prediction.inputs import cache_home
+from lesionlab.prediction.inputs import cache_home, image_files
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe import Images, Model
-from lesionlab.run import SPLIT, Folder, Run, holds, refuse_differences
-from lesionlab.tables import read_csv
-
-VECTORS = "embeddings.npy"
-TABLE = "embeddings.csv"
-INFO = "embeddings.json"
-
-
-@dataclass(frozen=True)
-class Embeddings(Folder):
-    """A folder of embeddings.
-
-    Files: embeddings.npy (float32, shape (n, features)), embeddings.csv (one row per row of it:
-    image_id, target, lesion_id, patient_id, part) and embeddings.json (what they were made of:
-    identity, classes, model and size).
-    """
-
-    marker = INFO
-    kind = "folder of embeddings"
-    hint = "Make them first: lesionlab embed"
-
-    @cached_property
-    def vectors(self) -> NDArray[np.float32]:
-        """The embeddings, memory-mapped read-only, shape (n, features)."""
-        return np.load(self.folder / VECTORS, mmap_mode="r")  # type: ignore[no-any-return]
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """One row per embedding: image_id, target, lesion_id, patient_id, part ("": not known)."""
-        return read_csv(self.folder / TABLE)
+from lesionlab.run import SPLIT, Run, holds, refuse_differences
 
 
 def embed(
     model: str | Path | Run,
-    data: Catalogue,
+    data: Catalogue | None = None,
+    images: Sequence[str | Path] = (),
     *,
     out: str | Path,
     pretrained: bool | str = False,
@@ -74,12 +54,13 @@ def embed(
 ) -> Embeddings:
     """Write what a frozen backbone makes of every image of a catalogue: its pooled features.
 
-    They are what the classifier would get, before it and before any metadata. The same call again
-    finds them complete, or refuses a folder that holds others.
+    They are what the classifier would get, before it and before any metadata. Of a run, the logits
+    are written too. The same call again finds them complete, or refuses a folder that holds others.
 
     Args:
         model: a finished run or its folder, or a model's name.
         data: the catalogue.
+        images: of a run: image files, and folders that are searched through, instead of it.
         out: the folder to write.
         pretrained: of a model's name: True for timm's weights from its hub, or a local .safetensors
             or .pth file. A run has weights of its own.
@@ -92,49 +73,69 @@ def embed(
 
     Raises:
         SettingsError: if the model's name or its weights are unknown or missing, or if a run is
-            given weights or a size.
+            given weights or a size; if there are both a catalogue and images, or neither, or images
+            for a model's name.
+        DataError: naming every image that cannot be read.
         RunError: if the run is not finished, or the folder holds something else; the differences
             are named.
     """
     out = Path(out)
     run = _run_of(model)
-    if run is None:
-        network, architecture = _from_name(str(model), data, pretrained, size)
-    elif pretrained is not False or size is not None:
+    if (data is None) == (not images) or (run is None and data is None):
         raise SettingsError(
-            f"{run.folder} is a run, with weights and a size of its own: leave --pretrained and "
-            "--size out, or give a model's name."
+            "Say what to embed: a catalogue (--data DIR) or, with a run, image files and folders."
         )
-    else:
+    if run is not None:
+        if pretrained is not False or size is not None:
+            raise SettingsError(
+                f"{run.folder} is a run, with weights and a size of its own: leave --pretrained "
+                "and --size out, or give a model's name."
+            )
         network, architecture = zoo.load(run.folder)
+    elif data is not None:
+        network, architecture = _from_name(str(model), data, pretrained, size)
+    files = image_files([Path(each) for each in images]) if data is None else []
     identity = {
-        "catalogue": data.fingerprint,
+        "catalogue": data.fingerprint if data else fingerprint([hash_file(each) for each in files]),
         "preprocessing": preprocessing_fingerprint(architecture.images),
         "normalisation": list(map(str, architecture.normalisation)),
         "model": architecture.name,
         "weights": _weights_fingerprint(network),
-        "parts": _split_of(run, data),
+        "parts": _split_of(run, data) if data else "",
     }
     if _finished(out, identity, fresh, listen):
         return Embeddings.open(out)
-    home = cache_home(data, cache_to)
-    pixels = cache(data.table, data.root, architecture.images, home, listen=listen)
-    rows = pixels.rows(list(data.table["sha256"]))
     network.to(choose_device(device))
-    table = data.table[["image_id", "target", "lesion_id", "patient_id"]]
+    if data:
+        home = cache_home(data, cache_to)
+        pixels = cache(data.table, data.root, architecture.images, home, listen=listen)
+        rows = pixels.rows(list(data.table["sha256"]))
+        table = data.table[["image_id", "target", "lesion_id", "patient_id"]].assign(
+            part=_parts(run, data)
+        )
+    else:
+        table = pd.DataFrame({"image_id": [each.stem for each in files]})
+        table[["target", "lesion_id", "patient_id", "part"]] = ""
     info: dict[str, Any] = {
         "identity": identity,
         "model": str(run.folder) if run else str(model),
         "pretrained": True if run else pretrained,
         "size": list(architecture.images.size),
-        "classes": list(data.classes),
+        "classes": list(data.classes if data else architecture.classes),
     }
     with new_folder(out) as part:
-        vectors = embed_rows(network, architecture, pixels.pixels, rows, listen=listen)
+        if data:
+            vectors = embed_rows(network, architecture, pixels.pixels, rows, listen=listen)
+        else:
+            vectors = _embed_files(network, architecture, files, listen)
         info |= {"images": len(vectors), "features": vectors.shape[1]}
         with replacing(part / VECTORS) as path, path.open("wb") as handle:
             np.save(handle, vectors)
-        write_csv(part / TABLE, table.assign(part=_parts(run, data)))
+        if run:
+            info["head"] = _weights_fingerprint(network, of_head=True)
+            with replacing(part / LOGITS) as path, path.open("wb") as handle:
+                np.save(handle, _logits_of(network, vectors))
+        write_csv(part / TABLE, table)
         write_json(part / INFO, info)
         discard(out)
     return Embeddings.open(out)
@@ -173,6 +174,44 @@ def embed_rows(
             views = views.contiguous(memory_format=torch.channels_last)
             found.append(features_of(network, views, architecture.name).float().cpu().numpy())
             listen(Step("embedding", min(start + CHUNK, len(rows)), len(rows), "images"))
+    return np.concatenate(found)
+
+
+def _embed_files(
+    network: nn.Module, architecture: zoo.Architecture, files: Sequence[Path], listen: Listener
+) -> NDArray[np.float32]:
+    reader, faults, found = Reader(Path()), [], []
+    for start in range(0, len(files), CHUNK):
+        pixels = []
+        for path in files[start : start + CHUNK]:
+            try:
+                pixels.append(reader.pixels(str(path), architecture.images))
+            except ImageFault as fault:
+                faults.append(str(fault))
+        if not faults:
+            found.append(
+                embed_rows(network, architecture, np.stack(pixels), np.arange(len(pixels)))
+            )
+        listen(Step("embedding", min(start + CHUNK, len(files)), len(files), "images"))
+    if faults:
+        raise DataError(
+            f"{len(faults)} of {len(files)} images cannot be read: {'; '.join(faults[:10])}"
+            f"{'; ...' if len(faults) > 10 else ''}. Leave them out."
+        )
+    return np.concatenate(found)
+
+
+def _logits_of(network: nn.Module, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the classifier of a run makes of its features, shape (n, classes)."""
+    head = head_of(image_net(network))
+    device = next(network.parameters()).device
+    shape = (1, 1) if isinstance(head, nn.Conv2d) else ()
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(vectors), CHUNK):
+            features = torch.from_numpy(vectors[start : start + CHUNK]).to(device)
+            made = head(features.reshape(*features.shape, *shape))
+            found.append(made.flatten(1).float().cpu().numpy())
     return np.concatenate(found)
 
 
@@ -234,13 +273,13 @@ def _from_name(
         return zoo.build(architecture, pretrained), architecture
 
 
-def _weights_fingerprint(network: nn.Module) -> str:
-    """16 hexadecimal digits over all weights below the classifier."""
+def _weights_fingerprint(network: nn.Module, *, of_head: bool = False) -> str:
+    """16 hexadecimal digits over all weights below the classifier, or over the classifier's."""
     network = image_net(network)
     head = {id(each) for each in head_of(network).state_dict(keep_vars=True).values()}
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict(keep_vars=True).items()):
-        if id(value) not in head:
+        if (id(value) in head) == of_head:
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -146,9 +146,10 @@ def predict(
 
 def embed(
     model: str,
+    images: list[Path] | None = None,
     *,
-    data: Path,
     out: Path,
+    data: Path | None = None,
     pretrained: str | None = None,
     size: tuple[int, int] | None = None,
     cache: Path | None = None,
@@ -159,14 +160,16 @@ def embed(
     """Write the frozen features of a backbone for every image of a catalogue, once.
 
     They go into embeddings.npy, one row per row of embeddings.csv; embeddings.json says what they
-    were made of. To train a classifier on them, take a recipe with a probe as its head.
+    were made of. A run's logits go into logits.npy, and a run takes images too. To train a
+    classifier on them, take a recipe with a probe as its head.
 
     Example: lesionlab embed resnet18 --pretrained resnet18.pth --data data/ham10000 --out features
 
     Args:
         model: a run's folder, or a name of `lesionlab models`.
-        data: the catalogue's folder.
+        images: of a run, image files or folders of them, instead of a catalogue.
         out: the folder to write.
+        data: the catalogue's folder.
         pretrained: of a model's name: a local .safetensors or .pth file, or `true` for timm's
             weights from its hub.
         size: of a model's name: height and width in pixels; by default its own.
@@ -178,7 +181,8 @@ def embed(
 
     found = training_room("prediction.embedding").embed(
         model,
-        Catalogue.open(data),
+        Catalogue.open(data) if data else None,
+        images or (),
         out=out,
         pretrained={None: False, "true": True}.get(pretrained, pretrained),
         size=size,
@@ -187,8 +191,8 @@ def embed(
         fresh=fresh,
         listen=listen,
     )
-    images, features = found.vectors.shape
-    return Outcome(lines=[f"{out} holds {features} features of each of {images:,} images."])
+    count, features = found.vectors.shape
+    return Outcome(lines=[f"{out} holds {features} features of each of {count:,} images."])
 
 
 def models(
