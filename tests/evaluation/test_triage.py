@@ -112,7 +112,12 @@ def test_at_full_coverage_the_risk_is_what_evaluate_says(table):
     scored = evaluate(table, replicates=0)
     plain = referral(table, replicates=0, coverages=())
     assert plain.curve()["risk"].iloc[-1] == pytest.approx(1 - scored["accuracy"].value)
+    wrong = 1 - scored["accuracy"].value
+    curve = plain.curve()
+    best = (curve["coverage"] - (1 - wrong)).clip(0) / curve["coverage"]
+    assert curve["best"].to_numpy() == pytest.approx(best.to_numpy())
     balanced = referral(table, replicates=0, coverages=(), loss="balanced")
+    assert (balanced.curve()["best"] <= balanced.curve()["risk"] + 1e-12).all()
     assert balanced.curve()["risk"].iloc[-1] == pytest.approx(1 - scored["balanced_accuracy"].value)
 
 

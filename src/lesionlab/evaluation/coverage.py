@@ -117,6 +117,13 @@ class Curve:
             np.hstack([np.zeros_like(first[0]), lost]),
         )
 
+    def best_risks(self, coverages: Sequence[float]) -> Floats:
+        """Selective risk of the best possible order of the same losses, shape (coverages,)."""
+        ones = np.ones((1, len(self.order)))
+        heavy = self.image_weights(ones)[0]
+        best = Curve.of(-self.losses * heavy, self.losses, self.classes)
+        return np.array([values[0] for values in best.risks(ones, coverages).values()])
+
     def risks(self, weights: Weights, coverages: Sequence[float]) -> Mapping[float, Values]:
         """Selective risk at fixed coverages, shape (r,) each; straight lines within a group.
 

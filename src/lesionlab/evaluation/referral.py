@@ -54,6 +54,7 @@ class Referral:
         points: one row per wish: wanted ("coverage 0.9"), threshold, val_coverage, val_risk, and on
             the scored part coverage and risk, each with _low and _high, and the share decided of
             each class as "coverage/mel".
+        best: risk of the best possible order at each coverage of the curve.
         settings: confidence, loss, unit, positive (of confidence benign).
         part: the part that was scored.
         n: how many images, or lesions.
@@ -62,6 +63,7 @@ class Referral:
 
     estimates: Mapping[str, Estimate]
     points: pd.DataFrame
+    best: Floats
     settings: Mapping[str, Any]
     part: str
     n: int
@@ -71,13 +73,15 @@ class Referral:
         return self.estimates[name]
 
     def curve(self) -> pd.DataFrame:
-        """The curve: columns coverage, risk, low, high and decided (images or lesions)."""
+        """The curve: columns coverage, risk, low, high, best and decided (images or lesions)."""
         rows = [
             (float(name.split("_")[2]) / 100, *ends(each), each.n)
             for name, each in self.estimates.items()
             if name.startswith("risk_at_")
         ]
-        return pd.DataFrame(rows, columns=["coverage", "risk", "low", "high", "decided"])
+        made = pd.DataFrame(rows, columns=["coverage", "risk", "low", "high", "decided"])
+        made.insert(4, "best", self.best)
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """The thresholds and how they were chosen, as plain values."""
@@ -187,7 +191,8 @@ def referral(
     settings |= {"positive": question.name} if question else {}
     points = _table(found, thresholds, of_val, classes)
     curves = {name: each for name, each in found.items() if " " not in name}
-    return Referral(curves, points, settings, part, len(rows), tuple(warnings))
+    best = curve.best_risks(COVERAGES)
+    return Referral(curves, points, best, settings, part, len(rows), tuple(warnings))
 
 
 def _scored(
