@@ -328,6 +328,11 @@ def test_no_case_missed_is_no_proof_that_none_would_be():
     exact = table.assign(p_mel=np.where(sick, 0.8, 0.1), p_nv=np.where(sick, 0.2, 0.9))
     found = two_thresholds(exact, replicates=50)
     assert found["missed"].value == 0 < found["missed"].high < 4  # Wilson: of 50 cases none
+    assert found["npv"].value == found["npv"].high == 1 > found["npv"].low > 0.99
+    assert found["ppv"].low < found["ppv"].value == 1
+    assert found["ruled_out"].low < found["ruled_out"].value < found["ruled_out"].high
+    missed, kept = found["cases_out"].high, found["others_out"].value
+    assert found["npv"].low <= 0.95 * kept / (0.95 * kept + 0.05 * missed) + 1e-12
 
 
 def test_a_ppv_is_reached_on_val_at_the_prevalence(table):

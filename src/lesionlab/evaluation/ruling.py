@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -271,22 +272,26 @@ def zones(cases: Mask, out: Mask, into: Mask, prevalence: float, patients: int) 
             for of, mask in (("cases", cases), ("others", ~cases))
             for zone, where in (("out", out), ("in", into))
         }
-        sick, well = patients * prevalence, patients * (1 - prevalence)
-        ruled = {
-            zone: sick * share[f"cases_{zone}"] + well * share[f"others_{zone}"]
-            for zone in ("out", "in")
-        }
-        return share | {
-            "ruled_out": ruled["out"],
-            "ruled_in": ruled["in"],
-            "between": patients - ruled["out"] - ruled["in"],
-            "between_cases": sick * (1 - share["cases_out"] - share["cases_in"]),
-            "npv": ratio(well * share["others_out"], ruled["out"]),
-            "ppv": ratio(sick * share["cases_in"], ruled["in"]),
-        }
+        return share | _derived(share, prevalence, patients)
 
     basis = {name: cases if name.startswith("cases") else ~cases for name in _SHARES}
     return Measure(compute, basis, frozenset(basis))
+
+
+def _derived(share: Mapping[str, Values], prevalence: float, patients: int) -> dict[str, Values]:
+    """Figures that take several shares, at a prevalence."""
+    sick, well = patients * prevalence, patients * (1 - prevalence)
+    out, into = (
+        sick * share[f"cases_{zone}"] + well * share[f"others_{zone}"] for zone in ("out", "in")
+    )
+    return {
+        "ruled_out": out,
+        "ruled_in": into,
+        "between": np.maximum(patients - out - into, 0.0),
+        "between_cases": np.maximum(sick * (1 - share["cases_out"] - share["cases_in"]), 0.0),
+        "npv": ratio(well * share["others_out"], out),
+        "ppv": ratio(sick * share["cases_in"], into),
+    }
 
 
 def _complete(
@@ -302,9 +307,32 @@ def _complete(
         "missed": _line(found["cases_out"], sick),
         "false": _line(found["others_in"], well),
     }
-    made |= found
+    made |= _widened(found, prevalence, patients)
     order = [*list(made)[:4], *_SHARES, "npv", "ppv", *_ROWS]
     return {name: made[name] for name in order}
+
+
+def _widened(
+    found: Mapping[str, Estimate], prevalence: float, patients: int
+) -> dict[str, Estimate]:
+    """Intervals that also hold what follows from a share of exactly 0 or 1 at its own ends.
+
+    Lesions drawn anew never show what none of them showed, so that a bootstrap would say that an
+    NPV without a missed case is exactly 1.
+    """
+    sure = [name for name in _SHARES if found[name].value in (0.0, 1.0)]
+    sure = [name for name in sure if found[name].low < found[name].high]
+    corners = list(product(*((found[name].low, found[name].high) for name in sure)))
+    share = {name: np.full(len(corners), found[name].value) for name in _SHARES}
+    for place, name in enumerate(sure):
+        share[name] = np.array([each[place] for each in corners])
+    made = dict(found)
+    for name, values in _derived(share, prevalence, patients).items():
+        each = found[name]
+        if sure and not np.isnan(values).any() and not np.isnan(each.low):
+            low, high = min(each.low, values.min()), max(each.high, values.max())
+            made[name] = replace(each, low=float(low), high=float(high))
+    return made
 
 
 def _line(estimate: Estimate, factor: float, offset: float = 0.0) -> Estimate:
