@@ -19,7 +19,8 @@ from lesionlab.evaluation.decision_curves import decision_curve, shift
 from lesionlab.evaluation.priors import reweight
 from lesionlab.evaluation.referral import referral
 from lesionlab.evaluation.risks import question_of, units_of
-from lesionlab.evaluation.ruling import threshold_at_ppv, two_thresholds, zones
+from lesionlab.evaluation.ruling import threshold_at_ppv, two_thresholds
+from lesionlab.evaluation.zoning import zones
 from lesionlab.files import write_csv
 
 
