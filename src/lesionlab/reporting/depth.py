@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lesionlab.evaluation import Evaluation
-from lesionlab.reporting import trusting
+from lesionlab.reporting import triage, trusting
 from lesionlab.reporting.exhibits import Section
 
 
@@ -21,7 +21,10 @@ def in_depth(
         seed: of each bootstrap.
     """
     part = result.part
-    return [
+    made = [
         trusting.probabilities(predictions, part, result.positive, replicates, seed),
         trusting.sets(predictions, part, replicates, seed),
     ]
+    if part == "test":
+        made.append(triage.section(predictions, replicates=replicates, seed=seed))
+    return made
