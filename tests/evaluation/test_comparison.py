@@ -190,7 +190,7 @@ def test_other_metrics_by_name(first, second):
 def test_table_and_words(found, tmp_path):
     table = found.table()
     assert list(table["reference"].unique()) == ["", "first"]
-    assert len(table) == 3 * len(METRICS)
+    assert len(table[table["test"].isin(["", "bootstrap"])]) == 3 * len(METRICS)
     row = table[(table["reference"] == "first") & (table["metric"] == "accuracy")].iloc[0]
     each = found.differences["second", "first", "accuracy"]
     assert (row["model"], row["value"], row["low"]) == ("second", each.value, each.low)
@@ -214,8 +214,15 @@ def test_reads_like_a_page(found, first, second):
         at = lines.index(title)
         for metric, line in zip(found.metrics, lines[at + 1 :], strict=False):
             each = (found.differences if signed else found.figures)[(*key, metric)]
-            assert line.split(maxsplit=1) == [metric, shown(each, signed=signed)]
+            name, _, rest = line.strip().partition(" ")
+            told, _, p = rest.strip().partition("  ")
+            assert [name, told] == [metric, shown(each, signed=signed)]
+            assert p == (found.said((*key, metric)) if signed else "")
             assert each.low < each.high
+    end = lines[lines.index("second - first") + 1 + len(found.metrics) :]
+    assert [line.split()[0] for line in end[:3]] == ["accuracy", "recall/mel", "auroc/mel"]
+    assert re.search(r"McNemar p \S+.* \(.*\), by image", end[0])
+    assert "DeLong p" in end[2]
     own = second[second["part"] == "test"]
     text = str(compare({"first": first, "bare": own}, replicates=20))
     assert re.search(r"bare\n(  .*\n)*  sensitivity_at_90_specificity/mel +none\n", text)
@@ -315,14 +322,20 @@ def test_the_verbs(first, second, tmp_path, capsys, monkeypatch):
     out = " ".join(capsys.readouterr().out.split())
     assert "500 images of" in out
     assert "second - first" in out
-    assert len(pd.read_csv(tmp_path / "table.csv")) == 3 * len(METRICS)
+    saved = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
+    assert saved["test"].value_counts().to_dict() == {
+        "": 2 * len(METRICS), "bootstrap": len(METRICS), "mcnemar": 8, "delong": 7
+    }  # fmt: skip
+    assert "Differences, second - first" in out
+    assert "p by image" in out
     assert main([*words, "--metric", "accuracy", "recall/mel", "--as", "malignant-benign"]) == 2
     assert "recall/mel" in capsys.readouterr().err
     assert main([*words, "--metric", "accuracy", "--as", "malignant-benign"]) == 0
     captured = capsys.readouterr()
     assert MALIGNANT_RULE in " ".join(captured.err.split())
     saved = pd.read_csv(tmp_path / "table.csv")
-    assert list(saved["metric"].unique()) == ["accuracy"]
+    asked = saved["test"].fillna("").isin(["", "bootstrap"])
+    assert list(saved[asked]["metric"].unique()) == ["accuracy"]
     assert main(["evaluate", "first.csv", "--as", "malignant-benign", "--replicates", "0"]) == 0
     captured = capsys.readouterr()
     assert MALIGNANT_RULE in " ".join(captured.err.split())

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from lesionlab.errors import FindingsError
-from lesionlab.evaluation.inputs import read_as
+from lesionlab.errors import DataError, FindingsError
+from lesionlab.evaluation.inputs import read_as, rows_of
 from lesionlab.tables import Finding, classes_of, describe, findings_table
 from lesionlab.taxonomy import GROUPINGS
 
@@ -100,3 +100,40 @@ def read_all_as(tables: Mapping[str, pd.DataFrame], as_: str | None) -> dict[str
     if as_ is None:
         return dict(tables)
     return {name: read_as(table, as_) for name, table in tables.items()}
+
+
+def on_common_images(
+    tables: Mapping[str, pd.DataFrame], part: str
+) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+    """The tables with the same images in `part` and the same lesion ids; how many each lost.
+
+    Raises:
+        DataError: if no image of the part is in all of them.
+        FindingsError: with every target and lesion that the tables disagree about.
+    """
+    own = {name: set(rows_of(table, part)["image_id"]) for name, table in tables.items()}
+    common = set.intersection(*own.values())
+    if not common:
+        listed = ", ".join(f"{name} has {len(images)}" for name, images in own.items())
+        raise DataError(
+            f"No image is in part {part!r} of every table ({listed}). Do they name their images "
+            "the same way? image_id is the file's name without its ending."
+        )
+    kept = {
+        name: table[(table["part"] != part) | table["image_id"].isin(common)]
+        for name, table in tables.items()
+    }
+    scored = {name: table[table["part"] == part] for name, table in kept.items()}
+    if faults := disagreements(scored, ("target", "lesion_id")):
+        found = findings_table(faults)
+        raise FindingsError(
+            f"The tables disagree about what the images show:\n{describe(found)}\n"
+            "Models can be compared on the same truth only.",
+            found,
+        )
+    images = pd.Series(sorted(common))
+    lesion_of = pd.Series(known_lesions(scored, images).to_numpy(), index=images)
+    for name, table in kept.items():
+        known = table["image_id"].map(lesion_of).fillna(table["lesion_id"])
+        kept[name] = table.assign(lesion_id=known)
+    return kept, {name: len(images - common) for name, images in own.items()}

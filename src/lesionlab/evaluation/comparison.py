@@ -1,7 +1,8 @@
 """Two or more models on the same images: figures side by side, and their paired differences.
 
 Both models of a pair are scored on the same bootstrap replicates of the lesions, so what makes some
-images harder than others for both cancels out, and the interval is that of the difference.
+images harder than others for both cancels out, and the interval is that of the difference. Of many
+differences some are large by chance: their p values are adjusted for how many there are.
 """
 
 from __future__ import annotations
@@ -16,13 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lesionlab.errors import DataError, FindingsError, SettingsError
-from lesionlab.evaluation.alignment import (
-    disagreements,
-    in_class_order,
-    known_lesions,
-    read_all_as,
-)
+from lesionlab.errors import SettingsError
+from lesionlab.evaluation.alignment import in_class_order, on_common_images, read_all_as
 from lesionlab.evaluation.bootstrap import (
     Estimate,
     Measure,
@@ -34,13 +30,15 @@ from lesionlab.evaluation.bootstrap import (
 )
 from lesionlab.evaluation.inputs import Source, arrays_of, grouping_of, open_all, rows_of
 from lesionlab.evaluation.metrics import classification
+from lesionlab.evaluation.multiplicity import bootstrap_p, holm_by_key, shown_p, too_few
 from lesionlab.evaluation.operating import operating_points
+from lesionlab.evaluation.paired_tests import PairedTest, paired_tests
 from lesionlab.evaluation.result import METRICS as KNOWN
 from lesionlab.evaluation.result import Evaluation
 from lesionlab.evaluation.scoring import evaluate, usual_positive
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.tables import classes_of, describe, findings_table
+from lesionlab.tables import classes_of
 
 METRICS = (
     "balanced_accuracy",
@@ -51,7 +49,13 @@ METRICS = (
 )
 """What is compared unless something else is asked for."""
 
-_COLUMNS = ("model", "reference", "metric", "value", "low", "high", "images", "lesions")
+_COLUMNS = (
+    *("model", "reference", "metric", "value", "low", "high", "images", "lesions"),
+    *("test", "p", "p_adjusted", "p_images"),
+)
+
+Key = tuple[str, str, str]
+"""Model, reference and metric of a difference."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,6 +69,11 @@ class Comparison:
             missing.
         differences: by model, reference and metric: the model's figure minus the reference's, whose
             place in `models` is before. Missing where either figure is.
+        p_values: of the same differences, from the same replicates; nan without an interval.
+        adjusted: these p values adjusted (Holm) over all differences of the comparison: below 0.05
+            a difference counts.
+        tests: McNemar and DeLong of every pair.
+        positive: the class of the sensitivities.
         left_out: by model, how many of its images of the part were not used.
         part: the part that was scored.
         images: how many images were scored, the same for all.
@@ -78,7 +87,11 @@ class Comparison:
     models: tuple[str, ...]
     metrics: tuple[str, ...]
     figures: Mapping[tuple[str, str], Estimate]
-    differences: Mapping[tuple[str, str, str], Estimate]
+    differences: Mapping[Key, Estimate]
+    p_values: Mapping[Key, float]
+    adjusted: Mapping[Key, float]
+    tests: tuple[PairedTest, ...]
+    positive: str
     left_out: Mapping[str, int]
     part: str
     images: int
@@ -89,19 +102,27 @@ class Comparison:
     seed: int
 
     def table(self) -> pd.DataFrame:
-        """Figures, then differences, one per row.
+        """Figures, then differences, then classical tests, one per row.
 
         Returns:
             Columns model, reference ("" for a model's own figure; else the value is the model's
-            minus the reference's), metric, value, low, high, images and lesions that it rests on.
+            minus the reference's), metric, value, low, high, images and lesions that it rests on,
+            test ("" for a figure, else bootstrap, mcnemar or delong), p, p_adjusted (over all rows
+            of the same test), and p_images, the textbook p that takes images as independent.
         """
-        rows = [(model, "", metric, each) for (model, metric), each in self.figures.items()]
-        rows += [(*key, each) for key, each in self.differences.items()]
-        listed = [
-            (model, reference, metric, e.value, e.low, e.high, e.n, e.groups)
-            for model, reference, metric, e in rows
+        nothing = (math.nan,) * 3
+        rows = [
+            (model, "", metric, e.value, e.low, e.high, e.n, e.groups, "", *nothing)
+            for (model, metric), e in self.figures.items()
         ]
-        return pd.DataFrame(listed, columns=list(_COLUMNS))
+        for key, e in self.differences.items():
+            p = self.p_values[key], self.adjusted[key], math.nan
+            rows.append((*key, e.value, e.low, e.high, e.n, e.groups, "bootstrap", *p))
+        for t in self.tests:
+            p = t.p, t.adjusted, t.p_images
+            value = t.difference, t.low, t.high, t.images, t.lesions
+            rows.append((t.model, t.reference, t.metric, *value, t.test, *p))
+        return pd.DataFrame(rows, columns=list(_COLUMNS))
 
     def save(self, path: str | Path) -> None:
         """Write `table` as CSV."""
@@ -123,9 +144,27 @@ class Comparison:
         for reference, model in combinations(self.models, 2):
             lines.append(f"{model} - {reference}")
             for metric in self.metrics:
-                each = self.differences.get((model, reference, metric))
-                lines.append(f"  {metric:{width}}  {shown(each, signed=True)}")
+                key = model, reference, metric
+                each = self.differences.get(key)
+                known = each is not None and not math.isnan(self.p_values[key])
+                lines.append(
+                    f"  {metric:{width}}  {shown(each, signed=True)}"
+                    + (f"  {self.said(key)}" if known else "")
+                )
+            for test in self.main_tests:
+                if (test.model, test.reference) == (model, reference):
+                    lines.append(f"  {test.metric:{width}}  {_told(test)}")
         return "\n".join(lines + [f"Note: {text}" for text in self.notes])
+
+    def said(self, key: Key) -> str:
+        """The p value of a difference and what it is after adjustment: "p 0.012 (0.060)"."""
+        return f"p {shown_p(self.p_values[key])} ({shown_p(self.adjusted[key])})"
+
+    @property
+    def main_tests(self) -> tuple[PairedTest, ...]:
+        """The tests of all images and of the positive class."""
+        wanted = ("accuracy", f"recall/{self.positive}", f"auroc/{self.positive}")
+        return tuple(each for each in self.tests if each.metric in wanted)
 
 
 def compare(
@@ -142,7 +181,8 @@ def compare(
     """Score models on the images that all of them predict, and give paired differences.
 
     Each model's threshold for a sensitivity is chosen on its own val part. Lesion ids that one
-    table lacks are taken from another.
+    table lacks are taken from another. p values are adjusted over all pairs and metrics that are
+    compared: ask for what you want to know, and no more.
 
     Args:
         predictions: two or more runs, their folders, tables or files; as a mapping, under names of
@@ -168,7 +208,7 @@ def compare(
         raise SettingsError("A comparison needs two or more runs or predictions tables.")
     tables = in_class_order(read_all_as(open_all(predictions), as_))
     models = tuple(tables)
-    tables, left_out = _on_common_images(tables, part)
+    tables, left_out = on_common_images(tables, part)
     classes = classes_of(tables[models[0]])
     positive = usual_positive(classes) if positive is None else positive
     lesions = rows_of(tables[models[0]], part)["lesion_id"].to_numpy(dtype=object)
@@ -195,11 +235,19 @@ def compare(
     named = [_under(model, each, wanted) for model, each in measures]
     values = replicate(named, lesions, replicates=replicates, seed=seed, listen=listen)
     figures, differences = _estimates(values, named, models, wanted, lesions)
+    p_values = {key: _p_of(values, key, each) for key, each in differences.items()}
+    tested = sum(not math.isnan(each) for each in p_values.values())
+    if text := too_few(replicates, tested):
+        notes.append(text)
     result = Comparison(
         models=models,
         metrics=wanted,
         figures=figures,
         differences=differences,
+        p_values=p_values,
+        adjusted=holm_by_key(p_values),
+        tests=paired_tests({model: rows_of(table, part) for model, table in tables.items()}),
+        positive=positive,
         left_out=left_out,
         part=part,
         images=len(lesions),
@@ -214,38 +262,6 @@ def compare(
     for text in notes:
         listen(Notice(text))
     return result
-
-
-def _on_common_images(
-    tables: Mapping[str, pd.DataFrame], part: str
-) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
-    """The tables with the same images in `part` and the same lesion ids; how many each lost."""
-    own = {name: set(rows_of(table, part)["image_id"]) for name, table in tables.items()}
-    common = set.intersection(*own.values())
-    if not common:
-        listed = ", ".join(f"{name} has {len(images)}" for name, images in own.items())
-        raise DataError(
-            f"No image is in part {part!r} of every table ({listed}). Do they name their images "
-            "the same way? image_id is the file's name without its ending."
-        )
-    kept = {
-        name: table[(table["part"] != part) | table["image_id"].isin(common)]
-        for name, table in tables.items()
-    }
-    scored = {name: table[table["part"] == part] for name, table in kept.items()}
-    if faults := disagreements(scored, ("target", "lesion_id")):
-        found = findings_table(faults)
-        raise FindingsError(
-            f"The tables disagree about what the images show:\n{describe(found)}\n"
-            "Models can be compared on the same truth only.",
-            found,
-        )
-    images = pd.Series(sorted(common))
-    lesion_of = pd.Series(known_lesions(scored, images).to_numpy(), index=images)
-    for name, table in kept.items():
-        known = table["image_id"].map(lesion_of).fillna(table["lesion_id"])
-        kept[name] = table.assign(lesion_id=known)
-    return kept, {name: len(images - common) for name, images in own.items()}
 
 
 def _wanted(metrics: Sequence[str], scored: Evaluation) -> tuple[str, ...]:
@@ -291,7 +307,7 @@ def _estimates(
     models: Sequence[str],
     metrics: Sequence[str],
     lesions: NDArray[np.object_],
-) -> tuple[dict[tuple[str, str], Estimate], dict[tuple[str, str, str], Estimate]]:
+) -> tuple[dict[tuple[str, str], Estimate], dict[Key, Estimate]]:
     codes, count = lesion_codes(lesions)
     masks = {name: mask for measure in measures for name, mask in measure.basis.items()}
     shares = frozenset[str]().union(*(measure.proportions for measure in measures))
@@ -317,6 +333,23 @@ def _estimates(
                 gap = estimate(values[pair[0]] - values[pair[1]], *size(*pair))
                 differences[model, reference, metric] = gap
     return figures, differences
+
+
+def _p_of(values: Mapping[str, Values], key: Key, difference: Estimate) -> float:
+    """The p value of a difference; nan where it has no interval."""
+    if math.isnan(difference.low):
+        return math.nan
+    model, reference, metric = key
+    return bootstrap_p(values[_key(model, metric)] - values[_key(reference, metric)])
+
+
+def _told(test: PairedTest) -> str:
+    """A classical test in words."""
+    name = {"mcnemar": "McNemar", "delong": "DeLong"}[test.test]
+    return (
+        f"{test.difference:+.3f}  {name} p {shown_p(test.p)} ({shown_p(test.adjusted)}), "
+        f"by image {shown_p(test.p_images)}"
+    )
 
 
 def _together(warnings: Mapping[str, list[str]]) -> list[str]:

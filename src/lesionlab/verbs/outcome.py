@@ -153,6 +153,7 @@ def side_by_side(result: Comparison) -> Outcome:
     import pandas as pd
 
     from lesionlab.evaluation.comparison import shown
+    from lesionlab.evaluation.multiplicity import shown_p
 
     figures = [
         (
@@ -162,17 +163,47 @@ def side_by_side(result: Comparison) -> Outcome:
         for metric in result.metrics
     ]
     gaps = [
-        (f"{model} - {other}", metric.replace("_", " "), shown(each, signed=True))
+        (
+            f"{model} - {other}",
+            metric.replace("_", " "),
+            shown(each, signed=True),
+            shown_p(result.p_values[model, other, metric]),
+            shown_p(result.adjusted[model, other, metric]),
+        )
         for (model, other, metric), each in result.differences.items()
     ]
+    tests = [
+        (
+            f"{each.model} - {each.reference}",
+            {"mcnemar": "McNemar", "delong": "DeLong"}[each.test],
+            each.metric,
+            f"{each.difference:+.3f}",
+            shown_p(each.p),
+            shown_p(each.adjusted),
+            shown_p(each.p_images),
+        )
+        for each in result.main_tests
+    ]
     title = f"Part {result.part}: {result.images:,} images of {result.lesions:,} lesions"
+    columns = ["models", "metric", "difference (95 % interval)", "p", "adjusted p"]
+    names = ["models", "test", "of", "difference", "p", "adjusted p", "p by image"]
+    counts = {
+        test: sum(each.test == test for each in result.tests) for test in ("mcnemar", "delong")
+    }
+    below = {
+        "Differences": pd.DataFrame(gaps, columns=columns),
+        "Classical tests by lesion": pd.DataFrame(tests, columns=names),
+    }
+    if len(result.models) == 2:  # the title says it; a column would only take room
+        pair = " - ".join(result.models[::-1])
+        below = {f"{name}, {pair}": rows.drop(columns="models") for name, rows in below.items()}
     return Outcome(
+        [(title, pd.DataFrame(figures, columns=["metric", *result.models])), *below.items()],
         [
-            (title, pd.DataFrame(figures, columns=["metric", *result.models])),
-            (
-                "Differences",
-                pd.DataFrame(gaps, columns=["models", "metric", "difference (95 % interval)"]),
-            ),
+            f"Adjusted p (Holm): over the {len(gaps)} differences above; of McNemar over all "
+            f"{counts['mcnemar']} tests and of DeLong over all {counts['delong']}, every class and "
+            "pair, which --out writes. p by image takes images of one lesion as independent, which "
+            "they are not: it is what other programs print."
         ],
         warnings=list(result.warnings),
     )
