@@ -34,12 +34,14 @@ if TYPE_CHECKING:
         evaluate,
         gaps,
     )
+    from lesionlab.evaluation.baselines import Baselines, baselines
     from lesionlab.evaluation.calibrating import Calibrated, calibrate
     from lesionlab.evaluation.calibration import Calibration, calibration
     from lesionlab.evaluation.conformal import Conformal, conformal
     from lesionlab.evaluation.costs import decision_costs
     from lesionlab.evaluation.decision_curves import DecisionCurve, decision_curve
     from lesionlab.evaluation.failures import Failures, failures
+    from lesionlab.evaluation.grouped import Subgroups
     from lesionlab.evaluation.isic import from_submission, submission
     from lesionlab.evaluation.isic_scoring import IsicScore, isic_score
     from lesionlab.evaluation.novelty import Detector, load_detector
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from lesionlab.evaluation.referral import Referral, referral
     from lesionlab.evaluation.reliability import reliability
     from lesionlab.evaluation.ruling import TwoThresholds, two_thresholds
+    from lesionlab.evaluation.subgroups import subgroups
     from lesionlab.explanation.gallery import explain
     from lesionlab.models.listing import list_models
     from lesionlab.prediction.embedding import embed
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answers": "reporting.answers",
     "Audit": "data.auditing",
+    "Baselines": "evaluation.baselines",
     "Blend": "evaluation",
     "Calibrated": "evaluation.calibrating",
     "Calibration": "evaluation.calibration",
@@ -93,7 +97,9 @@ _HOMES = {
     "Run": "run",
     "Split": "data.splitting",
     "TwoThresholds": "evaluation.ruling",
+    "Subgroups": "evaluation.grouped",
     "audit": "data.auditing",
+    "baselines": "evaluation.baselines",
     "blend": "evaluation",
     "blended": "evaluation",
     "cache": "data.images",
@@ -128,6 +134,7 @@ _HOMES = {
     "report": "reporting.report",
     "reweight": "evaluation.priors",
     "split": "data.splitting",
+    "subgroups": "evaluation.subgroups",
     "submission": "evaluation.isic",
     "synthetic": "data.synthetic",
     "train": "training.fit",
@@ -138,6 +145,7 @@ _HOMES = {
 __all__ = [
     "Answers",
     "Audit",
+    "Baselines",
     "Blend",
     "Calibrated",
     "Calibration",
@@ -160,9 +168,11 @@ __all__ = [
     "Referral",
     "Run",
     "Split",
+    "Subgroups",
     "TwoThresholds",
     "__version__",
     "audit",
+    "baselines",
     "blend",
     "blended",
     "cache",
@@ -197,6 +207,7 @@ __all__ = [
     "report",
     "reweight",
     "split",
+    "subgroups",
     "submission",
     "synthetic",
     "train",

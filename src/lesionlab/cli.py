@@ -44,6 +44,8 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "prevalence": ("trusting", "how common classes are without labels; re-weight to it"),
     "triage": ("triaging", "what to decide, what to leave to a doctor, and at what price"),
     "outliers": ("triaging", "images that a run was not made for, told by a score"),
+    "subgroups": ("grouping", "age, sex, site, ...: figures of groups, and gaps beyond chance"),
+    "baselines": ("grouping", "a model beside the metadata alone and the colours alone"),
     "submit": ("challenge", "predictions as an ISIC challenge submission"),
     "isic": ("challenge", "score a submission: the official ISIC scorer's numbers"),
     "explain": ("judging", "which places of an image speak for a class"),

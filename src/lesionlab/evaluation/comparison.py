@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ from lesionlab.evaluation.inputs import Source, arrays_of, grouping_of, open_all
 from lesionlab.evaluation.metrics import classification
 from lesionlab.evaluation.multiplicity import bootstrap_p, holm_by_key, shown_p, too_few
 from lesionlab.evaluation.operating import operating_points
-from lesionlab.evaluation.paired_tests import PairedTest, paired_tests
+from lesionlab.evaluation.paired_tests import PairedTest, paired_tests, pairs_of
 from lesionlab.evaluation.result import METRICS as KNOWN
 from lesionlab.evaluation.result import Evaluation
 from lesionlab.evaluation.scoring import evaluate, usual_positive
@@ -74,6 +73,7 @@ class Comparison:
             a difference counts.
         tests: McNemar and DeLong of every pair.
         positive: the class of the sensitivities.
+        focus: the model that all others are compared with, or None for every pair.
         left_out: by model, how many of its images of the part were not used.
         part: the part that was scored.
         images: how many images were scored, the same for all.
@@ -92,6 +92,7 @@ class Comparison:
     adjusted: Mapping[Key, float]
     tests: tuple[PairedTest, ...]
     positive: str
+    focus: str | None
     left_out: Mapping[str, int]
     part: str
     images: int
@@ -141,7 +142,7 @@ class Comparison:
             lines.append(model)
             for metric in self.metrics:
                 lines.append(f"  {metric:{width}}  {shown(self.figures.get((model, metric)))}")
-        for reference, model in combinations(self.models, 2):
+        for reference, model in pairs_of(self.models, self.focus):
             lines.append(f"{model} - {reference}")
             for metric in self.metrics:
                 key = model, reference, metric
@@ -174,6 +175,7 @@ def compare(
     metrics: Sequence[str] = METRICS,
     positive: str | None = None,
     as_: str | None = None,
+    focus: str | None = None,
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,
@@ -191,6 +193,8 @@ def compare(
         metrics: names as `evaluate` gives them, such as macro_f1 or recall/mel.
         positive: the class of the sensitivities; by default as for `evaluate`.
         as_: a name of `taxonomy.GROUPINGS`: read every table as the answer to that question.
+        focus: a model's name: only it minus each of the others, not these among themselves. Fewer
+            questions cost less in adjusted p values.
         replicates: bootstrap replicates; 0 gives values without intervals.
         seed: of the bootstrap.
         listen: told of the progress, of every warning and of every note.
@@ -198,7 +202,8 @@ def compare(
     Raises:
         DataError: if the tables have no image of the part in common.
         FindingsError: with every class set, target and lesion that the tables disagree about.
-        SettingsError: if there are fewer than two tables, or a metric or class does not exist.
+        SettingsError: if there are fewer than two tables, or a metric, class or model does not
+            exist.
 
     Example:
         >>> found = compare(["runs/a", "automl.csv"])  # doctest: +SKIP
@@ -208,6 +213,7 @@ def compare(
         raise SettingsError("A comparison needs two or more runs or predictions tables.")
     tables = in_class_order(read_all_as(open_all(predictions), as_))
     models = tuple(tables)
+    pairs = pairs_of(models, focus)
     tables, left_out = on_common_images(tables, part)
     classes = classes_of(tables[models[0]])
     positive = usual_positive(classes) if positive is None else positive
@@ -234,7 +240,7 @@ def compare(
     wanted = _wanted(metrics, alone)
     named = [_under(model, each, wanted) for model, each in measures]
     values = replicate(named, lesions, replicates=replicates, seed=seed, listen=listen)
-    figures, differences = _estimates(values, named, models, wanted, lesions)
+    figures, differences = _estimates(values, named, models, pairs, wanted, lesions)
     p_values = {key: _p_of(values, key, each) for key, each in differences.items()}
     tested = sum(not math.isnan(each) for each in p_values.values())
     if text := too_few(replicates, tested):
@@ -246,8 +252,9 @@ def compare(
         differences=differences,
         p_values=p_values,
         adjusted=holm_by_key(p_values),
-        tests=paired_tests({model: rows_of(table, part) for model, table in tables.items()}),
+        tests=paired_tests({name: rows_of(table, part) for name, table in tables.items()}, pairs),
         positive=positive,
+        focus=focus,
         left_out=left_out,
         part=part,
         images=len(lesions),
@@ -305,6 +312,7 @@ def _estimates(
     values: Mapping[str, Values],
     measures: Sequence[Measure],
     models: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
     metrics: Sequence[str],
     lesions: NDArray[np.object_],
 ) -> tuple[dict[tuple[str, str], Estimate], dict[Key, Estimate]]:
@@ -326,7 +334,7 @@ def _estimates(
         if (name := _key(model, metric)) in values
     }
     differences = {}
-    for reference, model in combinations(models, 2):
+    for reference, model in pairs:
         for metric in metrics:
             pair = _key(model, metric), _key(reference, metric)
             if all(name in values for name in pair):

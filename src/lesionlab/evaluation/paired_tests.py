@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.errors import SettingsError
 from lesionlab.evaluation.bootstrap import lesion_codes
 from lesionlab.evaluation.inputs import arrays_of
 from lesionlab.evaluation.metrics import decide
@@ -52,14 +53,30 @@ class PairedTest:
     lesions: int
 
 
-def paired_tests(rows: Mapping[str, pd.DataFrame]) -> tuple[PairedTest, ...]:
-    """Test every pair of models with McNemar and DeLong.
+def pairs_of(models: Sequence[str], focus: str | None = None) -> list[tuple[str, str]]:
+    """Pairs of a reference and a model: all, or one model with each of the others.
+
+    Raises:
+        SettingsError: if there is no model `focus`.
+    """
+    if focus is None:
+        return list(combinations(models, 2))
+    if focus not in models:
+        raise SettingsError(f"There is no model {focus!r}. Choose one of {', '.join(models)}.")
+    return [(other, focus) for other in models if other != focus]
+
+
+def paired_tests(
+    rows: Mapping[str, pd.DataFrame], pairs: Sequence[tuple[str, str]]
+) -> tuple[PairedTest, ...]:
+    """Test pairs of models with McNemar and DeLong.
 
     McNemar takes decisions, on all images (accuracy) and on those of each class (recall); DeLong
     takes the probabilities of each class.
 
     Args:
         rows: by model, the rows to score: the same images in the same order, the same class order.
+        pairs: from `pairs_of`.
     """
     first = next(iter(rows.values()))
     classes = classes_of(first)
@@ -68,7 +85,7 @@ def paired_tests(rows: Mapping[str, pd.DataFrame]) -> tuple[PairedTest, ...]:
     chances = {model: arrays_of(each)[1] for model, each in rows.items()}
     right = {model: decide(each) == targets for model, each in chances.items()}
     made = []
-    for reference, model in combinations(rows, 2):
+    for reference, model in pairs:
         pair = model, reference
         masks = {"accuracy": np.ones(len(targets), dtype=bool)}
         masks |= {f"recall/{label}": targets == i for i, label in enumerate(classes)}

@@ -130,6 +130,7 @@ def compare(
     metric: list[str] | None = None,
     positive: str | None = None,
     as_: Literal["malignant-benign"] | None = None,
+    focus: str | None = None,
     replicates: int = 1000,
     seed: int = 0,
     out: Path | None = None,
@@ -139,7 +140,8 @@ def compare(
 
     Takes anybody's predictions: a CSV with image_id, target and one p_<class> per class. Images
     that not every table has are left out. An interval of a difference that excludes 0 says that
-    other lesions of the same kind would very likely show a difference, too.
+    other lesions of the same kind would very likely show a difference, too; of many differences
+    some do by chance, which the adjusted p value (Holm) allows for. McNemar and DeLong beside them.
 
     Example: lesionlab compare runs/first runs/second automl.csv --out table.csv
 
@@ -150,6 +152,7 @@ def compare(
             macro_auroc, accuracy, sensitivity_at_90_specificity and log_loss.
         positive: the class of the sensitivity figures; by default mel, or malignant.
         as_: read seven classes as these two, so that a model of seven can be set beside one of two.
+        focus: a model's name as the tables show it: compare it with each of the others only.
         replicates: of the lesion-level bootstrap.
         seed: of the bootstrap.
         out: write all figures and differences as CSV.
@@ -163,6 +166,7 @@ def compare(
         metrics=metric or METRICS,
         positive=positive,
         as_=as_,
+        focus=focus,
         replicates=replicates,
         seed=seed,
         listen=WarningsLast(listen),  # the outcome brings them
