@@ -92,7 +92,7 @@ def test_tables_are_predictions_like_any_other(found, images, tmp_path):
     assert len(whole.models) == 5
 
 
-def test_nothing_of_val_or_test_is_fitted_on(images, found):
+def test_nothing_of_val_or_test_is_fitted_on(images, found, monkeypatch):
     data, predictions = images
     turned = predictions.copy()
     test = turned["part"] == "test"
@@ -109,6 +109,11 @@ def test_nothing_of_val_or_test_is_fitted_on(images, found):
     twice = baselines(predictions, data, replicates=0)
     for name, table in found.tables.items():
         pd.testing.assert_frame_equal(twice.tables[name], table)
+    monkeypatch.setattr(room, "STRENGTHS", (1.0,))  # nothing left to choose
+    one, two = (baselines(each, data, replicates=0) for each in (predictions, shuffled))
+    for name in one.tables:
+        columns = ["p_mel", "p_nv"]
+        assert (one.tables[name][columns] == two.tables[name][columns]).to_numpy().all()
 
 
 def test_how_a_diagnosis_was_confirmed_is_never_seen(images, found):

@@ -172,6 +172,13 @@ def test_a_gap_of_class_mix_is_none_once_classes_are_compared(fake):
     raw = found.gaps["dx_type", "follow_up", "accuracy"]
     assert raw.estimate.low > 0.1
     assert raw.differs
+    highest, widest = found.widest["dx_type", "accuracy"]
+    assert (highest, widest.against) == ("follow_up", "histo")
+    assert widest.estimate.value == pytest.approx(raw.estimate.value)
+    assert widest.differs
+    assert (widest.estimate.low, widest.estimate.high) == pytest.approx(
+        (raw.estimate.low, raw.estimate.high), abs=0.02
+    )
     alike = found.gaps["dx_type", "follow_up", "balanced_accuracy"]
     assert alike.estimate.low < 0 < alike.estimate.high
     assert not alike.differs
@@ -198,6 +205,9 @@ def test_means_run_over_common_classes_only_and_say_which(fake):
     why = found.suppressed["age", "0–20", "macro_auroc"]
     assert why == "a single class: nothing to rank it against"
     assert set(found.classes["age", "81–100"]) == set(classes_of(table)) - {"df"}
+    middle = found.gaps["age", "41–60", "balanced_accuracy"]  # the rest has no df
+    assert set(middle.classes) == set(classes_of(table)) - {"df"}
+    assert "df" in found.classes["age", "41–60"]
     highest, widest = found.widest["age", "balanced_accuracy"]
     assert widest.classes == ("nv",)
     assert {highest, widest.against} <= {"0–20", "41–60", "81–100"}
@@ -242,6 +252,8 @@ def test_what_images_can_be_grouped_by(table, data):
     assert group_by(data.table, ["source"])[1] == ["No groups by source: all images are drawn."]
     nobody = data.table.assign(sex="")
     assert group_by(nobody, ["sex"]) == ([], ["No groups by sex: no image has a known sex."])
+    (sites,), _ = group_by(data.table.replace({"site": {"back": "trunk"}}), ["site"])
+    assert sites.groups == ("trunk", "face", "scalp")  # by size
     (both,), _ = group_by(data.table, ["sex+age"])
     assert both.groups[0] == "female, 0–20"
     index = both.groups.index("male, 81–100")
