@@ -8,6 +8,7 @@ import pytest
 from scipy.special import ndtr
 from scipy.stats import binomtest
 
+from lesionlab.errors import SettingsError
 from lesionlab.evaluation import compare
 from lesionlab.evaluation.multiplicity import bootstrap_p, holm, least_p, too_few
 from lesionlab.evaluation.paired import components, delong, mcnemar
@@ -246,3 +247,22 @@ def test_compare_brings_them_all(fake):
     many = compare({"a": first, "b": second, "c": third}, replicates=100)
     assert not any("differences were tested at once" in note for note in found.notes)
     assert any("differences were tested at once" in note for note in many.notes)
+
+
+def test_one_model_against_all_others_asks_fewer_questions(fake):
+    tables = {
+        name: fake(300, seed=1, skill=skill) for name, skill in zip("abc", (1, 2, 3), strict=True)
+    }
+    whole = compare(tables, replicates=100, metrics=["accuracy", "macro_auroc"])
+    found = compare(tables, replicates=100, metrics=["accuracy", "macro_auroc"], focus="b")
+    assert {key[:2] for key in found.differences} == {("b", "a"), ("b", "c")}
+    assert {(each.model, each.reference) for each in found.tests} == {("b", "a"), ("b", "c")}
+    assert found.differences["b", "a", "accuracy"] == whole.differences["b", "a", "accuracy"]
+    back = found.differences["b", "c", "accuracy"]
+    assert back.value == -whole.differences["c", "b", "accuracy"].value
+    least = found.adjusted["b", "a", "accuracy"] / found.p_values["b", "a", "accuracy"]
+    assert least < whole.adjusted["b", "a", "accuracy"] / whole.p_values["b", "a", "accuracy"]
+    assert "b - c" in str(found)
+    assert "c - a" not in str(found)
+    with pytest.raises(SettingsError, match="no model 'x'"):
+        compare(tables, replicates=0, focus="x")

@@ -7,7 +7,7 @@ AUROC and specificity are kept per class, and `Figures.metric` averages those it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,6 +133,29 @@ class Figures:
             )
         )
 
+    def softened(self, scored: Scored, mask: Mask, rng: np.random.Generator) -> Figures:
+        """The same, with uncertainty where the bootstrap sees none: in shares of exactly 0 or 1.
+
+        A share of 12 out of 12 is 1 in every replicate, as if it were known. Its replicates are
+        drawn from what 12 trials leave open instead (Jeffreys' posterior, Beta(n + 1/2, 1/2), with
+        lesions as trials; Brown, Cai and DasGupta, Stat. Sci. 16:101-133, 2001). Values stay.
+
+        Args:
+            scored: the images.
+            mask: the group, shape (n,).
+            rng: for the draws.
+        """
+        k = len(scored.classes)
+        own = [scored.lesions_of(mask & (scored.targets == i)) for i in range(k)]
+        others = scored.lesions_of(mask & (scored.targets != scored.positive))
+        return replace(
+            self,
+            recall=_softened(self.recall, own, rng),
+            spared=_softened(self.spared, own, rng),
+            accuracy=_softened(self.accuracy[:, None], [scored.lesions_of(mask)], rng)[:, 0],
+            specificity=_softened(self.specificity[:, None], [others], rng)[:, 0],
+        )
+
     def metric(self, name: str, positive: int, over: Mask) -> Values:
         """One metric, shape (r,).
 
@@ -155,3 +178,15 @@ class Figures:
             return ratio(chosen.sum(axis=1), np.full(len(chosen), float(over.sum())))
         found: Values = getattr(self, name)
         return found
+
+
+def _softened(shares: Floats, trials: Sequence[int], rng: np.random.Generator) -> Floats:
+    """Columns whose first value is 0 or 1, drawn anew below it; shape (r, columns)."""
+    made = shares.copy()
+    for column, count in enumerate(trials):
+        value = shares[0, column]
+        drawn = rng.beta(0.5, count + 0.5, len(shares) - 1)  # always, so that no draw shifts others
+        if value in (0.0, 1.0):
+            new = drawn if value == 0 else 1 - drawn
+            made[1:, column] = np.where(np.isnan(shares[1:, column]), np.nan, new)
+    return made

@@ -50,6 +50,7 @@ class GroupWork:
             key: scored.present(mask, LEAST_IN_MEAN) for key, mask in self.masks.items()
         }
         self.figures: dict[MaskKey, Figures] = {}
+        self.softened: dict[MaskKey, Figures] = {}
 
     def run(
         self, lesions: NDArray[np.object_], replicates: int, seed: int, listen: Listener
@@ -63,6 +64,11 @@ class GroupWork:
             done += len(weights)
             listen(Step("bootstrap over lesions", done, replicates + 1, "replicates"))
         self.figures = {key: Figures.joined(each) for key, each in blocks.items()}
+        rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))  # not that of the bootstrap
+        self.softened = {
+            key: figures.softened(self.scored, self.masks[key], rng)
+            for key, figures in self.figures.items()
+        }
 
     def _areas(self, key: MaskKey) -> Mask:
         """The classes whose AUROC is needed: those of the means, and the positive one."""
@@ -96,9 +102,9 @@ class GroupWork:
         others: Mask = np.arange(len(classes)) != self.scored.positive
         return classes & others
 
-    def values(self, key: MaskKey, metric: str, classes: Mask) -> Values:
-        """A metric's replicates; means over `classes`."""
-        found = self.figures[key]
+    def values(self, key: MaskKey, metric: str, classes: Mask, *, softened: bool = False) -> Values:
+        """A metric's replicates, means over `classes`; softened for comparisons."""
+        found = (self.softened if softened else self.figures)[key]
         return found.metric(first_word(metric), self.scored.positive, self.over(classes, metric))
 
     def estimate(self, values: Values, metric: str, mask: Mask, *, share: bool = False) -> Estimate:
@@ -191,7 +197,8 @@ class GroupWork:
         over = self.over(common, metric)
         if first_word(metric) in MEANS and not over.any():
             return None
-        values = self.values(key, metric, common) - self.values(rest, metric, common)
+        values = self.values(key, metric, common, softened=True)
+        values = values - self.values(rest, metric, common, softened=True)
         every = self.masks[key] | self.masks[rest]
         p = bootstrap_p(values)
         each = self.estimate(values, metric, every)
@@ -216,7 +223,7 @@ class GroupWork:
         common, keys = self._common(keys, metric)
         if len(keys) < 2:
             return None
-        values = np.stack([self.values(key, metric, common) for key in keys])
+        values = np.stack([self.values(key, metric, common, softened=True) for key in keys])
         now, drawn = values[:, 0], values[:, 1:]
         if np.isnan(now).any():
             return None

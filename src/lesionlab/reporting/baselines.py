@@ -38,9 +38,9 @@ def section(found: Baselines) -> Section:
     reading = (
         "Baselines are fitted on the same training part: age, sex and site alone (metadata), and "
         "how often each of 512 colours occurs (colours); each as it is, and re-weighted to classes "
-        "of equal share (balanced), the one to beat in balanced accuracy. A filled dot differs from "
-        "the model beyond chance (adjusted p below 0.05); a hollow one does not. A model that is no "
-        "better than colours has not been shown to see more than colours."
+        "of equal share (balanced), the one to beat in balanced accuracy. A filled dot differs "
+        "from the model beyond chance (adjusted p below 0.05); a hollow one does not. A model that "
+        "is no better than colours has not been shown to see more than colours."
     )
     rows = []
     for metric in result.metrics:
@@ -76,7 +76,7 @@ def _dots(found: Baselines, title: str) -> str:
     result = found.comparison
     metrics = [each for each in result.metrics if each.partition("/")[0] in _DRAWN]
     metrics = metrics or list(result.metrics[:3])
-    names = [found.model, *reversed(found.tables)]
+    names = [found.model, *reversed(list(found.tables))]
     lines = textwrap.wrap(title, 52)
     height = 0.2 + 0.15 * len(lines) + len(metrics) * (0.6 + 0.23 * len(names))
     words = []

@@ -45,13 +45,13 @@ def section(found: Subgroups) -> Section:
     Args:
         found: from `subgroups`.
     """
-    exhibits = [_of(found, grouping) for grouping in found.groups]
+    exhibits = [_of(found, each, first=not place) for place, each in enumerate(found.groups)]
     if found.widest:
         exhibits.append(_widest(found))
     return Section("subgroups", "For whom it works", tuple(exhibits), tuple(found.notes))
 
 
-def _of(found: Subgroups, grouping: str) -> Exhibit:
+def _of(found: Subgroups, grouping: str, *, first: bool) -> Exhibit:
     panels = [name for name in found.metrics if first_word(name) in _PANELS]
     names = " and ".join(WORDS[each].lower() for each in grouping.split("+"))
     title = f"{names[0].upper()}{names[1:]}: each group against all other images"
@@ -61,6 +61,13 @@ def _of(found: Subgroups, grouping: str) -> Exhibit:
         "below 0.05). Balanced accuracy is compared over the classes that both sides have, so that "
         "more of an easy class makes no group better."
     )
+    if not first:
+        reading = "To be read as the figure above."
+    if "dx_type" in grouping:
+        reading += (
+            " How a diagnosis was confirmed depends on the diagnosis, so the other figures of the "
+            "table differ here for that reason alone."
+        )
     table = _table(found, grouping, found.metrics)
     return Exhibit(
         f"gaps_by_{grouping.replace('+', '_and_')}",

@@ -108,24 +108,29 @@ def _group_table(found: Subgroups, grouping: str, metric: str) -> pd.DataFrame:
 
     rows = []
     for group in found.groups[grouping]:
-        images, lesions, _ = found.sizes[grouping, group]
+        _, lesions, _ = found.sizes[grouping, group]
         key = grouping, group, metric
         figure, gap = found.figures.get(key), found.gaps.get(key)
         why = found.suppressed.get(key) or found.suppressed.get((grouping, group, ""), "")
         rows.append(
             (
                 group,
-                images,
                 lesions,
                 str(figure) if figure else f"none: {why}",
                 shown(gap.estimate, signed=True) if gap else "–",
                 shown_p(gap.adjusted) if gap else "–",
-                " ".join(gap.classes) if gap else "",
+                _classes(found, gap.classes) if gap else "",
             )
         )
-    columns = ["group", "images", "lesions", "figure", "minus the rest", "adjusted p", "classes"]
+    columns = ["group", "lesions", "figure", "minus the rest", "adjusted p", "classes"]
     table = pd.DataFrame(rows, columns=columns)
     return table if table["classes"].any() else table.drop(columns="classes")
+
+
+def _classes(found: Subgroups, names: tuple[str, ...]) -> str:
+    """The classes of a mean, in few letters where it has them all."""
+    every = max(map(len, found.classes.values()), default=0)
+    return f"all {every}" if len(names) == every > 2 else " ".join(names)
 
 
 def _widest_table(found: Subgroups, metric: str) -> tuple[str, pd.DataFrame] | None:
@@ -140,7 +145,7 @@ def _widest_table(found: Subgroups, metric: str) -> tuple[str, pd.DataFrame] | N
             f"{highest} - {gap.against}",
             shown(gap.estimate, signed=True),
             shown_p(gap.adjusted),
-            " ".join(gap.classes),
+            _classes(found, gap.classes),
         )
         for (grouping, name), (highest, gap) in found.widest.items()
         if name == metric
