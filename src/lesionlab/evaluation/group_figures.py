@@ -137,8 +137,9 @@ class Figures:
         """The same, with uncertainty where the bootstrap sees none: in shares of exactly 0 or 1.
 
         A share of 12 out of 12 is 1 in every replicate, as if it were known. Its replicates are
-        drawn from what 12 trials leave open instead (Jeffreys' posterior, Beta(n + 1/2, 1/2), with
-        lesions as trials; Brown, Cai and DasGupta, Stat. Sci. 16:101-133, 2001). Values stay.
+        drawn instead from what 12 trials leave open: from the distribution whose quantiles are the
+        exact binomial limits (Clopper and Pearson, Biometrika 26:404-413, 1934), with lesions as
+        trials. Values stay.
 
         Args:
             scored: the images.
@@ -185,7 +186,7 @@ def _softened(shares: Floats, trials: Sequence[int], rng: np.random.Generator) -
     made = shares.copy()
     for column, count in enumerate(trials):
         value = shares[0, column]
-        drawn = rng.beta(0.5, count + 0.5, len(shares) - 1)  # always, so that no draw shifts others
+        drawn = rng.beta(1, max(count, 1), len(shares) - 1)  # always: no draw shifts another's
         if value in (0.0, 1.0):
             new = drawn if value == 0 else 1 - drawn
             made[1:, column] = np.where(np.isnan(shares[1:, column]), np.nan, new)

@@ -88,9 +88,8 @@ def _labels(rows: pd.DataFrame, column: str) -> tuple[list[str], list[str]]:
         found, order = ages.groups(rows["age"])
     else:
         found = rows[column].fillna("").astype(str)
-        order = list(found[found != ""].value_counts().sort_index(kind="stable").index)
-        sizes = found.value_counts()
-        order.sort(key=lambda each: -int(sizes[each]))
+        sizes = found[found != ""].value_counts()
+        order = sorted(map(str, sizes.index), key=lambda each: (-int(sizes[each]), each))
     labels = [str(each) or UNKNOWN for each in found]
     present = set(labels)
     return labels, [each for each in (*order, UNKNOWN) if each in present]
