@@ -114,6 +114,16 @@ def naive(positive, first, second):
     )
 
 
+def test_large_tables_are_quick_and_right():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 60_000)) < ((0.752,), (0.748,))
+    found = mcnemar(first, second, [""] * 60_000)
+    assert found.first + found.second > 20_000
+    assert found.p == pytest.approx(found.p_images, rel=1e-3)
+    exact = mcnemar(first[:30_000], second[:30_000], [""] * 30_000)
+    assert exact.p == pytest.approx(exact.p_images, abs=1e-12)
+
+
 @pytest.mark.parametrize("levels", [3, 1000])
 def test_delong_is_that_of_every_pair(levels):
     rng = np.random.default_rng(levels)

@@ -38,8 +38,9 @@ def test_subgroups_are_drawn_as_found(found):
     ]  # fmt: skip
     by_sex = made.exhibits[1]
     label = re.search(r'aria-label="([^"]*)"', by_sex.svg).group(1)
-    gap = found.gaps["sex", "female", "balanced_accuracy"]
-    assert f"balanced accuracy, female {shown(gap.estimate, signed=True)}" in label
+    for group in ("female", "male"):
+        gap = found.gaps["sex", group, "balanced_accuracy"]
+        assert f"balanced accuracy, {group} {shown(gap.estimate, signed=True)}" in label
     small = [group for (name, group, metric) in found.suppressed if name == "sex" and not metric]
     assert small == ["unknown"]
     row = by_sex.table[by_sex.table["group"] == "unknown"].iloc[0]

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from lesionlab.evaluation.bootstrap import lesion_codes
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+MOST_EXACT = 20_000
+"""Above so many images that one model alone gets right, McNemar by lesion is approximated."""
 
 _Z = 1.959963984540054  # standard normal quantile at 0.975
 
@@ -60,8 +63,9 @@ def mcnemar(first: Mask, second: Mask, lesions: ArrayLike) -> McNemar:
     without changing the chances of anything. So each lesion's net difference (images that only
     the first gets right minus those that only the second does) takes either sign with probability
     1/2, lesions independently of each other. p is the chance that their sum is then as far from 0
-    as it was, computed exactly by adding lesion after lesion. With one image per lesion that is the
-    exact binomial McNemar test (Psychometrika 12:153-157, 1947).
+    as it was, computed exactly by adding lesion after lesion (approximated by a normal distribution
+    beyond `MOST_EXACT`). With one image per lesion that is the exact binomial McNemar test
+    (Psychometrika 12:153-157, 1947).
 
     Args:
         first: whether the first model is right, shape (n,).
@@ -88,11 +92,14 @@ def mcnemar(first: Mask, second: Mask, lesions: ArrayLike) -> McNemar:
 def _sign_flips(sizes: NDArray[np.int_], reached: int) -> float:
     """Chance that whole numbers of random signs add up to `reached` or more, either way."""
     total = int(sizes.sum())
-    chances = np.zeros(2 * total + 1)  # of the sums -total ... total
-    chances[total] = 1.0
-    for size in sizes:
-        up, down = np.roll(chances, size), np.roll(chances, -size)  # the ends are still 0
-        chances = (up + down) / 2
+    if total > MOST_EXACT:
+        spread = math.sqrt(float((sizes.astype(np.float64) ** 2).sum()))
+        return min(1.0, float(2 * ndtr((1 - reached) / spread)))  # sums go in steps of 2
+    chances = np.ones(1)  # of the sums -total ... total
+    for size, count in zip(*np.unique(sizes, return_counts=True), strict=True):
+        own = np.zeros(2 * size * count + 1)
+        own[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, own)
     sums = np.abs(np.arange(-total, total + 1))
     return min(1.0, float(chances[sums >= reached].sum()))
 
