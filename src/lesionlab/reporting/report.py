@@ -20,6 +20,7 @@ from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting import contents, facts, figures, gallery
 from lesionlab.reporting.depth import in_depth
+from lesionlab.reporting.exhibits import Section
 from lesionlab.reporting.failing import failing
 from lesionlab.reporting.pages import template
 from lesionlab.reporting.pairing import pairing
@@ -90,7 +91,8 @@ def report(
         pictures = _gallery(subject, part, own, note, len(subjects))
         if pictures.note:
             listen(Notice(f"{subject.name}: {pictures.note}"))
-        sections.append(_section(subject, result, own, pictures, number))
+        deep = in_depth(subject.predictions, result, own, replicates=replicates, listen=listen)
+        sections.append(_section(subject, result, own, pictures, number, deep))
     write_text(out, _render(sections, _comparison(subjects, sections, replicates)))
     listen(Step("report", len(subjects), len(subjects), "runs", str(out)))
     return out
@@ -151,12 +153,12 @@ def _section(
     data: Catalogue | None,
     pictures: gallery.Gallery,
     number: int,
+    deep: list[Section],
 ) -> dict[str, Any]:
     """Everything that the template shows of one run, by name."""
     predictions, run = subject.predictions, subject.run
     proved, _ = facts.overlap(predictions)
     sentences, mistakes = failing(predictions, result, result.replicates)
-    sections = [mistakes, *in_depth(predictions, result, result.replicates)]
     curves = {
         label: roc(predictions, label, result.part)
         for label in result.classes
@@ -171,7 +173,7 @@ def _section(
         "facts": facts.facts(predictions, result, run, data),
         "purpose": facts.purpose(result, run),
         "failing": sentences,
-        "sections": shown_sections(sections, f"r{number}-"),
+        "sections": shown_sections([mistakes, *deep], f"r{number}-"),
         "parts": contents.parts_of(predictions),
         "part_rows": contents.part_table(predictions),
         "warnings": facts.cautions(result, run),

@@ -48,7 +48,9 @@ def section(found: Subgroups) -> Section:
     exhibits = [_of(found, each, first=not place) for place, each in enumerate(found.groups)]
     if found.widest:
         exhibits.append(_widest(found))
-    return Section("subgroups", "For whom it works", tuple(exhibits), tuple(found.notes))
+    return Section(
+        "subgroups", "For whom it works", tuple(exhibits), tuple(found.notes), "Subgroups"
+    )
 
 
 def _of(found: Subgroups, grouping: str, *, first: bool) -> Exhibit:

@@ -86,8 +86,9 @@ def section(
     except (DataError, SettingsError) as error:
         absent.append(f"No decision curve: {error}")
     return Section(
-        "triage", "What to decide, and what to leave to a doctor", tuple(shown), tuple(absent)
-    )
+        "triage", "What to decide, and what to leave to a doctor", tuple(shown), tuple(absent),
+        "Triage",
+    )  # fmt: skip
 
 
 def _refer(found: Referral) -> Exhibit:
