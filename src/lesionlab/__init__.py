@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from lesionlab.evaluation.ruling import TwoThresholds, two_thresholds
     from lesionlab.evaluation.subgroups import subgroups
     from lesionlab.explanation.gallery import explain
+    from lesionlab.explanation.trust_result import Trust
+    from lesionlab.explanation.trusting import trust
     from lesionlab.models.listing import list_models
     from lesionlab.prediction.embedding import embed
     from lesionlab.prediction.from_run import predict
@@ -98,6 +100,7 @@ _HOMES = {
     "Split": "data.splitting",
     "TwoThresholds": "evaluation.ruling",
     "Subgroups": "evaluation.grouped",
+    "Trust": "explanation.trust_result",
     "audit": "data.auditing",
     "baselines": "evaluation.baselines",
     "blend": "evaluation",
@@ -138,6 +141,7 @@ _HOMES = {
     "submission": "evaluation.isic",
     "synthetic": "data.synthetic",
     "train": "training.fit",
+    "trust": "explanation.trusting",
     "tune": "training.tuning",
     "two_thresholds": "evaluation.ruling",
 }
@@ -170,6 +174,7 @@ __all__ = [
     "Split",
     "Subgroups",
     "TwoThresholds",
+    "Trust",
     "__version__",
     "audit",
     "baselines",
@@ -211,6 +216,7 @@ __all__ = [
     "submission",
     "synthetic",
     "train",
+    "trust",
     "tune",
     "two_thresholds",
 ]

@@ -13,8 +13,8 @@ from torch import nn
 
 from lesionlab.errors import RunError
 from lesionlab.explanation.cam import Maps, grad_cam, spread
-from lesionlab.explanation.gallery import _untrained
 from lesionlab.explanation.layers import Layer, target_layer
+from lesionlab.explanation.making import untrained_like
 from lesionlab.models import zoo
 from lesionlab.models.fusion import fuse
 from lesionlab.models.heads import head_of
@@ -223,7 +223,7 @@ def test_a_probe_of_nearest_neighbours_has_maps_and_an_empty_one_has_blank_ones(
     head_of(net).fit(embeddings, torch.arange(20) % 2)
     many = images[[0, 0, 1, 1]]
     assert not grad_cam(net, many, torch.tensor([0, 1, 0, 1])).blank.all()
-    fresh = _untrained(net, architecture, 1)
+    fresh = untrained_like(net, architecture, 1)
     assert torch.equal(head_of(fresh).bank, head_of(net).bank)
     assert not torch.equal(fresh.conv1[0].weight, net.conv1[0].weight)
 

@@ -166,12 +166,12 @@ def test_files_and_catalogued_images_can_be_asked_for_together(run, ham):
 
 def test_metadata_are_those_of_the_catalogue(run, monkeypatch):
     """A fused network gets the image's own sex, and nothing for a file."""
-    from lesionlab.explanation import gallery
+    from lesionlab.explanation import making
 
     seen = []
-    real = gallery.grad_cam
+    real = making.grad_cam
     monkeypatch.setattr(
-        gallery, "grad_cam", lambda *a, **k: seen.append(k["metadata"]) or real(*a, **k)
+        making, "grad_cam", lambda *a, **k: seen.append(k["metadata"]) or real(*a, **k)
     )
     data = ll.Catalogue.open(run.info["catalogue"]).table
     names = [data.query("sex == @sex")["image_id"].iloc[0] for sex in ("female", "male")]

@@ -80,6 +80,50 @@ def _drawn(
     return drawn
 
 
+def sample(
+    rows: pd.DataFrame, classes: Sequence[str], count: int | None, seed: int
+) -> pd.DataFrame:
+    """Draw images of every class, answered right and wrong, each with what it stands for.
+
+    The kinds (class, and whether the answer is right) are drawn from by the square root of their
+    sizes, so that rare ones are not lost. The weight undoes that: weighted figures of the drawn
+    images are estimates for all rows.
+
+    Args:
+        rows: of a predictions table.
+        classes: in the order of its columns.
+        count: how many; None: all.
+        seed: of the draw.
+
+    Returns:
+        The rows drawn, in random order, with a column weight: how many rows each stands for.
+
+    Raises:
+        SettingsError: if count is less than the number of kinds.
+    """
+    rng = np.random.default_rng(seed)
+    rows = rows.sort_values("image_id").reset_index(drop=True)
+    answers = decide(rows[[f"p_{label}" for label in classes]].to_numpy(float))
+    right = np.array(classes)[answers] == rows["target"].to_numpy()
+    kinds: pd.Series = rows["target"].astype(str) + np.where(right, "/right", "/wrong")
+    sizes: pd.Series = kinds.value_counts().sort_index()
+    wanted = min(len(rows), len(rows) if count is None else count)
+    if wanted < len(sizes):
+        raise SettingsError(
+            f"count: {count} images cannot stand for {len(sizes)} kinds (each class, right and "
+            f"wrong); take {len(sizes)} or more, better 200."
+        )
+    drawn = dict.fromkeys(sizes.index, 0)
+    for _ in range(wanted):
+        open_ = [kind for kind, size in sizes.items() if drawn[kind] < size]
+        drawn[min(open_, key=lambda kind: drawn[kind] / sizes[kind] ** 0.5)] += 1
+    rows = rows.assign(weight=kinds.map(sizes) / kinds.map(drawn))
+    shuffled = rng.permutation(len(rows))
+    rows, kinds = rows.iloc[shuffled], kinds.iloc[shuffled]
+    made: pd.DataFrame = rows[kinds.groupby(kinds).cumcount() < kinds.map(drawn)]
+    return made.reset_index(drop=True)
+
+
 def check_words(words: Sequence[str], classes: Sequence[str]) -> None:
     """Make sure that every word says for which classes maps are wanted.
 

@@ -8,32 +8,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lesionlab.augmentation.batch import normalise
 from lesionlab.data.catalogues import Catalogue
-from lesionlab.data.images import ImageFault, Reader
+from lesionlab.data.images import Reader
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.explanation import page
-from lesionlab.explanation.cam import grad_cam
 from lesionlab.explanation.choosing import PREDICTED, TARGET, check_words, choose, wanted_classes
 from lesionlab.explanation.explanations import ClassMap, Explained, Explanations
 from lesionlab.explanation.layers import Layer, target_layer
+from lesionlab.explanation.making import class_maps, read, records, untrained_like
 from lesionlab.explanation.pictures import lesion_mask, photograph
 from lesionlab.logits import softmax
 from lesionlab.models import zoo
-from lesionlab.models.heads import head_of
 from lesionlab.models.metadata import numbers_of
 from lesionlab.models.zoo import Architecture
 from lesionlab.prediction.from_run import Device, choose_device, predict_rows
 from lesionlab.prediction.inputs import catalogue_of, image_files
-from lesionlab.progress import Listener, Notice, Step, silent
-from lesionlab.recipe import Images, NeighboursProbe
+from lesionlab.progress import Listener, Notice, silent
 from lesionlab.run import Run
 
-_CHUNK = 8  # maps per step
 _COARSE = 3  # places a side, below which a map says little of where
 
 
@@ -90,7 +85,7 @@ def explain(
     network, architecture = zoo.load(run.folder)
     network.to(choose_device(device))
     layer = target_layer(network, architecture.images.size)
-    rows, pixels = _read(rows, architecture.images, listen)
+    rows, pixels = read(rows, architecture.images, listen)
     metadata = numbers_of(architecture.metadata, rows)
     logits = predict_rows(
         network, architecture, pixels, np.arange(len(pixels)), metadata=metadata, listen=listen
@@ -108,17 +103,19 @@ def explain(
         )
 
     def maps_of(one: nn.Module, task: str) -> NDArray[np.float32]:
-        return _maps(one, architecture, pixels, metadata, wanted, layer, task, listen)
+        return class_maps(one, architecture, pixels, metadata, wanted, layer, task, listen)
 
     grids = maps_of(network, "explaining")
-    before = maps_of(_untrained(network, architecture, seed), "untrained") if untrained else None
+    before = None
+    if untrained:
+        before = maps_of(untrained_like(network, architecture, seed), "untrained")
     maps: list[list[ClassMap]] = [[] for _ in range(len(rows))]
     for number, (place, label) in enumerate(wanted):
         other = None if before is None else before[number]
         maps[place].append(ClassMap(label, grids[number], other))
     explained = [
         _explained(row, dict(zip(architecture.classes, chances, strict=True)), own, architecture)
-        for row, chances, own in zip(_records(rows), softmax(logits).tolist(), maps, strict=True)
+        for row, chances, own in zip(records(rows), softmax(logits).tolist(), maps, strict=True)
     ]
     made = Explanations(
         run.name,
@@ -180,69 +177,6 @@ def _chosen(
     for name in ("target", "part", "sha256"):
         rows[name] = rows.get(name, "")
     return rows, drawn
-
-
-def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows, each by column."""
-    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
-
-
-def _read(
-    rows: pd.DataFrame, images: Images, listen: Listener
-) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
-    """The images that can be read, and their pixels as the network gets them; tells of the others.
-
-    Raises:
-        DataError: if none can be read.
-    """
-    pixels, faults = [], {}
-    readers = {root: Reader(Path(root)) for root in set(rows["root"])}
-    for number, row in enumerate(_records(rows)):
-        try:
-            pixels.append(readers[row["root"]].pixels(row["path"], images, row["sha256"]))
-        except ImageFault as fault:
-            faults[number] = str(fault)
-    listed = "; ".join(faults.values())
-    if not pixels:
-        raise DataError(f"None of the {len(rows)} images can be read: {listed}.")
-    if faults:
-        listen(Notice(f"{len(faults)} of {len(rows)} images are left out: {listed}.", "warning"))
-    return rows.drop(index=list(faults)).reset_index(drop=True), np.stack(pixels)
-
-
-def _maps(
-    network: nn.Module,
-    architecture: Architecture,
-    pixels: NDArray[np.uint8],
-    metadata: NDArray[np.int64],
-    wanted: Sequence[tuple[int, str]],
-    layer: Layer,
-    task: str,
-    listen: Listener,
-) -> NDArray[np.float32]:
-    """The maps of images (rows of pixels) for classes, shape (maps, rows, columns)."""
-    device = next(network.parameters()).device
-    found = []
-    for start in range(0, len(wanted), _CHUNK):
-        places = [place for place, _ in wanted[start : start + _CHUNK]]
-        labels = [architecture.classes.index(label) for _, label in wanted[start : start + _CHUNK]]
-        images = torch.from_numpy(pixels[places]).to(device)
-        inputs = normalise(images, *architecture.normalisation)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        told = torch.from_numpy(metadata[places]).to(device) if metadata.shape[1] else None
-        found.append(grad_cam(network, inputs, torch.tensor(labels), layer, metadata=told).grid)
-        listen(Step(task, start + len(places), len(wanted), "maps"))
-    return np.concatenate(found)
-
-
-def _untrained(network: nn.Module, architecture: Architecture, seed: int) -> nn.Module:
-    """The same architecture with random weights, on the same device."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made = zoo.build(architecture)
-    if isinstance(architecture.head, NeighboursProbe):  # it holds examples and learns no weights
-        head_of(made).load_state_dict(head_of(network).state_dict())
-    return made.to(next(network.parameters()).device)
 
 
 def _explained(
