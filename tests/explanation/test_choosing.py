@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lesionlab.errors import DataError, SettingsError
-from lesionlab.explanation.choosing import check_words, choose, wanted_classes
+from lesionlab.explanation.choosing import check_words, choose, sample, wanted_classes
 
 CLASSES = ("df", "mel", "nv")
 
@@ -108,3 +108,40 @@ def test_wrong_words_are_named_all_at_once():
         check_words(("mole", "df", "true"), CLASSES)
     with pytest.raises(SettingsError, match="nothing"):
         check_words((), CLASSES)
+
+
+def test_a_sample_has_every_kind_and_its_weights_undo_the_draw():
+    table = predictions()
+    drawn = sample(table, CLASSES, 40, seed=0)
+    assert len(drawn) == 40
+    assert drawn["image_id"].is_unique
+    for own in (table, drawn):
+        own["kind"] = own["target"] + right(own).astype(str)
+    assert set(drawn["kind"]) == set(table["kind"])
+    sizes = table["kind"].value_counts()
+    np.testing.assert_allclose(drawn.groupby("kind")["weight"].sum()[sizes.index], sizes)
+    # So a weighted share of right answers is that of the whole table.
+    assert np.average(right(drawn), weights=drawn["weight"]) == pytest.approx(right(table).mean())
+    shares = drawn["kind"].value_counts()[sizes.index] / sizes
+    assert shares[sizes.idxmin()] > 2 * shares[sizes.idxmax()]  # rare kinds are not lost
+
+
+def test_a_sample_is_of_its_seed_and_in_random_order():
+    table = predictions()
+    first = sample(table, CLASSES, 40, seed=0)
+    pd.testing.assert_frame_equal(first, sample(table.iloc[::-1], CLASSES, 40, seed=0))
+    assert set(sample(table, CLASSES, 40, seed=1)["image_id"]) != set(first["image_id"])
+    assert list(first["image_id"]) != sorted(first["image_id"])
+
+
+def test_all_of_them_weigh_one():
+    table = predictions()
+    for count in (None, 300, 1000):
+        drawn = sample(table, CLASSES, count, seed=0)
+        assert set(drawn["image_id"]) == set(table["image_id"])
+        assert (drawn["weight"] == 1).all()
+
+
+def test_too_few_to_stand_for_every_kind():
+    with pytest.raises(SettingsError, match="5 images cannot stand for 6 kinds"):
+        sample(predictions(), CLASSES, 5, seed=0)

@@ -12,34 +12,11 @@ from safetensors.torch import load_file, save_file
 
 import lesionlab as ll
 from lesionlab.cli import main
-from lesionlab.data.catalogues import catalogue
-from lesionlab.data.splitting import split
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.explanation import page
 from lesionlab.explanation.explanations import ClassMap, Explained, Explanations
 from lesionlab.progress import Notice
-from lesionlab.recipe import Recipe
 from lesionlab.run import Run
-from lesionlab.training.fit import train
-
-TINY = Recipe().but(
-    {
-        "images.size": [64, 96],
-        "model.name": "test_resnet",
-        "model.fusion": {"kind": "concatenation", "fields": ["sex"], "width": 4},
-        "phases.0.epochs": 1,
-        "batch": 16,
-        "average.kind": "none",
-    }
-)
-
-
-@pytest.fixture(scope="module")
-def run(ham, tmp_path_factory):
-    """One epoch on drawn lesions, which have masks."""
-    home = tmp_path_factory.mktemp("explained")
-    data = catalogue(ham, out=home / "catalogue")
-    return train(TINY, data, split(data, kind="holdout", shares=(0.5, 0.2, 0.3)), out=home / "run")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlab.data.images import ImageFault, Reader, in_array, to_pixels
+from lesionlab.explanation.masks import drawn_mask, framed
 from lesionlab.recipe import Images
 
 SIDE = 360
@@ -75,12 +76,10 @@ def lesion_mask(
     if found is None:
         return None
     try:
-        pixels = to_pixels(
-            Reader(found.parent).open(name), Images(size=size, fit=images.fit), str(found)
-        )
+        mask = drawn_mask(Reader(found.parent).open(name), str(found))
     except ImageFault:
         return None
-    return np.asarray(pixels[..., 0] > 127)
+    return framed(mask, Images(size=size, fit=images.fit))
 
 
 def colours(shares: NDArray[np.floating]) -> NDArray[np.uint8]:

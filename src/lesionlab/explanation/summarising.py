@@ -47,7 +47,6 @@ PAIRED = {  # a difference of two figures of the same image
     "right_whole - right_lesion": ("right_whole", "right_lesion"),
     "right_whole - right_context": ("right_whole", "right_context"),
     "right_lesion - right_context": ("right_lesion", "right_context"),
-    "right_context - right_nothing": ("right_context", "right_nothing"),
 }
 RATIOS = {"enrichment": ("inside", "area")}
 """Of two means, over the images that have both."""

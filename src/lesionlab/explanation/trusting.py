@@ -11,6 +11,7 @@ import pandas as pd
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import Reader
 from lesionlab.errors import DataError, RunError, SettingsError
+from lesionlab.evaluation.bootstrap import lesion_codes
 from lesionlab.evaluation.inputs import rows_of
 from lesionlab.explanation import faithfulness, trust_page
 from lesionlab.explanation.agreement import TOLERANCE
@@ -115,8 +116,7 @@ def trust(
         "classes": list(subject.architecture.classes),
         "part": part,
         "images": len(table),
-        "lesions": int(table["lesion_id"].where(table["lesion_id"] != "", table["image_id"])
-                       .nunique()),
+        "lesions": lesion_codes(table["lesion_id"])[1],
         "blank": int(table["blank"].sum()),
         "substitute": substitute,
         "blur": faithfulness.BLUR,

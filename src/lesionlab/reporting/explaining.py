@@ -235,14 +235,15 @@ def _views(summary: pd.DataFrame, facts: Mapping[str, Any]) -> Exhibit:
             for key, label in VIEWS.items()
         ]  # fmt: skip
     title = "Right answers from a part of the picture"
+    left = ", in which the lesion's colours still show" if facts["substitute"] == "blur" else ""
     kept = summary["measure"].str.match(r"(?:right_|same_|p_)")
     return Exhibit(
         "explanations_parts",
         title,
         "The same pictures with everything outside the lesion, or the lesion itself, filled with "
         "the colours of what is left, so that nothing but the outline tells what was there. All "
-        f"replaced: {replaced(facts)}. Such pictures are unlike any photograph, so a low figure "
-        "may also mean that the network does not know what to make of them.",
+        f"replaced: {replaced(facts)}{left}. Such pictures are unlike any photograph, so a low "
+        "figure may also mean that the network does not know what to make of them.",
         summary[kept],
         dots(rows, title, "share answered right", line=1 / max(1, len(facts["classes"]))),
     )

@@ -145,8 +145,9 @@ def _telling(of: Figures) -> Answer:
 
 def _resting(of: Figures, facts: Mapping[str, Any]) -> list[Answer]:
     """What the answers rest on."""
-    classes = len(facts.get("classes", ())) or 1
+    guessing = 1 / (len(facts.get("classes", ())) or 1)
     shown = ", ".join(f"{name} {with_span(of(key, BALANCED))}" for key, name in VIEWS.items())
+    context = of("right_context", BALANCED)
     return [
         Answer(
             "Is the network right more often from the lesion alone than from its surroundings?",
@@ -155,19 +156,19 @@ def _resting(of: Figures, facts: Mapping[str, Any]) -> list[Answer]:
             f"{_points(of('right_lesion - right_context', BALANCED))}.",
         ),
         Answer(
-            "Do the surroundings alone tell it more than a picture of which nothing is left?",
-            _above(of("right_context - right_nothing", BALANCED)),
-            f"Difference in mean recall {_points(of('right_context - right_nothing', BALANCED))}; "
-            f"guessing gets {percent(1 / classes)}. A yes may mean a shortcut, such as a ruler or "
-            "the skin around; the outline of what was taken away is a hint, too.",
+            "Do the surroundings alone tell it more than guessing would?",
+            _above(context, guessing),
+            f"Mean recall from the surroundings {with_span(context)}, guessing gets "
+            f"{percent(guessing)}. A yes may mean a shortcut, such as a ruler or the skin around; "
+            "the size and outline of what was taken away are a hint, too.",
         ),
     ]
 
 
-def _above(gap: Estimate) -> Verdict:
-    if gap.low > 0:
+def _above(each: Estimate, level: float = 0.0) -> Verdict:
+    if each.low > level:
         return "yes"
-    return "no" if gap.high < 0 else "not clear"
+    return "no" if each.high < level else "not clear"
 
 
 def _both(deletion: Estimate, insertion: Estimate) -> Verdict:
