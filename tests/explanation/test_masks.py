@@ -113,3 +113,6 @@ def test_nearest_pixels_are_taken_and_nothing_is_blended():
     wanted = np.zeros((8, 8), bool)
     wanted[2:4, 4:6] = True
     np.testing.assert_array_equal(made, wanted)
+    dots = np.zeros((12, 12), bool)
+    dots[1::3, 1::3] = True  # the middle of every square of three pixels
+    assert framed(dots, Images(size=(4, 4))).all()

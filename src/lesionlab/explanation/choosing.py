@@ -106,14 +106,14 @@ def sample(
     answers = decide(rows[[f"p_{label}" for label in classes]].to_numpy(float))
     right = np.array(classes)[answers] == rows["target"].to_numpy()
     kinds: pd.Series = rows["target"].astype(str) + np.where(right, "/right", "/wrong")
-    sizes: pd.Series = kinds.value_counts().sort_index()
+    sizes = {str(kind): int(n) for kind, n in kinds.value_counts().sort_index().items()}
     wanted = min(len(rows), len(rows) if count is None else count)
     if wanted < len(sizes):
         raise SettingsError(
             f"count: {count} images cannot stand for {len(sizes)} kinds (each class, right and "
             f"wrong); take {len(sizes)} or more, better 200."
         )
-    drawn = dict.fromkeys(sizes.index, 0)
+    drawn = dict.fromkeys(sizes, 0)
     for _ in range(wanted):
         open_ = [kind for kind, size in sizes.items() if drawn[kind] < size]
         drawn[min(open_, key=lambda kind: drawn[kind] / sizes[kind] ** 0.5)] += 1

@@ -124,7 +124,8 @@ def _picture(
     ):
         if pd.isna(told[f"right_{name}"]):
             continue
-        about = f"called {told[f'predicted_{name}']}, {label} {percent(told[f'p_{name}'])}"
+        called, chance = told[f"predicted_{name}"], percent(told[f"p_{name}"])
+        about = f"called {called}, {chance if called == label else f'{label} {chance}'}"
         panels.append(Panel(title, about, _only(photo, kept, substitute)))
     return Picture(image, [[each] for each in panels])
 

@@ -13,6 +13,7 @@ from lesionlab.data.images import Reader
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.evaluation.bootstrap import lesion_codes
 from lesionlab.evaluation.inputs import rows_of
+from lesionlab.evaluation.scoring import FEW_LESIONS
 from lesionlab.explanation import faithfulness, trust_page
 from lesionlab.explanation.agreement import TOLERANCE
 from lesionlab.explanation.choosing import sample
@@ -132,7 +133,7 @@ def trust(
         mean_curves(table, curves, drawn),
         _forgetting(table, forgetting, drawn),
         facts,
-        tuple(_warnings(facts, subject.layer)),
+        tuple(_warnings(facts, subject.layer, table)),
     )
     for text in made.warnings:
         listen(Notice(text, "warning"))
@@ -236,8 +237,18 @@ def _forgetting(table: pd.DataFrame, randomised: pd.DataFrame, drawn: Bootstrap)
     return pd.DataFrame([row for row in rows if len(row) == len(columns)], columns=columns)
 
 
-def _warnings(facts: dict[str, Any], layer: Layer) -> list[str]:
+def _warnings(facts: dict[str, Any], layer: Layer, table: pd.DataFrame) -> list[str]:
     made = []
+    sizes = {
+        label: lesion_codes(rows["lesion_id"])[1]
+        for label, rows in table.groupby("target", sort=False)
+    }
+    few = [f"{n} ({sizes[n]})" for n in facts["classes"] if 0 < sizes.get(n, 0) < FEW_LESIONS]
+    if few:
+        made.append(
+            f"Fewer than {FEW_LESIONS} lesions: {', '.join(few)}. Intervals are wide and rough "
+            "there."
+        )
     if facts["without_mask"]:
         made.append(
             f"{facts['without_mask']} images of part {facts['part']} have no mask and were left "

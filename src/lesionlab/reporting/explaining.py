@@ -44,10 +44,16 @@ _ORDERS = {
     "centre": ("from the middle", WARM, (0, (5, 2))),
     "random": ("random places", MUTED, (0, (1, 1.5))),
 }
-_BY_CLASS = (
-    "area", "inside", "enrichment", "pointing", "overlap", "right_whole", "right_lesion",
-    "right_context",
-)  # fmt: skip
+_BY_CLASS = {
+    "area": "area",
+    "inside": "inside",
+    "enrichment": "enrichment",
+    "pointing": "pointing",
+    "overlap": "overlap",
+    "right_whole": "right",
+    "right_lesion": "right: lesion",
+    "right_context": "right: surroundings",
+}
 
 
 def section(folder: str | Path) -> Section:
@@ -153,8 +159,8 @@ def _inside(summary: pd.DataFrame, facts: Mapping[str, Any]) -> Exhibit:
 def _curves(curves: pd.DataFrame, facts: Mapping[str, Any]) -> Exhibit:
     whole = curves[curves["group"] == ALL]
     words = []
-    least = whole[["low", "probability"]].min(axis=None)
-    floor = max(0.0, np.floor(10 * least) / 10) if len(whole) else 0.0
+    least = np.nanmin(whole[["low", "probability"]].to_numpy(float), initial=1.0)
+    floor = min(0.9, max(0.0, float(np.floor(10 * least) / 10)))
     with titled(4.9, "Taking pixels away, and giving them back") as figure:
         panels = figure.subplots(2, 1, sharex=True, sharey=True)
         for axes, kind in zip(panels, ("deletion", "insertion"), strict=True):
@@ -243,7 +249,8 @@ def _views(summary: pd.DataFrame, facts: Mapping[str, Any]) -> Exhibit:
         "The same pictures with everything outside the lesion, or the lesion itself, filled with "
         "the colours of what is left, so that nothing but the outline tells what was there. All "
         f"replaced: {replaced(facts)}{left}. Such pictures are unlike any photograph, so a low "
-        "figure may also mean that the network does not know what to make of them.",
+        "figure may also mean that the network does not know what to make of them. Dotted: mean "
+        "recall of guessing.",
         summary[kept],
         dots(rows, title, "share answered right", line=1 / max(1, len(facts["classes"]))),
     )
@@ -262,9 +269,9 @@ def _by_class(summary: pd.DataFrame, facts: Mapping[str, Any]) -> Exhibit:
         "Area: the lesion's share of the picture. Inside: the map's share in the lesion. "
         "Enrichment: inside by area. Pointing: how often the maximum lies in the lesion or within "
         f"{100 * facts['tolerance']:.0f} % of the longer side. Overlap: intersection over union "
-        "with as many of the map's highest pixels. Right: from the whole picture, the lesion, its "
-        "surroundings.",
-        pd.DataFrame(rows, columns=["class", "images", *(n.replace("_", " ") for n in _BY_CLASS)]),
+        "with as many of the map's highest pixels. Right: how often from the whole picture, the "
+        "lesion alone, its surroundings alone.",
+        pd.DataFrame(rows, columns=["class", "images", *_BY_CLASS.values()]),
     )
 
 
