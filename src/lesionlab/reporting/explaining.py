@@ -159,8 +159,8 @@ def _inside(summary: pd.DataFrame, facts: Mapping[str, Any]) -> Exhibit:
 def _curves(curves: pd.DataFrame, facts: Mapping[str, Any]) -> Exhibit:
     whole = curves[curves["group"] == ALL]
     words = []
-    least = np.nanmin(whole[["low", "probability"]].to_numpy(float), initial=1.0)
-    floor = min(0.9, max(0.0, float(np.floor(10 * least) / 10)))
+    least = float(np.nanmin(whole[["low", "probability"]].to_numpy(float), initial=1.0))
+    floor = min(0.9, max(0.0, float(np.floor(10 * least)) / 10))
     with titled(4.9, "Taking pixels away, and giving them back") as figure:
         panels = figure.subplots(2, 1, sharex=True, sharey=True)
         for axes, kind in zip(panels, ("deletion", "insertion"), strict=True):
