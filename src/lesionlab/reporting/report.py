@@ -18,7 +18,7 @@ from lesionlab.evaluation.ensemble import FILE_NAME as BLEND
 from lesionlab.evaluation.inputs import open_predictions
 from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
-from lesionlab.reporting import contents, facts, figures, gallery
+from lesionlab.reporting import contents, explaining, facts, figures, gallery
 from lesionlab.reporting.depth import in_depth
 from lesionlab.reporting.exhibits import Section
 from lesionlab.reporting.failing import failing
@@ -92,6 +92,8 @@ def report(
         if pictures.note:
             listen(Notice(f"{subject.name}: {pictures.note}"))
         deep = in_depth(subject.predictions, result, own, replicates=replicates, listen=listen)
+        if subject.run is not None and part == "test":
+            deep.append(_maps(subject.run))
         sections.append(_section(subject, result, own, pictures, number, deep))
     write_text(out, _render(sections, _comparison(subjects, sections, replicates)))
     listen(Step("report", len(subjects), len(subjects), "runs", str(out)))
@@ -145,6 +147,14 @@ def _gallery(
     wrong = min(gallery.WRONG, budget - right)
     examples = gallery.choose(subject.predictions, part, right=right, wrong=wrong)
     return gallery.picture(examples, data) if data else gallery.Gallery(examples, note)
+
+
+def _maps(run: Run) -> Section:
+    """What `trust` measured of a run's maps, if it was asked to."""
+    if (run.folder / "trust" / explaining.SUMMARY).is_file():
+        return explaining.section(run.folder / "trust")
+    why = "Not measured. It takes lesion masks: lesionlab trust RUN --masks FOLDER"
+    return Section("explanations", "May the maps be believed?", (), (why,), "Maps")
 
 
 def _section(

@@ -22,7 +22,7 @@ def trust(
     substitute: Literal["blur", "mean"] = "blur",
     steps: int = 10,
     data: Path | None = None,
-    out: Path = Path("trusted"),
+    out: Path | None = None,
     replicates: int = 1000,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -35,7 +35,7 @@ def trust(
     answers, with intervals over lesions, beside chance and a spot in the middle of the picture.
     Exit code 1: the maps do not change when the weights are random.
 
-    Example: lesionlab trust runs/first --masks HAM10000_segmentations_lesion_tschandl --out trusted
+    Example: lesionlab trust runs/first --masks HAM10000_segmentations_lesion_tschandl
 
     Args:
         run: the run's folder.
@@ -47,13 +47,15 @@ def trust(
         substitute: what stands where pixels are taken away, the picture's blur or its mean colour.
         steps: of the deletion and insertion curves; the time goes with it.
         data: the folder of the images' catalogue; by default the one trained on.
-        out: a folder for the page (trust.html) and the tables.
+        out: a folder for the page (trust.html) and the tables; by default trust in the run's
+            folder, where `report` finds them.
         replicates: of the lesion-level bootstrap.
         seed: of the draw, the random weights, the random orders and the bootstrap.
         device: auto takes CUDA where there is one.
     """
     import pandas as pd
 
+    out = run / "trust" if out is None else out
     last = WarningsLast(listen)
     made = training_room("explanation.trusting").trust(
         run,
