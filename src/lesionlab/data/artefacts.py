@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import ImageFault, Reader, to_pixels
-from lesionlab.data.rulers import longest_row
+from lesionlab.data.rulers import COARSE, FINE, longest_row
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Step, silent
@@ -35,6 +35,7 @@ SIDE = 320
 """Pixels on the longer side of the image that is measured."""
 SMALLEST = 160
 """Images whose longer side is shorter say nothing of hair or rulers: not measured."""
+_HAIRY = 0.02  # share of hair above which three hairs may look like a ruler
 _CHUNK = 250  # images between two writes of the table
 
 Floats = NDArray[np.float32]
@@ -96,15 +97,23 @@ ARTEFACTS = {
         "dark lines by black-hat (9 x 9, above 0.07), 0.12 of the width or longer, thin or crossing"
         " half the image",
     ),
-    "ruler": Artefact(
+    "fine_ruler": Artefact(
         "mark",
         "marks",
-        "longest row of evenly spaced, parallel, short dark marks near the border; below 4 is 0",
+        "longest row of evenly spaced, parallel, short, faint dark marks near the border; below 4 "
+        "is 0",
+    ),
+    "coarse_ruler": Artefact(
+        "mark",
+        "marks",
+        "the same of black marks, often a corner of a scale; below 3 is 0, and below 4 where there "
+        "is hair",
     ),
     "ink": Artefact(
         "mark",
         "share of the border band",
-        "much bluer than the image's own skin (half an octave of blue over red), and coloured",
+        "coloured, blue rather than red, much bluer than the image's own skin (by half an octave), "
+        "and not connected to the middle, which may be a blue lesion; below 0.005 is 0",
     ),
 }  # fmt: skip
 """Every measure by its column, in order."""
@@ -235,12 +244,14 @@ class _Zones:
         band: within 0.12 of the height or width of a border: seldom lesion.
         wide: the same within 0.2, where rulers lie.
         ring: 0.45 to 0.65 of the half diagonal from the centre.
+        inner: within 0.4 of it.
     """
 
     corners: Mask
     band: Mask
     wide: Mask
     ring: Mask
+    inner: Mask
 
 
 @lru_cache(maxsize=8)
@@ -248,10 +259,8 @@ def _zones(height: int, width: int) -> _Zones:
     y, x = np.mgrid[:height, :width]
     middle = (height - 1) / 2, (width - 1) / 2
     out = np.hypot(y - middle[0], x - middle[1]) / np.hypot(*middle)
-    edge = np.minimum(
-        np.minimum(y, height - 1 - y) / height, np.minimum(x, width - 1 - x) / width
-    )
-    return _Zones(out > 0.85, edge < 0.12, edge < 0.2, (out > 0.45) & (out < 0.65))
+    edge = np.minimum(np.minimum(y, height - 1 - y) / height, np.minimum(x, width - 1 - x) / width)
+    return _Zones(out > 0.85, edge < 0.12, edge < 0.2, (out > 0.45) & (out < 0.65), out < 0.4)
 
 
 def measure(pixels: NDArray[np.uint8]) -> dict[str, float]:
@@ -284,7 +293,11 @@ def measure(pixels: NDArray[np.uint8]) -> dict[str, float]:
         vignette = float(np.log2(ratio))
     edges = np.abs(ndimage.laplace(luma))[skin]
     hollow = ndimage.grey_closing(luma, size=(9, 9)) - luma  # black-hat: dark and narrow
-    row = longest_row((hollow > 0.04) & zones.wide & ~black)
+    hair = float(_hair((hollow > 0.07) & ~black)[zones.band].mean())
+    fine, coarse = (
+        longest_row((hollow > kind.contrast) & zones.wide & ~black, kind) for kind in (FINE, COARSE)
+    )
+    ink = float(_ink(planes, skin, black, zones.inner)[zones.band].mean())
     return {
         "skin_brightness": 0.299 * red + 0.587 * green + 0.114 * blue - 0.01,
         "warmth": float(np.log2(red / blue)),
@@ -292,9 +305,10 @@ def measure(pixels: NDArray[np.uint8]) -> dict[str, float]:
         "vignette": vignette,
         "sharpness": float(np.log10(np.median(edges) + 1e-4)),
         "black_frame": float(frame[zones.corners].mean()),
-        "hair": float(_hair((hollow > 0.07) & ~black)[zones.band].mean()),
-        "ruler": float(row) if row >= 4 else 0.0,
-        "ink": float(_ink(planes, skin, black)[zones.band].mean()),
+        "hair": hair,
+        "fine_ruler": float(fine),
+        "coarse_ruler": float(coarse) if coarse >= 4 or hair < _HAIRY else 0.0,
+        "ink": ink if ink >= 0.005 else 0.0,
     }
 
 
@@ -325,8 +339,8 @@ def _hair(narrow: Mask) -> Mask:
     return found
 
 
-def _ink(planes: Floats, skin: Mask, black: Mask) -> Mask:
-    """Pixels much bluer than the skin of the same image, and not grey."""
+def _ink(planes: Floats, skin: Mask, black: Mask, inner: Mask) -> Mask:
+    """Pixels much bluer than the skin of the same image, coloured, not connected to the middle."""
     from scipy import ndimage
 
     red, green, blue = planes
@@ -335,11 +349,14 @@ def _ink(planes: Floats, skin: Mask, black: Mask) -> Mask:
     least = np.minimum(np.minimum(red, green), blue)
     found: Mask = (
         (blueness - np.median(blueness[skin]) > 0.5)
-        & (blueness > -0.05)
-        & (most - least > 0.1)
+        & (blueness > 0.1)
+        & (most - least > 0.15)
         & (most > 0.2)
         & ~black
     )
-    if found.any():
-        found = ndimage.binary_opening(found, structure=np.ones((3, 3)))
-    return found
+    if not found.any():
+        return found
+    found = ndimage.binary_opening(found, structure=np.ones((3, 3)))
+    labels, _ = ndimage.label(ndimage.binary_dilation(found, iterations=3))
+    lesion = np.unique(labels[inner])
+    return found & ~np.isin(labels, lesion[lesion > 0])
