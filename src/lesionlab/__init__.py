@@ -15,6 +15,7 @@ from lesionlab._version import __version__
 
 if TYPE_CHECKING:
     from lesionlab.data.acquisition import fetch
+    from lesionlab.data.artefacts import artefacts
     from lesionlab.data.auditing import Audit, audit
     from lesionlab.data.catalogues import Catalogue, catalogue
     from lesionlab.data.cleaning import Cleaned, clean
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from lesionlab.evaluation.conformal import Conformal, conformal
     from lesionlab.evaluation.costs import decision_costs
     from lesionlab.evaluation.decision_curves import DecisionCurve, decision_curve
+    from lesionlab.evaluation.drift import Drift, drift
     from lesionlab.evaluation.failures import Failures, failures
     from lesionlab.evaluation.grouped import Subgroups
     from lesionlab.evaluation.isic import from_submission, submission
@@ -55,7 +57,9 @@ if TYPE_CHECKING:
     from lesionlab.evaluation.referral import Referral, referral
     from lesionlab.evaluation.reliability import reliability
     from lesionlab.evaluation.ruling import TwoThresholds, two_thresholds
+    from lesionlab.evaluation.shortcuts import Shortcuts, shortcuts
     from lesionlab.evaluation.subgroups import subgroups
+    from lesionlab.evaluation.suspects import Suspects, suspects
     from lesionlab.explanation.gallery import explain
     from lesionlab.explanation.trust_result import Trust
     from lesionlab.explanation.trusting import trust
@@ -87,6 +91,8 @@ _HOMES = {
     "DecisionCurve": "evaluation.decision_curves",
     "Detector": "evaluation.novelty",
     "Embeddings": "embeddings",
+    "Drift": "evaluation.drift",
+    "Embeddings": "prediction.embedding",
     "Estimate": "evaluation",
     "Evaluation": "evaluation",
     "Failures": "evaluation.failures",
@@ -97,10 +103,13 @@ _HOMES = {
     "Recipe": "recipe",
     "Referral": "evaluation.referral",
     "Run": "run",
+    "Shortcuts": "evaluation.shortcuts",
     "Split": "data.splitting",
     "TwoThresholds": "evaluation.ruling",
     "Subgroups": "evaluation.grouped",
     "Trust": "explanation.trust_result",
+    "Suspects": "evaluation.suspects",
+    "artefacts": "data.artefacts",
     "audit": "data.auditing",
     "baselines": "evaluation.baselines",
     "blend": "evaluation",
@@ -115,6 +124,7 @@ _HOMES = {
     "conformal": "evaluation.conformal",
     "decision_costs": "evaluation.costs",
     "decision_curve": "evaluation.decision_curves",
+    "drift": "evaluation.drift",
     "embed": "prediction.embedding",
     "estimate_prevalence": "evaluation.priors",
     "evaluate": "evaluation",
@@ -136,9 +146,11 @@ _HOMES = {
     "reliability": "evaluation.reliability",
     "report": "reporting.report",
     "reweight": "evaluation.priors",
+    "shortcuts": "evaluation.shortcuts",
     "split": "data.splitting",
     "subgroups": "evaluation.subgroups",
     "submission": "evaluation.isic",
+    "suspects": "evaluation.suspects",
     "synthetic": "data.synthetic",
     "train": "training.fit",
     "trust": "explanation.trusting",
@@ -160,6 +172,7 @@ __all__ = [
     "Conformal",
     "DecisionCurve",
     "Detector",
+    "Drift",
     "Embeddings",
     "Estimate",
     "Evaluation",
@@ -171,11 +184,14 @@ __all__ = [
     "Recipe",
     "Referral",
     "Run",
+    "Shortcuts",
     "Split",
     "Subgroups",
+    "Suspects",
     "Trust",
     "TwoThresholds",
     "__version__",
+    "artefacts",
     "audit",
     "baselines",
     "blend",
@@ -190,6 +206,7 @@ __all__ = [
     "conformal",
     "decision_costs",
     "decision_curve",
+    "drift",
     "embed",
     "estimate_prevalence",
     "evaluate",
@@ -211,9 +228,11 @@ __all__ = [
     "reliability",
     "report",
     "reweight",
+    "shortcuts",
     "split",
     "subgroups",
     "submission",
+    "suspects",
     "synthetic",
     "train",
     "trust",

@@ -152,13 +152,11 @@ def artefacts(
     todo = data.table.drop_duplicates("sha256")
     todo = todo[~todo["sha256"].isin(kept.keys())]
     faults: list[Finding] = []
-    done = 0
-    for row, result in _measured(todo, data.root, workers):
+    for done, (row, result) in enumerate(_measured(todo, data.root, workers), start=1):
         if isinstance(result, Finding):
             faults.append(result)
         else:
             kept[row.sha256] = result
-        done += 1
         if done % 50 == 0 or done == len(todo):
             listen(Step("measuring images", done, len(todo), "images"))
         if path is not None and done % (4 * _CHUNK) == 0:
@@ -186,7 +184,7 @@ def _kept(path: Path) -> dict[str, dict[str, float]]:
     if missing := [name for name in ARTEFACTS if name not in table.columns]:
         raise DataError(f"{path} lacks {', '.join(missing)}. Delete it, and run again.")
     values = table[list(ARTEFACTS)].apply(pd.to_numeric, errors="coerce").to_dict("records")
-    return dict(zip(table["sha256"], values, strict=True))  # type: ignore[arg-type]
+    return dict(zip(table["sha256"], values, strict=True))
 
 
 def _keep(path: Path, kept: dict[str, dict[str, float]]) -> None:
@@ -276,7 +274,9 @@ def measure(pixels: NDArray[np.uint8]) -> dict[str, float]:
     from scipy import ndimage
 
     # three planes: numpy is slow along an axis of three
-    planes = np.ascontiguousarray(np.moveaxis(pixels, 2, 0)).astype(np.float32) / 255
+    planes: Floats = np.ascontiguousarray(np.moveaxis(pixels, 2, 0)).astype(
+        np.float32
+    ) / np.float32(255)
     luma: Floats = 0.299 * planes[0] + 0.587 * planes[1] + 0.114 * planes[2]
     zones = _zones(*luma.shape)
     frame = _frame(luma)

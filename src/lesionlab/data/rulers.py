@@ -68,10 +68,11 @@ def marks(narrow: Mask, kind: Kind) -> Marks:
     size = np.maximum(np.bincount(label, minlength=count + 1), 1)
 
     def mean(values: Floats) -> Floats:
-        sums: Floats = np.bincount(label, values, minlength=count + 1)
-        return sums / size
+        sums = np.bincount(label, values, minlength=count + 1).astype(np.float64)
+        made: Floats = sums / size
+        return made
 
-    middle_x, middle_y = mean(x.astype(float)), mean(y.astype(float))
+    middle_x, middle_y = mean(x.astype(np.float64)), mean(y.astype(np.float64))
     off_x, off_y = x - middle_x[label], y - middle_y[label]
     xx, yy, xy = mean(off_x**2), mean(off_y**2), mean(off_x * off_y)
     half, spread = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)

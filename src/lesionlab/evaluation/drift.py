@@ -203,11 +203,8 @@ def _binned(column: pd.Series) -> Index:
     if pd.api.types.is_numeric_dtype(column):
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         known = ~np.isnan(values)
-        edges = (
-            np.unique(np.quantile(values[known], np.arange(1, _BINS) / _BINS))
-            if known.any()
-            else []
-        )
+        tenths = np.arange(1, _BINS) / _BINS
+        edges = np.unique(np.quantile(values[known], tenths)) if known.any() else np.empty(0)
         made = np.searchsorted(edges, values, side="left")
         return np.where(known, made, len(edges) + 1).astype(np.intp)
     words = _words(column)
@@ -236,10 +233,11 @@ def divergence(first: Floats, second: Floats) -> Floats:
     def against(each: Floats) -> Floats:
         out = np.ones_like(each)
         np.divide(each, middle, out=out, where=each > 0)
-        return (each * np.log2(out)).sum(axis=0)
+        sums: Floats = (each * np.log2(out)).sum(axis=0)
+        return sums
 
-    made: Floats = (against(p) + against(q)) / 2
-    return np.clip(made, 0.0, 1.0)
+    made: Floats = np.clip((against(p) + against(q)) / 2, 0.0, 1.0)
+    return made
 
 
 def _test(
@@ -281,18 +279,18 @@ def _test(
 def _told(column: pd.Series, side: Index) -> tuple[float, float, float, str, float, float]:
     """Standardised difference, the two values, what they are of, and shares of unknown."""
     words = _words(column)
-    unknown = [float((words[side == i] == "").mean()) for i in (0, 1)]
+    unknown = (float((words[side == 0] == "").mean()), float((words[side == 1] == "").mean()))
     if pd.api.types.is_numeric_dtype(column):
         sides = [column[side == i].dropna().to_numpy(float) for i in (0, 1)]
         if not all(map(len, sides)):
-            return np.nan, np.nan, np.nan, "mean", *unknown
-        means = [float(each.mean()) for each in sides]
+            return (np.nan, np.nan, np.nan, "mean", *unknown)
+        means = float(sides[0].mean()), float(sides[1].mean())
         spread = float(np.sqrt((sides[0].var() + sides[1].var()) / 2))
         gap = (means[1] - means[0]) / spread if spread > 0 else np.nan
-        return gap, *means, "mean", *unknown
+        return (gap, *means, "mean", *unknown)
     shares = [words[side == i].value_counts(normalize=True) for i in (0, 1)]
     table = pd.concat(shares, axis=1).fillna(0.0)
     change = (table.iloc[:, 1] - table.iloc[:, 0]).abs()
     most = change.sort_index().idxmax()
-    first, second = (float(each) for each in table.loc[most])
-    return np.nan, first, second, str(most) or "unknown", *unknown
+    first, second = float(table.loc[most].iloc[0]), float(table.loc[most].iloc[1])
+    return (np.nan, first, second, str(most) or "unknown", *unknown)

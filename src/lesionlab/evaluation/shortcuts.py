@@ -225,7 +225,7 @@ def _figures(
     made.loc[means, "p_adjusted"] = holm(made.loc[means, "p"].tolist())
     made.loc[~means, "p"] = np.nan  # told with intervals alone
     rank = made["artefacts"].map({name: i for i, name in enumerate(sets)})
-    return made.iloc[np.lexsort([~means, rank])].reset_index(drop=True)
+    return made.iloc[np.lexsort([(~means).to_numpy(), rank.to_numpy()])].reset_index(drop=True)
 
 
 def _values(table: pd.DataFrame, data: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -338,8 +338,10 @@ def recalls_by(
             gap = pair[1] - pair[0]
             each = estimate(gap, sum(size), 2 * FEW)
             made.append(
-                (name, label, *size, float(pair[0][0]), float(pair[1][0]))
-                + (each.value, each.low, each.high, bootstrap_p(gap), np.nan)
+                (
+                    *(name, label, *size, *(float(end[0]) for end in pair)),
+                    *(each.value, each.low, each.high, bootstrap_p(gap), np.nan),
+                )
             )
     table = pd.DataFrame(made, columns=list(_RECALLS))
     for rows_ in (table["class"] == MEAN, table["class"] != MEAN):

@@ -29,7 +29,6 @@ from lesionlab.evaluation.bootstrap import (
     estimate,
     lesion_codes,
     replicate,
-    rows_per_block,
 )
 from lesionlab.evaluation.inputs import Source, arrays_of, open_predictions, rows_of
 from lesionlab.evaluation.metrics import share
@@ -248,7 +247,8 @@ def thresholds(targets: Index, chances: Floats) -> Floats:
     k = chances.shape[1]
     counts = np.bincount(targets, minlength=k)
     sums = np.bincount(targets, chances[np.arange(len(targets)), targets], minlength=k)
-    return np.divide(sums, counts, out=np.full(k, np.nan), where=counts > 0)
+    means: Floats = np.divide(sums, counts, out=np.full(k, np.nan), where=counts > 0)
+    return means
 
 
 def confident(targets: Index, chances: Floats) -> Index:
@@ -406,7 +406,8 @@ def _shares(
     made = []
     for key, other in gaps:
         drawn = values["\0".join(key)] - values["\0".join(other)]
-        gap = estimate(drawn, found[key].n + found[other].n, found[key].groups)
+        sizes = (found[key].n + found[other].n, found[key].groups + found[other].groups)
+        gap = estimate(drawn, *sizes)
         made.append((*key, gap.value, gap.low, gap.high, bootstrap_p(drawn)))
     differences = pd.DataFrame(made, columns=["class", "dx_type", "difference", "low", "high", "p"])
     differences["p_adjusted"] = holm(differences["p"].tolist())

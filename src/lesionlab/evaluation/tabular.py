@@ -118,7 +118,7 @@ def above_half_p(values: Values) -> float:
 def within_folds(
     answers: Mapping[str, OutOfFold], targets: Index, classes: Sequence[str]
 ) -> Callable[[Weights], Mapping[str, Values]]:
-    """Areas under the ROC curve by replicate weights, of pairs of images of the same fold.
+    r"""Areas under the ROC curve by replicate weights, of pairs of images of the same fold.
 
     Scores of two folds come from two models; pooled, they would put the area of a useless
     column below a half.
@@ -129,8 +129,8 @@ def within_folds(
         classes: names, length k; with two, only the second one is told.
 
     Returns:
-        A function of weights, shape (r, n), that gives "name\\0class" for every class and
-        "name\\0" for their mean, shape (r,).
+        A function of weights, shape (r, n), that gives "name\0class" for every class and
+        "name\0" for their mean, shape (r,).
     """
     told = range(len(classes)) if len(classes) > 2 else (1,)
     plans: dict[str, list[tuple[Index, list[Ranking]]]] = {}
