@@ -28,8 +28,12 @@ def line(pixels, start, stop, width=2, colour=(40, 25, 20)):
 
 def test_plain_skin_has_no_marks_and_its_own_colour():
     found = measure(skin())
-    assert [found[name] for name in ("black_frame", "hair", "fine_ruler", "coarse_ruler", "ink")] == [0] * 5
-    assert found["skin_brightness"] == pytest.approx((0.299 * 214 + 0.587 * 168 + 0.114 * 150) / 255, abs=0.01)
+    assert [
+        found[name] for name in ("black_frame", "hair", "fine_ruler", "coarse_ruler", "ink")
+    ] == [0] * 5
+    assert found["skin_brightness"] == pytest.approx(
+        (0.299 * 214 + 0.587 * 168 + 0.114 * 150) / 255, abs=0.01
+    )
     assert found["warmth"] == pytest.approx(np.log2(214 / 150), abs=0.02)
     assert found["greenness"] == pytest.approx(np.log2(168 / np.sqrt(214 * 150)), abs=0.02)
     assert found["vignette"] == pytest.approx(0, abs=0.02)
@@ -47,7 +51,7 @@ def test_a_dark_lesion_in_the_middle_changes_nothing():
 def test_a_black_frame_is_measured_and_leaves_the_skin_as_it_is():
     pixels = skin()
     y, x = np.mgrid[:240, :320]
-    outside = np.hypot(y - 119.5, x - 159.5) > 150
+    outside = np.hypot(y - 119.5, x - 159.5) > 112
     pixels[outside] = 5
     found = measure(pixels)
     assert found["black_frame"] == pytest.approx(1.0)
@@ -71,7 +75,9 @@ def test_long_thin_dark_lines_are_hair_and_short_ones_are_not():
     assert measure(dotted)["hair"] == 0
 
 
-@pytest.mark.parametrize(("shade", "name"), [((20, 20, 20), "coarse_ruler"), ((196, 150, 132), "fine_ruler")])
+@pytest.mark.parametrize(
+    ("shade", "name"), [((20, 20, 20), "coarse_ruler"), ((196, 150, 132), "fine_ruler")]
+)
 def test_rulers_are_counted_mark_by_mark(shade, name):
     pixels = skin()
     for k in range(9):  # every third one longer, as on a scale
@@ -90,12 +96,31 @@ def test_marks_at_random_are_no_ruler():
     assert found["fine_ruler"] <= 4
 
 
+def test_a_row_of_marks_that_are_not_parallel_is_no_ruler():
+    pixels = skin()
+    for k in range(9):
+        up = 12 * (k % 2)
+        line(pixels, (8, 30 + 16 * k), (20, 30 + 16 * k + up), colour=(20, 20, 20))
+    assert measure(pixels)["coarse_ruler"] <= 5  # every second one is parallel
+    assert measure(pixels)["fine_ruler"] <= 5
+
+
+def test_a_network_of_pigment_is_no_hair():
+    pixels = skin()
+    for k in range(0, 61, 8):
+        line(pixels, (5, 5 + k), (65, 5 + k))
+        line(pixels, (5 + k, 5), (5 + k, 65))
+    assert measure(pixels)["hair"] == 0
+
+
 def test_ink_at_the_border_counts_a_blue_lesion_and_blue_light_do_not():
     inked, lesion = skin(), skin()
     inked[:20, :80] = (60, 60, 190)
     y, x = np.mgrid[:240, :320]
     lesion[np.hypot(y - 120, x - 160) < 115] = (60, 60, 190)  # into the border band
-    assert measure(inked)["ink"] == pytest.approx(20 * 80 / room._zones(240, 320).band.sum(), rel=0.05)
+    assert measure(inked)["ink"] == pytest.approx(
+        20 * 80 / room._zones(240, 320).band.sum(), rel=0.05
+    )
     assert measure(lesion)["ink"] == 0
     assert measure(skin(colour=(120, 120, 200)))["ink"] == 0
 
@@ -110,7 +135,13 @@ def folder(tmp_path):
         if number == 5:
             pixels = pixels[:60, :80]
         Image.fromarray(pixels).save(home / f"a{number}.jpg", quality=60 + 5 * number)
-        rows.append({"image_id": f"a{number}", "target": "mel" if number % 2 else "nv", "path": f"a{number}.jpg"})
+        rows.append(
+            {
+                "image_id": f"a{number}",
+                "target": "mel" if number % 2 else "nv",
+                "path": f"a{number}.jpg",
+            }
+        )
     pd.DataFrame(rows).to_csv(home / "table.csv", index=False)
     return home
 

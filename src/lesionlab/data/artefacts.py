@@ -79,7 +79,7 @@ ARTEFACTS = {
         "light",
         "octaves",
         "log2 of the 75th percentile of luma halfway out over the median luma of the corners, "
-        "without black frame",
+        "without black frame; 0 where the corners are as bright or brighter",
     ),
     "sharpness": Artefact(
         "light", "log10", "median absolute Laplacian of luma in the border band, which few hairs do"
@@ -290,7 +290,7 @@ def measure(pixels: NDArray[np.uint8]) -> dict[str, float]:
     vignette = np.nan
     if corners.sum() >= 0.05 * zones.corners.sum() and ring.any():
         ratio = (np.percentile(luma[ring], 75) + 0.01) / (np.median(luma[corners]) + 0.01)
-        vignette = float(np.log2(ratio))
+        vignette = max(0.0, float(np.log2(ratio)))  # below 0 is a large lesion
     edges = np.abs(ndimage.laplace(luma))[skin]
     hollow = ndimage.grey_closing(luma, size=(9, 9)) - luma  # black-hat: dark and narrow
     hair = float(_hair((hollow > 0.07) & ~black)[zones.band].mean())

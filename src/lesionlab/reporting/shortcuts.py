@@ -50,8 +50,8 @@ def suspects_section(made: Suspects) -> Section:
             "suspects_by_class",
             title,
             f"{len(made.images):,} images carry a label that the model confidently contradicts. If "
-            f"every label and every probability were right there would be {made.expected}: most of "
-            "them are hard images, not mistakes. Lines: 95 % intervals over lesions.",
+            f"every label and every probability were right there would be {made.expected}. "
+            f"{_verdict(made)} Lines: 95 % intervals over lesions.",
             made.by_class,
             dots(rows, title, "share of the class's images"),
             {"suspects_joint": flat(made.joint)},
@@ -63,6 +63,12 @@ def suspects_section(made: Suspects) -> Section:
     else:
         absent.append("No dx_type is known: suspects are not set beside histology.")
     return Section("suspects", "Labels to look at", tuple(shown), tuple(absent))
+
+
+def _verdict(made: Suspects) -> str:
+    if len(made.images) <= made.expected.high:
+        return "Their number is no sign of wrong labels: a hard image looks the same."
+    return "There are more: labels are wrong, or the model is surer than it should be."
 
 
 def _confirmed(made: Suspects) -> Exhibit:
@@ -258,7 +264,8 @@ def dots(
         axes.spines["left"].set_visible(False)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(low - 0.04 * wide, high + 0.28 * wide)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        ticks = MaxNLocator(5).tick_values(low, high)
+        axes.set_xticks([tick for tick in ticks if low - 0.04 * wide <= tick <= high + 0.01 * wide])
         if percent:
             axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         axes.set_xlabel(axis)
