@@ -82,16 +82,15 @@ def test_three_parts_are_compared_in_pairs_and_p_values_adjusted_together():
     assert made.columns["p_adjusted"].min() == pytest.approx(min(1, 9 * least))
 
 
-def test_unknown_values_count():
+def test_unknown_is_a_value_of_its_own_and_not_the_lowest():
     first, second = people(seed=1, prefix="A"), people(seed=2, prefix="B")
+    first.loc[::2, "age"] = 0.0
     second.loc[::2, "age"] = np.nan
-    row = (
-        drift({"a": first, "b": second}, permutations=99, folds=2, replicates=0)
-        .columns.set_index("column")
-        .loc["age"]
-    )
+    made = drift({"a": first, "b": second}, permutations=99, folds=2, replicates=0)
+    row = made.columns.set_index("column").loc["age"]
     assert row["p"] == 0.01
-    assert row["second_unknown"] == 0.5
+    assert row["divergence"] > 0.3
+    assert (row["first_unknown"], row["second_unknown"]) == (0, 0.5)
 
 
 def test_lesions_on_both_sides_are_warned_about_and_too_few_refused():
