@@ -12,13 +12,16 @@ import argparse
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lesionlab.evaluation.inputs import open_predictions, rows_of
 from lesionlab.evaluation.suspects import suspects
 from lesionlab.tables import classes_of, lesions_of
 
 
-def exchanged(rows: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+def exchanged(
+    rows: pd.DataFrame, share: float, seed: int
+) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
     """The table with the labels of a share of its lesions exchanged, and which rows these are."""
     rng = np.random.default_rng(seed)
     lesions = lesions_of(rows)
@@ -64,10 +67,10 @@ def main() -> None:
     print(f"{options.share:.0%} of lesions exchanged, {options.runs} draws, mean (least to most)")
     for name, values in figures.items():
         print(f"{name}: {before[name]} suspects before")
-        table = np.array(values)
+        drawn = np.array(values)
         labels = ("recall of suspects", "precision of suspects", "precision of the first as many",
                   "area under the ROC curve of the ranking", "suspects")  # fmt: skip
-        for label, column in zip(labels, table.T, strict=True):
+        for label, column in zip(labels, drawn.T, strict=True):
             print(f"  {label}: {column.mean():.3f} ({column.min():.3f} to {column.max():.3f})")
 
 
