@@ -145,8 +145,6 @@ def shortcuts(
         seed: of folds and bootstrap.
         workers: threads that measure; by default one per core.
     """
-    import pandas as pd
-
     from lesionlab.data.artefacts import FILE_NAME, artefacts
     from lesionlab.data.catalogues import Catalogue
     from lesionlab.evaluation.shortcuts import MEAN
@@ -183,24 +181,13 @@ def shortcuts(
     title = f"What tells the class apart (area under the ROC curve), {len(opened):,} images"
     outcome = Outcome([(title, table)], warnings=last.warnings)
     if len(made.recalls):
-        rows = made.recalls[made.recalls["class"] == MEAN]
-        sides = {
-            f"recall, {end}": rows[f"recall_{end}"].map("{:.3f}".format) for end in ("low", "high")
-        }
-        shown = _with_p(rows, "difference", ["artefact"])
-        outcome.tables.append(
-            (
-                "Mean recall in the lowest and the highest third of each class",
-                pd.concat(
-                    [
-                        shown[["artefact"]],
-                        pd.DataFrame(sides).reset_index(drop=True),
-                        shown.iloc[:, 1:],
-                    ],
-                    axis=1,
-                ),
-            )
-        )
+        rows = made.recalls[(made.recalls["class"] == MEAN) | (made.recalls["p_adjusted"] < 0.05)]
+        shown = _with_p(rows, "difference", ["artefact", "class"])
+        for place, end in enumerate(("low", "high"), start=2):
+            said = rows[f"recall_{end}"].map("{:.3f}".format).to_list()
+            shown.insert(place, f"recall, {end}", said)
+        title = "Recall in the lowest and the highest third of a class: means, and what differs"
+        outcome.tables.append((title, shown))
     if made.constant:
         outcome.lines.append(f"The same in all images, or unknown: {', '.join(made.constant)}.")
     outcome.lines.append(f"Written: {out} and what stands beside it; measured: {path}")
