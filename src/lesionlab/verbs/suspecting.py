@@ -231,6 +231,8 @@ def drift(
         replicates: of the lesion-level bootstrap.
         seed: of all draws.
     """
+    import pandas as pd
+
     from lesionlab.data.catalogues import Catalogue
     from lesionlab.evaluation.drift import drift as compare
     from lesionlab.tables import PARTS
@@ -276,14 +278,20 @@ def drift(
     shown = made.columns.sort_values(
         ["p_adjusted", "p", "divergence"], ascending=[True, True, False]
     )
-    table = shown[["first", "second", "column"]].assign(
-        divergence=shown["divergence"].map("{:.4f}".format),
-        first_is=shown["first_value"].map("{:.3g}".format),
-        second_is=shown["second_value"].map("{:.3g}".format),
-        of=shown["what"],
-        standardised=shown["standardised"].map(lambda x: f"{x:+.3f}" if x == x else "–"),
-        p=shown["p"].map("{:.3f}".format),
-        adjusted=shown["p_adjusted"].map("{:.3f}".format),
+    table = pd.DataFrame(
+        {
+            "sets": shown["first"] + " – " + shown["second"],
+            "column": shown["column"],
+            "divergence": shown["divergence"].map("{:.4f}".format),
+            "from, to": [
+                f"{first:.3g}, {second:.3g} ({what})"
+                for first, second, what in zip(
+                    shown["first_value"], shown["second_value"], shown["what"], strict=True
+                )
+            ],
+            "p": shown["p"].map("{:.3f}".format),
+            "adjusted": shown["p_adjusted"].map("{:.3f}".format),
+        }
     )
     outcome.tables.append(("Columns, the surest differences first", table.head(12)))
     outcome.lines = [
@@ -313,9 +321,11 @@ def _described(
 def _shown(table: pd.DataFrame, name: str) -> list[str]:
     """A column with its interval, in words."""
     from lesionlab.evaluation.bootstrap import Estimate
+    from lesionlab.evaluation.comparison import shown
 
     columns = zip(table[name], table["low"], table["high"], strict=True)
-    return [str(Estimate(*each, 0, 0)) for each in columns]
+    signed = name == "difference"
+    return [shown(Estimate(*each, 0, 0), signed=signed) for each in columns]
 
 
 def _with_p(table: pd.DataFrame, name: str, columns: list[str] | None = None) -> pd.DataFrame:
