@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,10 +90,10 @@ def read_csv(
     Args:
         path: the file.
         required: columns that it must have.
-        separator: "," or a tab; None looks at the header line.
+        separator: ",", ";" or a tab; None looks at the header line.
 
     Raises:
-        DataError: if the file is missing, empty or not a table.
+        DataError: if the file is missing, empty or not a table, or a column stands there twice.
         FindingsError: if columns are missing (all of them are named).
     """
     if not path.is_file():
@@ -102,9 +104,13 @@ def read_csv(
         if header.lstrip().startswith("<"):
             raise ValueError("it is a web page or XML; a download may have failed")
         if separator is None:
-            separator = "\t" if header.count("\t") > header.count(",") else ","
+            separator = max((",", "\t", ";"), key=header.count)
         if not header.strip() or "\x00" in header:
             raise ValueError("its first line is not a header")
+        if twice := _twice(
+            name.strip() for name in next(csv.reader([header], delimiter=separator))
+        ):
+            raise ValueError(f"it has two columns called {twice[0]!r}; leave one out")
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(
@@ -134,6 +140,11 @@ def read_csv(
             findings_table(rows),
         )
     return table
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    counts = Counter(name for name in names if name)
+    return [name for name, count in counts.items() if count > 1]
 
 
 def known_words(values: pd.Series) -> pd.Series:
@@ -174,6 +185,8 @@ def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.Data
         FindingsError: with every fault of the table at once.
     """
     faults: list[Finding] = []
+    for name in _twice(map(str, table.columns)):
+        faults.append(Finding("column_twice", f"{name!r} stands there twice", column=name))
     for name in ("image_id", "target"):
         if name not in table.columns:
             faults.append(Finding("missing_column", f"no column {name!r}", column=name))
@@ -186,13 +199,15 @@ def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.Data
                 column="p_*",
             )
         )
+    if "" in classes:
+        faults.append(Finding("no_class", "a column p_ names no class", column="p_*"))
     if faults:
         raise FindingsError(_not_predictions(origin, faults), findings_table(faults))
 
     table = table.copy()
     for name in ("image_id", "target", "lesion_id"):
-        table[name] = table[name].fillna("").astype(str) if name in table.columns else ""
-    table["part"] = table["part"].fillna("").astype(str) if "part" in table.columns else "test"
+        table[name] = _words(table[name]) if name in table.columns else ""
+    table["part"] = _words(table["part"]) if "part" in table.columns else "test"
     if nameless := int((table["image_id"] == "").sum()):
         faults.append(Finding("no_image_id", f"{nameless} rows have none", column="image_id"))
     named = table["image_id"][table["image_id"] != ""]
@@ -211,17 +226,19 @@ def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.Data
             Finding("unknown_part", f"{label!r} is not train, val or test", column="part")
         )
     columns = [f"p_{label}" for label in classes]
+    given = {name: table[name] for name in columns}
     for name in columns:
-        table[name] = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
+        table[name] = _numbers(table[name])
     values = table[columns].to_numpy()
     for name, column in zip(columns, values.T, strict=True):
         bad = ~((column >= 0) & (column <= 1))
         if bad.any():
             first = table["image_id"].to_numpy()[bad][0]
+            said = given[name].to_numpy()[bad][0]
             faults.append(
                 Finding(
                     "not_a_probability",
-                    f"{int(bad.sum())} rows outside 0-1, first {first}",
+                    f"{int(bad.sum())} rows outside 0-1, first {first} ({said or 'empty'})",
                     column=name,
                 )
             )
@@ -239,6 +256,21 @@ def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.Data
     return table
 
 
+def _numbers(values: pd.Series) -> pd.Series:
+    """Values as numbers; nan for what is none."""
+    if pd.api.types.is_complex_dtype(values):
+        return pd.Series(np.nan, index=values.index)
+    return pd.to_numeric(values, errors="coerce").astype(np.float64)
+
+
+def _words(values: pd.Series) -> pd.Series:
+    """Values as text, missing ones as ""; whole numbers that became 17.0 beside them as "17"."""
+    known = values[values.notna()]
+    if pd.api.types.is_float_dtype(values) and (known == known.round()).all():
+        known = known.astype(np.int64)
+    return known.astype(str).reindex(values.index, fill_value="")
+
+
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read and check a predictions table from CSV, or from Parquet where pyarrow is installed.
 
@@ -251,6 +283,11 @@ def read_predictions(path: Path) -> pd.DataFrame:
             table = pd.read_parquet(path)
         except ImportError as error:
             raise DataError(f"Reading {path} needs pyarrow: pip install pyarrow.") from error
+        except (ValueError, OSError) as error:
+            raise DataError(
+                f"{path} cannot be read as Parquet ({_first_line(error)}). Check the path, or "
+                "write the file again."
+            ) from error
     else:
         table = read_csv(path, required=("image_id", "target"))
     return check_predictions(table, origin=str(path))

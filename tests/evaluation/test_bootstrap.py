@@ -4,16 +4,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation import bootstrap
 from lesionlab.evaluation.bootstrap import (
     Estimate,
     Measure,
+    Range,
     estimate,
     estimates,
     lesion_codes,
     lesion_weights,
+    ranges_of,
+    transformed_interval,
     wilson,
 )
 
@@ -107,6 +111,89 @@ def test_proportions_of_none_or_all_get_wilson():
     assert estimate(np.ones(101), 30, 14, proportion=True).low == pytest.approx(1 - found.high)
     assert estimate(np.ones(101), 30, 14).low == 1.0
     assert wilson(0.5, 10) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
+
+
+def test_one_replicate_makes_no_interval():
+    for within in (None, Range()):
+        assert math.isnan(estimate(np.array([0.5, 0.6]), 10, 5, within=within).low)
+        assert math.isnan(estimate(np.array([0.5]), 10, 5, within=within).low)
+
+
+def test_a_metric_with_a_range_gets_a_t_interval_on_the_log_odds():
+    drawn = 0.9 + 0.02 * np.sin(np.arange(400))  # lighter tails than the normal distribution
+    found = estimate(np.append(0.9, drawn), 100, 41, within=Range())
+    half = stats.t.ppf(0.975, 40) * drawn.std(ddof=1) / (0.9 * 0.1)
+    odds = np.log(0.9 / 0.1)
+    ends = [1 / (1 + np.exp(-each)) for each in (odds - half, odds + half)]
+    assert (found.low, found.high) == pytest.approx(ends, abs=1e-12)
+    share = estimate(np.append(0.9, drawn), 100, 41, proportion=True)
+    assert (share.low, share.high) == (found.low, found.high)
+    twice = estimate(2 * np.append(0.9, drawn) - 1, 100, 41, within=Range(low=-1.0))
+    assert (twice.low, twice.high) == pytest.approx([2 * each - 1 for each in ends], abs=1e-12)
+
+
+def test_without_an_upper_end_the_scale_is_the_logarithm():
+    drawn = 0.5 + 0.1 * np.sin(np.arange(400))
+    found = estimate(np.append(0.5, drawn), 100, 41, within=Range(high=np.inf))
+    half = stats.t.ppf(0.975, 40) * drawn.std(ddof=1) / 0.5
+    assert (found.low, found.high) == pytest.approx((0.5 / np.exp(half), 0.5 * np.exp(half)))
+
+
+def test_degrees_of_freedom_fall_with_tails_that_neither_skewness_nor_noise_explain():
+    rng = np.random.default_rng(0)
+
+    def width(drawn, groups=200):
+        scaled = 0.5 + 0.01 * (drawn - drawn.mean()) / drawn.std()
+        low, high = transformed_interval(0.5, scaled, groups, Range())
+        return high - low
+
+    normal = width(rng.normal(size=2000))
+    assert width(rng.normal(size=2000), groups=5) / normal == pytest.approx(
+        stats.t.ppf(0.975, 4) / stats.t.ppf(0.975, 199), rel=0.01
+    )
+    few = rng.poisson(3, size=2000)  # excess kurtosis 1/3, all of it that of its skewness
+    assert width(few) == pytest.approx(normal, rel=0.01)
+    assert width(rng.laplace(size=2000)) > 1.1 * normal
+    wild = rng.standard_t(1.5, size=2000)
+    assert width(wild) <= stats.t.ppf(0.975, 2) / stats.t.ppf(0.975, 199) * normal * 1.001
+
+
+@given(
+    st.floats(0.001, 0.999),
+    st.lists(st.floats(0, 1), min_size=2, max_size=30),
+    st.integers(2, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_an_interval_holds_its_value_and_stays_in_the_range(value, drawn, groups):
+    found = estimate(np.array([value, *drawn]), 10, groups, within=Range(trials=5))
+    if np.std(drawn) < 1e-9:
+        assert math.isnan(found.low) == (abs(drawn[0] - value) > 1e-9)
+        return
+    assert 0 <= found.low <= value <= found.high <= 1
+
+
+def test_a_perfect_score_is_worth_the_lesions_of_its_strata():
+    rows = np.array([0, 0, 0, 1, 1, 1])
+    codes = np.array([0, 0, 1, 2, 3, 4])  # two lesions of one class, three of the other
+    strata = rows == 0, rows == 1
+    measure = Measure(
+        lambda _: {},
+        ranges={
+            "mean": Range(strata=strata, parts=2),
+            "pairs": Range(strata=strata),
+            "odd": Range(strata=(rows == 7,)),
+            "unknown": Range(),
+        },
+    )
+    found = ranges_of([measure], codes)
+    assert found["mean"].trials == pytest.approx(4 / (1 / 2 + 1 / 3))
+    assert found["pairs"].trials == pytest.approx(1 / (1 / 2 + 1 / 3))
+    assert math.isnan(found["odd"].trials)
+    assert math.isnan(found["unknown"].trials)
+    ones = np.ones(101)
+    assert estimate(ones, 6, 5, within=found["mean"]).low == wilson(1.0, 4.8)[0]
+    assert math.isnan(estimate(ones, 6, 5, within=found["unknown"]).low)
+    assert math.isnan(estimate(ones, 6, 1, within=found["mean"]).low)
 
 
 def test_estimates_give_each_metric_its_own_basis(monkeypatch):

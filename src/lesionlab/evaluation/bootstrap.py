@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit, stdtrit
 
 from lesionlab.errors import SettingsError
 from lesionlab.progress import Listener, Step, silent
@@ -35,6 +36,10 @@ BLOCK_BYTES = 8_000_000
 """Size of one block of weights: small enough for the processor's cache, whatever the table."""
 
 _Z = 1.959963984540054  # standard normal quantile at 0.975
+
+_FAR = 700.0  # exp of more is no number
+
+_SAME = 1e-9  # replicates that differ by less are the same but for rounding
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,27 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Where a metric can lie, which decides on what scale its interval is made.
+
+    Attributes:
+        low: its least value.
+        high: its largest value; inf where there is none.
+        strata: masks, shape (n,), of the images whose means make up the metric; () = not known.
+            Balanced accuracy has the classes, an AUROC the class and the rest.
+        parts: over how many such means, or pairs of them, the metric is a mean.
+        trials: how many independent trials a perfect score is worth, as `ranges_of` counts them;
+            nan where that is not known.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    strata: tuple[NDArray[np.bool_], ...] = ()
+    parts: int = 1
+    trials: float = math.nan
+
+
+@dataclass(frozen=True)
 class Measure:
     """One or more metrics as a function of replicate weights.
 
@@ -84,11 +110,13 @@ class Measure:
             values may depend on that row alone, so that rows can come in blocks of any size.
         basis: boolean masks, shape (n,), of the images that a metric rests on; all where not named.
         proportions: names of the metrics that are a share of the images of their basis.
+        ranges: of the metrics that have a range and are no such share.
     """
 
     compute: Callable[[Weights], Mapping[str, Values]]
     basis: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     proportions: frozenset[str] = frozenset()
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
 
 def lesion_codes(groups: ArrayLike) -> tuple[NDArray[np.intp], int]:
@@ -159,7 +187,7 @@ def rows_per_block(n: int) -> int:
     return max(1, BLOCK_BYTES // (8 * max(n, 1)))
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: float) -> tuple[float, float]:
     """Wilson's 95 % interval of a proportion (J. Am. Stat. Assoc. 22:209-212, 1927).
 
     Args:
@@ -177,33 +205,122 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return low, high
 
 
-def estimate(values: Values, n: int, groups: int, *, proportion: bool = False) -> Estimate:
-    """Make an estimate of a metric's replicates, with the percentile interval.
+def estimate(
+    values: Values,
+    n: int,
+    groups: int,
+    *,
+    proportion: bool = False,
+    within: Range | None = None,
+) -> Estimate:
+    """Make an estimate of a metric's replicates.
 
-    The percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13)
-    keeps the range of the metric and does not change with its scale. Replicates that are not
-    defined (a class that was not drawn) are left out; where they are more than `UNDEFINED_LIMIT` of
-    all, or the images show fewer than two lesions, no interval is given (nan) rather than a
-    doubtful one. A proportion of exactly 0 or 1 would have an interval without width: it gets
-    Wilson's, with lesions as trials.
+    A metric with a range gets a t interval on the scale on which it has none (log odds; the log
+    where only one end is closed), from the standard deviation of the replicates: see
+    `transformed_interval`. It keeps the range and holds the value. Others, such as differences, get
+    the percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13).
+    docs/intervals.md shows how often either holds the truth.
+
+    Replicates that are not defined (a class that was not drawn) are left out; where they are more
+    than `UNDEFINED_LIMIT` of all, or the images show fewer than two lesions, no interval is given
+    (nan) rather than a doubtful one. A metric with a range that is the same in all replicates,
+    such as a recall of 1, would have an interval without width: it gets Wilson's.
 
     Args:
         values: shape (replicates + 1,); the first is the value itself.
         n: images it rests on.
         groups: lesions it rests on.
-        proportion: whether it is a share of those images.
+        proportion: whether it is a share of those images: its range is 0-1, its trials are lesions.
+        within: its range.
     """
     value = float(values[0])
     drawn = values[1:]
     if math.isnan(value):
         return Estimate(math.nan, math.nan, math.nan, n, groups)
-    if proportion and value in (0.0, 1.0) and len(drawn) and groups:
-        return Estimate(value, *wilson(value, groups), n, groups)
+    if proportion:
+        within = Range(trials=groups)
     usable = drawn[~np.isnan(drawn)]
-    if groups < 2 or not len(usable) or len(usable) < (1 - UNDEFINED_LIMIT) * len(drawn):
+    same = len(usable) > 0 and np.abs(usable - value).max() < _SAME
+    if within and same and groups >= (1 if proportion else 2):
+        low, high = _without_spread(value, within)
+        return Estimate(value, low, high, n, groups)
+    if groups < 2 or len(usable) < 2 or len(usable) < (1 - UNDEFINED_LIMIT) * len(drawn):
         return Estimate(value, math.nan, math.nan, n, groups)
+    if within:
+        low, high = transformed_interval(value, usable, groups, within)
+        return Estimate(value, low, high, n, groups)
     low, high = np.quantile(usable, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(value, float(low), float(high), n, groups)
+
+
+def transformed_interval(
+    value: float, drawn: Values, groups: int, within: Range
+) -> tuple[float, float]:
+    """A t interval on the scale on which a metric has no bounds, carried back.
+
+    The nearer a metric is to a perfect score, the fewer lesions its error rests on and the smaller
+    its standard error comes out where luck made it too good. Log odds take care of the part of this
+    that goes with the value; degrees of freedom of the part that does not. They are those of a
+    variance whose own variance is (e + 2/n) / 2 of its square, with n lesions less one (after
+    Satterthwaite, Biometrics Bull. 2:110-114, 1946), where e is the replicates' excess kurtosis
+    less their squared skewness, as far as noise of that many replicates does not explain it.
+
+    Args:
+        value: the metric, inside its range or at an end of it.
+        drawn: its replicates, shape (r,), two or more, none of them nan.
+        groups: lesions it rests on, 2 or more.
+        within: its range.
+
+    Returns:
+        Lower and upper end; nan where the value is at an end of its range or all replicates are
+        equal.
+    """
+    low, high = within.low, within.high
+    away = drawn - drawn.mean()
+    square = float(np.mean(away**2))
+    if not low < value < high or square < _SAME**2:
+        return math.nan, math.nan
+    spread = math.sqrt(square * len(drawn) / (len(drawn) - 1))
+    skewness = float(np.mean(away**3)) / square**1.5
+    excess = float(np.mean(away**4)) / square**2 - 3 - skewness**2
+    excess = max(0.0, excess - 2 * math.sqrt(24 / len(drawn)))
+    freedom = max(2.0, 2 / (excess + 2 / (groups - 1)))
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * spread
+    if math.isinf(high):
+        factor = math.exp(min(half / (value - low), _FAR))
+        return low + (value - low) / factor, low + (value - low) * factor
+    share = (value - low) / (high - low)
+    half /= (high - low) * share * (1 - share)
+    first, last = low + (high - low) * expit(logit(share) + np.array([-half, half]))
+    return float(first), float(last)
+
+
+def _without_spread(value: float, within: Range) -> tuple[float, float]:
+    size = within.high - within.low
+    if math.isnan(within.trials) or math.isinf(size):
+        return math.nan, math.nan
+    low, high = wilson(min(1.0, max(0.0, (value - within.low) / size)), within.trials)
+    return within.low + size * low, within.low + size * high
+
+
+def ranges_of(measures: Iterable[Measure], codes: NDArray[np.intp]) -> dict[str, Range]:
+    """The ranges of all metrics by name, with what a perfect score is worth.
+
+    What lies between 0 and 1 has no larger variance than a share with the same mean. So the mean of
+    a stratum of m lesions counts as m trials, and a mean over `parts` of them, or over that many
+    pairs of a class and the rest, as parts^2 / sum(1 / m).
+
+    Args:
+        measures: as for `replicate`.
+        codes: numbers of the lesions, shape (n,).
+    """
+    found = {name: each for measure in measures for name, each in measure.ranges.items()}
+    for name, each in found.items():
+        sizes = [len(np.unique(codes[mask])) for mask in each.strata]
+        if sizes and all(sizes):
+            trials = each.parts**2 / sum(1 / size for size in sizes)
+            found[name] = replace(each, trials=trials)
+    return found
 
 
 def replicate(
@@ -257,10 +374,13 @@ def estimates(
     codes, count = lesion_codes(groups)
     masks = {name: mask for measure in measures for name, mask in measure.basis.items()}
     shares = frozenset[str]().union(*(measure.proportions for measure in measures))
+    ranges = ranges_of(measures, codes)
     result: dict[str, Estimate] = {}
     for name, values in table.items():
         mask = masks.get(name)
         n = len(codes) if mask is None else int(mask.sum())
         lesions = count if mask is None else len(np.unique(codes[mask]))
-        result[name] = estimate(values, n, lesions, proportion=name in shares)
+        result[name] = estimate(
+            values, n, lesions, proportion=name in shares, within=ranges.get(name)
+        )
     return result

@@ -25,6 +25,7 @@ from lesionlab.evaluation.bootstrap import (
     Weights,
     estimate,
     lesion_codes,
+    ranges_of,
     replicate,
 )
 from lesionlab.evaluation.inputs import Source, arrays_of, grouping_of, open_all, rows_of
@@ -300,6 +301,7 @@ def _under(model: str, measure: Measure, wanted: Sequence[str]) -> Measure:
         compute,
         {_key(model, name): mask for name, mask in measure.basis.items()},
         frozenset(_key(model, name) for name in measure.proportions),
+        {_key(model, name): each for name, each in measure.ranges.items()},
     )
 
 
@@ -319,6 +321,7 @@ def _estimates(
     codes, count = lesion_codes(lesions)
     masks = {name: mask for measure in measures for name, mask in measure.basis.items()}
     shares = frozenset[str]().union(*(measure.proportions for measure in measures))
+    ranges = ranges_of(measures, codes)
 
     def size(*names: str) -> tuple[int, int]:
         """Images and lesions that some figures rest on, together."""
@@ -328,7 +331,9 @@ def _estimates(
         return int(mask.sum()), len(np.unique(codes[mask]))
 
     figures = {
-        (model, metric): estimate(values[name], *size(name), proportion=name in shares)
+        (model, metric): estimate(
+            values[name], *size(name), proportion=name in shares, within=ranges.get(name)
+        )
         for model in models
         for metric in metrics
         if (name := _key(model, metric)) in values

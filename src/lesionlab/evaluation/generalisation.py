@@ -12,7 +12,14 @@ import numpy as np
 import pandas as pd
 
 from lesionlab.errors import DataError, SettingsError
-from lesionlab.evaluation.bootstrap import Estimate, Values, estimate, lesion_codes, replicate
+from lesionlab.evaluation.bootstrap import (
+    Estimate,
+    Values,
+    estimate,
+    lesion_codes,
+    ranges_of,
+    replicate,
+)
 from lesionlab.evaluation.inputs import Source, arrays_of, open_all, rows_of
 from lesionlab.evaluation.metrics import classification
 from lesionlab.progress import Listener, Notice, silent
@@ -110,11 +117,14 @@ def _of_one(
                 f"{overall}; and of one class as in recall/{classes_of(table)[0]}."
             )
         codes, _ = lesion_codes(lesions)
+        ranges = ranges_of([measure], codes)
         for name in metrics:
             mask = measure.basis.get(name, np.ones(len(codes), dtype=bool))
             size = int(mask.sum()), len(np.unique(codes[mask]))
             share = name in measure.proportions
-            result[part, name] = estimate(drawn[part][name], *size, proportion=share)
+            result[part, name] = estimate(
+                drawn[part][name], *size, proportion=share, within=ranges.get(name)
+            )
     for name in metrics:
         first, last = (result[part, name] for part in ENDS)
         difference = drawn[ENDS[0]][name] - drawn[ENDS[1]][name]

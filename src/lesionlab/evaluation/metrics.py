@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlab.evaluation.areas import areas_of
-from lesionlab.evaluation.bootstrap import Measure, Values, Weights
+from lesionlab.evaluation.bootstrap import Measure, Range, Values, Weights
 from lesionlab.evaluation.ranking import auroc_of, average_precision_of, blockwise, rank
 from lesionlab.evaluation.ranking import ratio as ratio
 
@@ -275,4 +275,37 @@ def classification(targets: Index, probabilities: Floats, classes: Sequence[str]
         basis |= {f"f1/{label}": truth | answer, f"specificity/{label}": ~truth}
     kinds = ("recall", "precision", "specificity")
     shares = {f"{name}/{label}" for name in kinds for label in classes}
-    return Measure(compute, basis, frozenset(shares | {"accuracy", *tops}))
+    return Measure(
+        compute, basis, frozenset(shares | {"accuracy", *tops}), _ranges(targets, basis, classes)
+    )
+
+
+def _ranges(targets: Index, basis: Mapping[str, Mask], classes: Sequence[str]) -> dict[str, Range]:
+    """The ranges of all that is no plain share of images, with the strata of each."""
+    of_class = {label: targets == i for i, label in enumerate(classes)}
+    present = {label: mask for label, mask in of_class.items() if mask.any()}
+    alone = tuple(present.values())
+    sides = tuple(each for mask in alone for each in (mask, ~mask))
+    everyone = (np.ones(len(targets), dtype=bool),)
+    macro_of_shares = Range(strata=alone, parts=len(alone))
+    macro_of_pairs = Range(strata=sides, parts=len(alone))
+    found = {
+        "balanced_accuracy": macro_of_shares,
+        "macro_f1": macro_of_shares,
+        "macro_precision": macro_of_shares,
+        "macro_auroc": macro_of_pairs,
+        "macro_average_precision": macro_of_pairs,
+        "majority_accuracy": Range(strata=everyone),
+        "log_loss": Range(high=np.inf),
+        "brier": Range(high=2.0),
+        "cohen_kappa": Range(low=-1.0),
+        "matthews": Range(low=-1.0),
+    }
+    for label, mask in of_class.items():
+        pairs = Range(strata=(mask, ~mask))
+        found |= {
+            f"{name}/{label}": pairs for name in ("auroc", "average_precision", "auc_sens_80")
+        }
+        found[f"pauc_above_80_sensitivity/{label}"] = Range(high=0.2, strata=pairs.strata)
+        found[f"f1/{label}"] = Range(strata=(basis[f"f1/{label}"],))
+    return found

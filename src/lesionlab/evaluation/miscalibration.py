@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlab.evaluation.binning import Bins, Tally, bins_of, one_bin, root
-from lesionlab.evaluation.bootstrap import Measure, Values, Weights, rows_per_block
+from lesionlab.evaluation.bootstrap import Measure, Range, Values, Weights, rows_per_block
 from lesionlab.evaluation.metrics import decide, log_loss, ratio
 from lesionlab.progress import Listener, Step, silent
 
@@ -140,7 +140,7 @@ def measure(
             **{name: values for name, values in named.items() if "/" in name},
         }
 
-    return Measure(compute)
+    return Measure(compute, ranges={"brier": Range(high=2.0), "log_loss": Range(high=np.inf)})
 
 
 def _brier_parts(weights: Floats, targets: Index, binned: Binned) -> tuple[Values, Values]:

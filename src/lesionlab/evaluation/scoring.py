@@ -263,7 +263,7 @@ def _without_interval(found: Mapping[str, Estimate]) -> list[str]:
         return []
     return [
         f"No interval for {', '.join(names)}: not defined in more than {UNDEFINED_LIMIT:.0%} of "
-        "the replicates, or resting on a single lesion."
+        "the replicates, the same in all of them, or resting on a single lesion."
     ]
 
 
