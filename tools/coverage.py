@@ -176,7 +176,7 @@ def noise_of(rng: np.random.Generator, of: Index, clustering: float) -> Floats:
     """Noise of the scores, shape (n, 7), of images of lesions `of`, shape (n,)."""
     common = rng.normal(size=(of.max() + 1, 7))[of]
     own = rng.normal(size=(len(of), 7))
-    return np.sqrt(clustering) * common + np.sqrt(1 - clustering) * own
+    return np.asarray(np.sqrt(clustering) * common + np.sqrt(1 - clustering) * own)
 
 
 def answered(table: pd.DataFrame, targets: Index, noise: Floats, skills: Floats) -> pd.DataFrame:

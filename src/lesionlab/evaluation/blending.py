@@ -177,9 +177,13 @@ def _aligned(
         )
     if not parts:
         listed = "; ".join(
-            f"{name}: {', '.join(sorted(set(table['part'])))}" for name, table in tables.items()
+            f"{name}: {', '.join(sorted(set(table['part']))) or 'no rows at all'}"
+            for name, table in tables.items()
         )
-        raise DataError(f"No part (train, val, test) is in all predictions ({listed}).")
+        raise DataError(
+            f"No part (train, val, test) is in all predictions ({listed}). Predict the same part "
+            "with every member."
+        )
     left = sorted(set().union(*(set(table["part"]) for table in tables.values())) - set(parts))
     if left:
         listen(Notice(f"Left out: part {' and '.join(left)}, which not every member predicts."))

@@ -241,7 +241,7 @@ def estimate(
         within = Range(trials=groups)
     usable = drawn[~np.isnan(drawn)]
     same = len(usable) > 0 and np.abs(usable - value).max() < _SAME
-    if within and same and groups >= (1 if proportion else 2):
+    if within and same and (groups > 1 or (proportion and groups and value in (0.0, 1.0))):
         low, high = _without_spread(value, within)
         return Estimate(value, low, high, n, groups)
     if groups < 2 or len(usable) < 2 or len(usable) < (1 - UNDEFINED_LIMIT) * len(drawn):

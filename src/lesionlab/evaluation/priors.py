@@ -23,6 +23,8 @@ from lesionlab.evaluation.bootstrap import (
     estimate,
     lesion_codes,
     lesion_weights,
+    rows_per_block,
+    weight_blocks,
 )
 from lesionlab.evaluation.calibrating import FEW_LESIONS
 from lesionlab.evaluation.inputs import Source, arrays_of, open_predictions, rows_of
@@ -157,11 +159,12 @@ def estimate_prevalence(
     if absent := [name for name, share in zip(classes, known, strict=True) if share == 0]:
         raise DataError(f"Part val has no image of {', '.join(absent)}: take a larger val part.")
     probabilities = arrays_of(rows)[1]
-    weights = lesion_weights(rows["lesion_id"].to_numpy(dtype=object), replicates, seed)
+    lesions = rows["lesion_id"].to_numpy(dtype=object)
+    blocks = weight_blocks(lesions, replicates, seed, rows_per_block(len(rows)))
     warnings = []
     condition = float("nan")
     if method == "em":
-        found = em(probabilities, known, weights)
+        found = np.concatenate([em(probabilities, known, block) for block in blocks])
         codes, _ = lesion_codes(val["lesion_id"].to_numpy(dtype=object))
         counts = {c: len(np.unique(codes[truth == i])) for i, c in enumerate(classes)}
         if few := [f"{c} ({count})" for c, count in counts.items() if count < FEW_LESIONS]:
@@ -174,7 +177,8 @@ def estimate_prevalence(
         apart = int(np.random.SeedSequence(seed).generate_state(1)[0])
         drawn = lesion_weights(val["lesion_id"].to_numpy(dtype=object), replicates, apart)
         answers = decide(of_val), decide(probabilities)
-        found, condition = bbse(drawn, truth, answers[0], weights, answers[1], len(classes))
+        seen = np.concatenate([answered(block, answers[1], len(classes)) for block in blocks])
+        found, condition = bbse(drawn, truth, answers[0], seen, len(classes))
         if not condition <= CONDITION_LIMIT:
             warnings.append(
                 f"The confusion matrix of val is ill-conditioned ({condition:.0f}): the model "
@@ -183,7 +187,7 @@ def estimate_prevalence(
             )
     for text in warnings:
         listen(Notice(text, "warning"))
-    count = lesion_codes(rows["lesion_id"].to_numpy(dtype=object))[1]
+    count = lesion_codes(lesions)[1]
     return Prevalence(
         {c: estimate(found[:, i], len(rows), count) for i, c in enumerate(classes)},
         {c: float(share) for c, share in zip(classes, known, strict=True)},
@@ -203,36 +207,45 @@ def em(probabilities: Floats, known: Floats, weights: Weights) -> Floats:
         weights: shape (r, n).
     """
     shares = np.tile(known, (len(weights), 1))
-    total = weights.sum(axis=1, keepdims=True)
+    moving = np.arange(len(weights))  # every row ends by itself, whatever it is computed with
     for _ in range(_STEPS):
-        factors = shares / known
+        factors = shares[moving] / known
         fractions = ratio(weights, factors @ probabilities.T)
-        new = factors * (np.nan_to_num(fractions) @ probabilities) / total
+        new = factors * (np.nan_to_num(fractions) @ probabilities)
         new /= new.sum(axis=1, keepdims=True)
-        moved = float(np.abs(new - shares).max())
-        shares = new
-        if moved < _TOLERANCE:
+        still = np.abs(new - shares[moving]).max(axis=1) >= _TOLERANCE
+        shares[moving] = new
+        if not still.all():
+            moving, weights = moving[still], weights[still]
+        if not len(moving):
             break
     return shares
 
 
-def bbse(
-    val: Weights, truth: Index, answers: Index, part: Weights, part_answers: Index, k: int
-) -> tuple[Floats, float]:
+def answered(weights: Weights, answers: Index, k: int) -> Floats:
+    """How often each class is predicted, shape (r, k), adding up to 1.
+
+    Args:
+        weights: shape (r, n).
+        answers: what is predicted, shape (n,).
+        k: how many classes there are.
+    """
+    counts = np.stack([weights[:, answers == i].sum(axis=1) for i in range(k)], axis=1)
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
+
+def bbse(val: Weights, truth: Index, answers: Index, seen: Floats, k: int) -> tuple[Floats, float]:
     """Shares that explain how often each class is predicted, shape (r, k), and a condition number.
 
     Args:
         val: weights of the labelled images, shape (r, m).
         truth: their classes, shape (m,).
         answers: what is predicted for them, shape (m,).
-        part: weights of the others, shape (r, n).
-        part_answers: what is predicted for these, shape (n,).
+        seen: how often each class is predicted for the others, as `answered` gives it.
         k: how many classes there are.
     """
     counts = confusion(val, truth, answers, k)
     given = np.nan_to_num(ratio(counts, counts.sum(axis=2, keepdims=True)))  # [r, truth, answer]
-    seen = np.stack([part[:, part_answers == i].sum(axis=1) for i in range(k)], axis=1)
-    seen = seen / seen.sum(axis=1, keepdims=True)
     shares = np.stack(
         [np.linalg.lstsq(g.T, s, rcond=None)[0] for g, s in zip(given, seen, strict=True)]
     )
