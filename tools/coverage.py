@@ -22,7 +22,8 @@ without interval counts as a miss. Printed per design, model and clustering: the
 simulations whose interval holds the truth, with its standard error (0.5 points of 95 % over 2,000),
 the share of those that lie wholly below or above it, and the mean width.
 
-With --pairs, two models with equally large recalls and correlated noise are compared by `compare`:
+With --percentile, intervals are the quantiles of the replicates instead, for comparison. With
+--pairs, two models with the same recalls, half of whose noise is one, are compared by `compare`:
 how often the interval of their difference holds the true one, 0.
 """
 
@@ -32,6 +33,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -39,7 +41,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from lesionlab.evaluation import compare, evaluate
+from lesionlab.evaluation import bootstrap, compare, evaluate
 from lesionlab.logits import log_softmax, softmax
 
 Floats = NDArray[np.float64]
@@ -248,6 +250,12 @@ def pairs(
     return pd.DataFrame(rows, columns=["metric", "truth", "error", "value", "low", "high"])
 
 
+def percentile(_: float, drawn: Floats, *__: object) -> tuple[float, float]:
+    """Takes the place of `transformed_interval`."""
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def coverage(found: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     """Of each metric: held, under, over (misses), none (no interval), width, error, bias."""
     for name, each in found.groupby("metric", sort=False):
@@ -279,7 +287,10 @@ def main() -> None:
     parser.add_argument("--design", help="only designs that begin so")
     parser.add_argument("--model", help="only models that begin so")
     parser.add_argument("--pairs", action="store_true", help="differences between two models")
+    parser.add_argument("--percentile", action="store_true", help="as they were made before")
     options = parser.parse_args()
+    if options.percentile:
+        mock.patch.object(bootstrap, "transformed_interval", percentile).start()
     print(
         "| lesions | model | clustering | figure | truth | 95 % interval holds it | "
         "all below it | all above it | mean width | s.e. of the truth / width |"

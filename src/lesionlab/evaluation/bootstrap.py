@@ -37,6 +37,9 @@ BLOCK_BYTES = 8_000_000
 
 _Z = 1.959963984540054  # standard normal quantile at 0.975
 
+LEAST_FREEDOM = 6.0
+"""Degrees of freedom that tails can bring an interval down to: it is wider by at most a quarter."""
+
 _FAR = 700.0  # exp of more is no number
 
 _SAME = 1e-9  # replicates that differ by less are the same but for rounding
@@ -261,9 +264,10 @@ def transformed_interval(
     The nearer a metric is to a perfect score, the fewer lesions its error rests on and the smaller
     its standard error comes out where luck made it too good. Log odds take care of the part of this
     that goes with the value; degrees of freedom of the part that does not. They are those of a
-    variance whose own variance is (e + 2/n) / 2 of its square, with n lesions less one (after
+    variance whose own variance is e + 2/n of its square, with n lesions less one (after
     Satterthwaite, Biometrics Bull. 2:110-114, 1946), where e is the replicates' excess kurtosis
-    less their squared skewness, as far as noise of that many replicates does not explain it.
+    less their squared skewness, as far as noise of that many replicates does not explain it. Tails
+    also come from draws with next to no lesion of a class, hence `LEAST_FREEDOM`.
 
     Args:
         value: the metric, inside its range or at an end of it.
@@ -284,7 +288,8 @@ def transformed_interval(
     skewness = float(np.mean(away**3)) / square**1.5
     excess = float(np.mean(away**4)) / square**2 - 3 - skewness**2
     excess = max(0.0, excess - 2 * math.sqrt(24 / len(drawn)))
-    freedom = max(2.0, 2 / (excess + 2 / (groups - 1)))
+    lesions = groups - 1
+    freedom = min(lesions, max(LEAST_FREEDOM, 2 / (excess + 2 / lesions)))
     half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * spread
     if math.isinf(high):
         factor = math.exp(min(half / (value - low), _FAR))

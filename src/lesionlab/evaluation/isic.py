@@ -87,6 +87,8 @@ def read_truth(path: Path | str) -> pd.DataFrame:
     if not categories:
         faults.append(Finding("missing_column", "no column of a class", column="classes"))
     _raise(faults, path, "a ground truth")
+    if table.empty:
+        faults.append(Finding("no_rows", "there are no images", column="image"))
     _check_images(table, faults)
     for name in WEIGHTS:
         if name not in table.columns:
