@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from lesionlab.evaluation.blending import blend, blended
-from lesionlab.evaluation.bootstrap import Estimate, Measure, estimates, lesion_weights, replicate
+from lesionlab.evaluation.bootstrap import (
+    Estimate,
+    Measure,
+    Range,
+    estimates,
+    lesion_weights,
+    replicate,
+)
 from lesionlab.evaluation.comparison import Comparison, compare
 from lesionlab.evaluation.ensemble import Blend
 from lesionlab.evaluation.generalisation import gaps
@@ -18,6 +25,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Measure",
+    "Range",
     "blend",
     "blended",
     "compare",
