@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests over the cores, each with one thread, at most four at a time: every one holds PyTorch.
 SPREAD := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: setup demo test test-slow lint check format bench clean
+.PHONY: setup demo test test-slow test-long lint check format bench clean
 
 setup: $(VENV)/.ready
 
@@ -19,10 +19,13 @@ demo: setup  ## draw lesions, train a small net on them, write demo/report.html
 	$(BIN)/lesionlab demo --out demo --fresh
 
 test: setup  ## everything that takes seconds
-	$(BIN)/python -m pytest $(SPREAD) -q -m "not slow"
+	$(BIN)/python -m pytest $(SPREAD) -q -m "not slow and not long"
 
 test-slow: setup  ## what takes minutes
 	$(BIN)/python -m pytest $(SPREAD) -q -m slow
+
+test-long: setup  ## short runs of the recipes that are much like another one
+	$(BIN)/python -m pytest $(SPREAD) -q -m long
 
 lint: setup
 	$(BIN)/ruff check .

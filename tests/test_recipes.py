@@ -260,8 +260,15 @@ LAST_EPOCHS = {  # of the last phase: as many as these few images and steps need
 }
 
 
+LONG = {  # minutes each, and another recipe runs the same network or kind of training
+    *("a_densenet169", "a_densenet201", "a_resnet152", "b_mirror", "b_oversampling", "b_weighted"),
+    *("b_vgg19", "c_densenet201", "c_inception_v3"),
+}
+
+
 def test_every_recipe_that_trains_has_a_short_run():
     assert set(LAST_EPOCHS) == set(TRAINED)
+    assert set(LONG) < set(TRAINED)
 
 
 def shortened(name: str, data: Catalogue, home: Path) -> Recipe:
@@ -351,8 +358,13 @@ def test_what_a_header_calls_ours_is_what_the_recipe_does(name):
     assert header["Unstated"].endswith(ours)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LAST_EPOCHS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in LONG else pytest.mark.slow)
+        for name in LAST_EPOCHS
+    ],
+)
 def test_a_recipe_learns_predicts_is_scored_and_explained(name, thirty_each, tmp_path):
     """On 210 real images: the loss on them falls by a fifth or more."""
     data, split = thirty_each

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lesionlab.evaluation.bootstrap import estimate
 from lesionlab.evaluation.failures import failures
 
 
@@ -59,7 +60,9 @@ def test_an_interval_is_that_of_a_loop_over_drawn_lesions():
         sample = pd.concat([rows[rows["lesion_id"] == each] for each in drawn])
         ill = sample[sample["target"] != "nv"]
         values.append((ill["called"] == "nv").mean())
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+    naive = estimate(np.array([found.value, *values]), found.n, found.groups, proportion=True)
+    assert (found.low, found.high) == pytest.approx((naive.low, naive.high))
+    assert found.groups == rows[rows["target"] != "nv"]["lesion_id"].nunique()
 
 
 def test_other_classes_have_no_rule_and_one_kind_alone_no_share():

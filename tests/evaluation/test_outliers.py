@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from lesionlab.cli import main
 from lesionlab.embeddings import Embeddings
 from lesionlab.errors import DataError, RunError, SettingsError
-from lesionlab.evaluation.bootstrap import lesion_weights
+from lesionlab.evaluation.bootstrap import Range, estimate, lesion_weights
 from lesionlab.evaluation.novelty import METHODS, OF_EMBEDDINGS, fit_detector, load_detector
 from lesionlab.evaluation.outlying import FIGURES, outliers, told_apart
 from lesionlab.files import write_csv, write_json
@@ -173,8 +173,12 @@ def test_intervals_are_those_of_a_loop_that_draws_both_sides_together():
         cut = np.sort(ours)[int(np.ceil(0.95 * len(ours) - 1e-9)) - 1]
         loop["let_through_at_95"].append((theirs <= cut).mean())
     for name, values in loop.items():
-        ends = np.quantile(values, [0.025, 0.975])
-        assert (found[name].low, found[name].high) == pytest.approx(tuple(ends))
+        each = found[name]
+        naive = estimate(
+            np.array([each.value, *values]), each.n, each.groups,
+            proportion=name != "auroc", within=Range(),
+        )  # fmt: skip
+        assert (each.low, each.high) == pytest.approx((naive.low, naive.high))
 
 
 def test_few_photographs_have_no_interval():

@@ -16,6 +16,7 @@ from lesionlab.errors import DataError
 from lesionlab.evaluation.bootstrap import (
     Estimate,
     Measure,
+    Range,
     Values,
     Weights,
     estimates,
@@ -225,7 +226,7 @@ def told_apart(
     basis: dict[str, Mask] = dict.fromkeys(FIGURES[1:], other)
     basis["alarms_ours"] = ~other
     return estimates(
-        [Measure(compute, basis, frozenset(FIGURES[1:]))],
+        [Measure(compute, basis, frozenset(FIGURES[1:]), {"auroc": Range(strata=(other, ~other))})],
         groups,
         replicates=0 if few else replicates,
         seed=seed,

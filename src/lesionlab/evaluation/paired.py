@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr
-from scipy.stats import binom, binomtest
+from scipy.special import bdtr, gammaln, ndtr
 
 from lesionlab.evaluation.bootstrap import lesion_codes
 
@@ -77,14 +76,14 @@ def mcnemar(first: Mask, second: Mask, lesions: ArrayLike) -> McNemar:
     net = np.rint(net).astype(int)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     squares = int((net**2).sum())
-    differing = only_first + only_second
+    rarer = min(only_first, only_second)
     return McNemar(
         first=only_first,
         second=only_second,
         images=len(codes),
         lesions=count,
         p=_sign_flips(np.abs(net[net != 0]), abs(int(net.sum()))),
-        p_images=float(binomtest(only_first, differing).pvalue) if differing else 1.0,
+        p_images=min(1.0, 2 * float(bdtr(rarer, only_first + only_second, 0.5))),
         statistic=float(net.sum() ** 2 / squares) if squares else 0.0,
     )
 
@@ -98,7 +97,7 @@ def _sign_flips(sizes: NDArray[np.int_], reached: int) -> float:
     chances = np.ones(1)  # of the sums -total ... total
     for size, count in zip(*np.unique(sizes, return_counts=True), strict=True):
         own = np.zeros(2 * size * count + 1)
-        own[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        own[:: 2 * size] = _halves(count)
         chances = np.convolve(chances, own)
     sums = np.abs(np.arange(-total, total + 1))
     return min(1.0, float(chances[sums >= reached].sum()))
@@ -228,3 +227,10 @@ def _error(
     )
     variance += 2 * count / (count - 1) * float(sums[0] @ sums[1]) / (len(own) * len(others))
     return math.sqrt(max(0.0, variance))
+
+
+def _halves(count: int) -> Floats:
+    """Probabilities of 0 ... count heads in as many throws of a fair coin."""
+    heads = np.arange(count + 1)
+    logs = gammaln(count + 1) - gammaln(heads + 1) - gammaln(count - heads + 1)
+    return np.asarray(np.exp(logs - count * np.log(2.0)))
