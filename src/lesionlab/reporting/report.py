@@ -20,10 +20,10 @@ from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting import contents, explaining, facts, figures, gallery
 from lesionlab.reporting.depth import in_depth
+from lesionlab.reporting.differences import differences
 from lesionlab.reporting.exhibits import Section
 from lesionlab.reporting.failing import failing
 from lesionlab.reporting.pages import template
-from lesionlab.reporting.pairing import pairing
 from lesionlab.reporting.showing import shown_sections
 from lesionlab.run import HISTORY, Folds, Run, open_run
 from lesionlab.tables import classes_of, read_predictions
@@ -265,7 +265,7 @@ def _comparison(
         name if names.count(name) == 1 else f"{name} ({number})": subject.predictions
         for number, (name, subject) in enumerate(zip(names, subjects, strict=True), start=1)
     }
-    paired = pairing(tables, first.part, replicates)
+    paired = differences(tables, first.part, replicates)
     return {
         "rows": rows,
         "same": len(scored) == 1,

@@ -17,7 +17,7 @@ from lesionlab.reporting.svg import TEXT
 _DRAWN = {"balanced_accuracy": "balanced accuracy", "macro_auroc": "macro AUROC"}
 
 
-def pairing(
+def differences(
     tables: Mapping[str, pd.DataFrame], part: str, replicates: int, seed: int = 0
 ) -> Section:
     """How far models differ, with intervals of the differences themselves.
