@@ -24,8 +24,8 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "fetch": ("collecting", "download a known collection, checked and resumable"),
     "catalogue": ("collecting", "make the table of a folder of images"),
     "join": ("collecting", "several collections as one; what they share stands once"),
-    "audit": ("collecting", "list everything odd about a collection"),
-    "explore": ("collecting", "its metadata in tables and figures, on one page"),
+    "audit": ("inspecting", "list everything odd about a collection"),
+    "explore": ("inspecting", "its metadata in tables and figures, on one page"),
     "split": ("collecting", "part it into train, val and test; no lesion crosses"),
     "clean": ("collecting", "fill in unknown ages, sexes and sites; never from the label"),
     "cache": ("collecting", "decode every image once"),
@@ -200,10 +200,14 @@ def _parser(verb: str, function: Callable[..., Any]) -> ArgumentParser:
 
 
 def _option(hint: Any) -> dict[str, Any]:
-    """What argparse needs to know of a type: X, X | None, Literal, list[X], tuple[X, X] or bool."""
+    """What argparse needs to know of a type: X, X | None, Literal, list[X], tuple[X, X], bool."""
     from typing import Literal, get_args, get_origin
 
     kinds = [each for each in get_args(hint) if each is not type(None)]
+    if hint == bool | None:
+        from argparse import BooleanOptionalAction
+
+        return {"action": BooleanOptionalAction}  # --x, --no-x, or neither
     if type(None) in get_args(hint):
         return _option(kinds[0])
     if hint is bool:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from lesionlab.data import duplicates
 from lesionlab.data.catalogues import FILE_NAME, Catalogue, examine
 from lesionlab.data.layouts import Draft, read_layout
+from lesionlab.data.merging import read_verdicts, with_verdicts
 from lesionlab.files import write_csv
-from lesionlab.progress import Listener, silent
+from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import Finding, findings_table
 
 
@@ -23,12 +25,16 @@ class Audit:
         counts: images and lesions per class: columns class, images, share, lesions.
         images: number of rows looked at.
         lesions: number of lesions; images without a lesion id count as one each.
+        data: all rows that were looked at, faults included.
+        pairs: near-duplicates, columns `duplicates.PAIRS`; None where they were not looked for.
     """
 
     findings: pd.DataFrame
     counts: pd.DataFrame
     images: int
     lesions: int
+    data: Catalogue
+    pairs: pd.DataFrame | None = None
 
     @property
     def faults(self) -> pd.DataFrame:
@@ -39,6 +45,13 @@ class Audit:
         """Write the findings as CSV; `catalogue --exclude` reads it."""
         write_csv(Path(path), self.findings)
 
+    def save_pairs(self, path: str | Path) -> None:
+        """Write the near-duplicates as CSV; with verdicts in it, `catalogue --merge` reads it."""
+        write_csv(
+            Path(path),
+            self.pairs if self.pairs is not None else pd.DataFrame(columns=list(duplicates.PAIRS)),
+        )
+
 
 def audit(
     data: Catalogue | str | Path,
@@ -46,6 +59,8 @@ def audit(
     layout: str = "auto",
     table: str | Path | None = None,
     columns: dict[str, str] | None = None,
+    near: bool | None = None,
+    judged: str | Path | None = None,
     listen: Listener = silent,
 ) -> Audit:
     """Look at every row and decode every image of a collection, and list all that is odd.
@@ -55,14 +70,20 @@ def audit(
         layout: the layout's name, or "auto".
         table: the table to read, where the folder holds several.
         columns: the table's own column for each of ours.
+        near: whether to look for near-duplicates, which takes minutes; None looks where there are
+            no more than 20,000 images.
+        judged: a pairs.csv of an earlier audit: its verdicts are taken over, and pairs that it
+            calls different are no fault any more.
         listen: told of the progress.
 
     Returns:
         Findings (unreadable, truncated, empty, blank and oddly shaped images; identical files and
-        pixels under two ids; lesions with two diagnoses; odd ages and sexes) and class counts.
+        pixels under two ids; near-duplicates; lesions with two diagnoses; odd ages and sexes) and
+        class counts.
 
     Raises:
         DataError: if nothing readable is there at all.
+        FindingsError: if `judged` holds words that are no verdicts.
     """
     if not isinstance(data, Catalogue):
         folder = Path(data)
@@ -75,9 +96,22 @@ def audit(
         draft = Draft(data.table, data.classes, data.root, data.layout, list(data.notes))
     full, findings = examine(draft, decode=True, listen=listen)
     everything = Catalogue(full, draft.classes or tuple(sorted(set(full["target"]))), draft.root)
+    pairs = None
+    if near is None and len(full) > duplicates.UP_TO:
+        text = f"Near-duplicates are not looked for among {len(full):,} images: it would take long."
+        listen(Notice(f"{text} To look for them all the same: --near"))
+    elif near is not False:
+        verdicts = read_verdicts(Path(judged)) if judged else None
+        pairs = duplicates.near_duplicates(full, draft.root, listen=listen)
+        if verdicts is not None:
+            pairs = with_verdicts(pairs, verdicts)
+        findings += duplicates.findings(
+            pairs, dict(zip(full["image_id"], full["pixel_hash"], strict=True))
+        )
     counts = everything.counts()
     for name, lesions in zip(counts["class"], counts["lesions"], strict=True):
         if lesions < 20:
             text = f"{name} has {lesions} lesions: intervals will be wide"
             findings.append(Finding("small_class", text, "note", "target"))
-    return Audit(findings_table(findings), counts, len(full), everything.lesions)
+    listed = findings_table(findings)
+    return Audit(listed, counts, len(full), everything.lesions, everything, pairs)

@@ -14,6 +14,7 @@ import pandas as pd
 from lesionlab.data.checks import check_files, check_table, scan_files
 from lesionlab.data.images import in_array
 from lesionlab.data.layouts import Draft, read_layout
+from lesionlab.data.merging import clashes, merge_lesions, read_verdicts
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import fingerprint, read_json, write_csv, write_json
 from lesionlab.progress import Listener, Notice, silent
@@ -186,6 +187,7 @@ def catalogue(
     table: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     exclude: str | Path | None = None,
+    merge: str | Path | None = None,
     out: str | Path | None = None,
     listen: Listener = silent,
 ) -> Catalogue:
@@ -198,6 +200,7 @@ def catalogue(
         table: the table to read, where the folder holds several.
         columns: the table's own column for each of ours: {"image_id": "name", "target": "label"}.
         exclude: a findings.csv from `audit`: images that it marks are left out.
+        merge: a pairs.csv from `audit` with verdicts: lesions of a pair that is "same" become one.
         out: where to save; None keeps the catalogue in memory.
         listen: told of the progress.
 
@@ -212,7 +215,7 @@ def catalogue(
         >>> data = catalogue("data/ham10000", out="data/ham10000")  # doctest: +SKIP
     """
     folder = Path(folder)
-    plain = layout == "auto" and not any((table, columns, exclude, out))
+    plain = layout == "auto" and not any((table, columns, exclude, merge, out))
     if plain and ((folder / FILE_NAME).is_file() or folder.name == FILE_NAME):
         return Catalogue.open(folder)
     if layout == "auto" and not table and not columns and _of_other_folders(folder):
@@ -220,8 +223,21 @@ def catalogue(
         draft = Draft(made.table, made.classes, made.root, made.layout, list(made.notes))
     else:
         draft = read_layout(folder, layout, Path(table) if table else None, columns)
+    verdicts = read_verdicts(Path(merge)) if merge else None
+    if verdicts is not None:  # first: an image that is left out may link two others
+        draft = _merged(draft, verdicts)
     if exclude:
         draft = leave_out(draft, read_csv(Path(exclude), ("image_id", "kind", "exclude")))
+    if verdicts is not None and (clashing := clashes(draft.table, verdicts)):
+        found = findings_table(clashing)
+        raise FindingsError(
+            f"Merging would give {len(clashing)} lesions two diagnoses; no catalogue was made:\n"
+            f"{describe(found)}\n"
+            f"Look at these pairs again. If they show different lesions, write different.\n"
+            "If they show the same one, a diagnosis is wrong: write True in the column exclude of "
+            "findings.csv for the images to leave out, and give it with --exclude.",
+            found,
+        )
     full, findings = examine(draft, decode=False, listen=listen)
     faults = [each for each in findings if each.severity == "error"]
     if faults:
@@ -257,6 +273,19 @@ def _of_other_folders(folder: Path) -> bool:
     side = read_json((folder / FILE_NAME).with_suffix(".json"))
     inside = (folder / side["root"]).resolve().is_relative_to(folder.resolve())
     return not inside or side.get("layout") == JOINED
+
+
+def _merged(draft: Draft, verdicts: pd.DataFrame) -> Draft:
+    """Merge the lesions of pairs that were judged to be the same."""
+    table = draft.table.copy()
+    for name in ("lesion_id", "patient_id"):
+        if name not in table.columns:
+            table[name] = ""
+    table, lost = merge_lesions(table, verdicts)
+    note = (
+        f"{lost} lesions were merged into others that show the same, as judged on near-duplicates."
+    )
+    return replace(draft, table=table, notes=[*draft.notes, note])
 
 
 def leave_out(draft: Draft, findings: pd.DataFrame) -> Draft:

@@ -54,6 +54,7 @@ def catalogue(
     table: Path | None = None,
     columns: list[str] | None = None,
     exclude: Path | None = None,
+    merge: Path | None = None,
     classes: Literal["malignant-benign"] | None = None,
     listen: Listener,
 ) -> Outcome:
@@ -73,6 +74,7 @@ def catalogue(
         table: the table to read, where the folder holds several.
         columns: for a table of your own, ours=yours: image_id=name target=label lesion_id=mole.
         exclude: a findings.csv of `lesionlab audit`: images it marks are left out.
+        merge: a pairs.csv of `lesionlab audit`: of a pair judged "same" the lesions become one.
         classes: make these two classes of the seven; needs --out. FOLDER may hold a catalogue.
     """
     from lesionlab.data import catalogues
@@ -89,6 +91,7 @@ def catalogue(
         table=table,
         columns=pairs(columns),
         exclude=exclude,
+        merge=merge,
         out=None if classes else home,
         listen=listen,
     )
@@ -150,100 +153,6 @@ def join(
         [(f"{len(made):,} images of {made.lesions:,} lesions", shares(made.counts()))],
         [*made.notes, f"Written: {out / FILE_NAME}. Next: lesionlab audit {out}"],
     )
-
-
-def audit(
-    data: Path,
-    *,
-    out: Path = Path("findings.csv"),
-    layout: str = "auto",
-    table: Path | None = None,
-    columns: list[str] | None = None,
-    listen: Listener,
-) -> Outcome:
-    """List everything odd about a collection; exit code 1 if there are errors or warnings.
-
-    Decodes every image. Finds missing, empty, truncated, unreadable, blank and oddly shaped images,
-    one image under two ids, lesions with two diagnoses, odd ages and sexes.
-
-    Example: lesionlab audit data/ham10000 --out findings.csv
-
-    Args:
-        data: a catalogue's folder, or a raw folder as `lesionlab catalogue` takes it.
-        out: where the findings go; `lesionlab catalogue --exclude` reads them.
-        layout: as for `lesionlab catalogue`.
-        table: as for `lesionlab catalogue`.
-        columns: as for `lesionlab catalogue`.
-    """
-    from lesionlab.data import auditing
-    from lesionlab.tables import describe
-
-    result = auditing.audit(data, layout=layout, table=table, columns=pairs(columns), listen=listen)
-    result.save(out)
-    lines = []
-    for severity in ("error", "warning", "note"):
-        chosen = result.findings[result.findings["severity"] == severity]
-        if len(chosen):
-            lines.append(f"{severity.capitalize()}s ({len(chosen)}):\n{describe(chosen)}")
-    faults = len(result.faults)
-    marked = int(result.findings["exclude"].sum())
-    lines.append(
-        f"{faults} faults in {out}; {marked} rows are marked to be left out. To leave them out: "
-        f"lesionlab catalogue {data} --exclude {out}"
-        if faults
-        else f"No faults. The notes are in {out}. Next: lesionlab split {data}"
-    )
-    title = f"{result.images:,} images of {result.lesions:,} lesions"
-    return Outcome([(title, shares(result.counts))], lines, code=1 if faults else 0)
-
-
-def explore(
-    data: Path,
-    *,
-    out: Path = Path("explore.html"),
-    svg: Path | None = None,
-    split: Path | None = None,
-    fold: int = 0,
-    per_class: int = 5,
-    seed: int = 0,
-    listen: Listener,
-) -> Outcome:
-    """Write one page on a collection: its metadata in tables and figures, with examples.
-
-    Classes, benign and malignant, class weights, ages, sexes, sites, how the diagnoses were
-    confirmed, images per lesion and what a split by image would leak, aspect ratios, what is
-    missing, and where to take care. With --split, the parts side by side.
-
-    Example: lesionlab explore data/ham10000 --out explore.html --svg figures
-
-    Args:
-        data: the catalogue's folder.
-        out: the page.
-        svg: a folder that gets each figure as an SVG file and each table as CSV.
-        split: the split's CSV, to compare its parts.
-        fold: which fold of the split.
-        per_class: example pictures per class; 0 leaves them out.
-        seed: of the draw of examples.
-    """
-    from lesionlab.data.catalogues import Catalogue
-    from lesionlab.reporting import exploring
-
-    opened = Catalogue.open(data)
-    page = exploring.explore(
-        opened,
-        out,
-        svg=svg,
-        split=split,
-        fold=fold,
-        per_class=per_class,
-        seed=seed,
-        listen=listen,
-    )
-    lines = [f"Written: {page}"]
-    if svg is not None:
-        lines.append(f"Its figures (.svg) and tables (.csv) are in {svg}.")
-    title = f"{len(opened):,} images of {opened.lesions:,} lesions"
-    return Outcome([(title, shares(opened.counts()))], lines)
 
 
 def split(
