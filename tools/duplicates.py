@@ -15,7 +15,7 @@ Lesions are dealt to two halves.
 
 A copy is of another lesion as far as the search knows. Counted kinds are the first six; the others
 show how far beyond them the search reaches. Every copy is an image of its own, so no image has two.
-OUT gets recall.csv, planted.csv, unplanted.csv and choosing.csv; the copies are removed again.
+OUT gets recall.csv, and all pairs in choosing.csv and testing.csv; the copies are removed again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lesionlab.data.catalogues import Catalogue, catalogue
 from lesionlab.data.duplicates import LEAST, near_duplicates
@@ -89,6 +89,12 @@ def canvas(image: Image.Image, rng: Random) -> Image.Image:  # noqa: ARG001
 
 
 Kinds = dict[str, tuple[Callable[[Image.Image, Random], Image.Image], int]]
+
+
+def square(image: Image.Image, rng: Random) -> Image.Image:  # noqa: ARG001
+    return ImageOps.fit(image, (min(image.size), min(image.size)))
+
+
 COUNTED: Kinds = {
     "mirrored": (mirror, 92),  # and the JPEG quality it is saved with
     "turned by 90, 180 or 270 degrees": (turn, 92),
@@ -102,6 +108,7 @@ BEYOND: Kinds = {
     "cropped to 90 %": (lambda image, rng: crop(image, rng, 0.9), 92),
     "cropped to 70 %": (lambda image, rng: crop(image, rng, 0.7), 92),
     "turned by 90 degrees on its canvas": (canvas, 92),
+    "cut to a square": (square, 92),
 }
 
 
@@ -115,18 +122,20 @@ def main() -> None:
     table = data.table.assign(lesion_id=names)
 
     chosen = search("choosing", data, table[first], table[first], COUNTED, options.per_kind, rng)
+    write_csv(options.out / "choosing.csv", chosen.pairs)
     threshold = choose(chosen)
-    print(f"Threshold: {threshold:.3f} (the product's is {LEAST})")
+    print(f"Threshold: {threshold:.2f} (the product's is {LEAST})")
     tested = search("testing", data, table, table[~first], COUNTED | BEYOND, options.per_kind, rng)
 
     pairs, kinds = tested.pairs, tested.kinds
+    write_csv(options.out / "testing.csv", pairs)
     planted = pairs[pairs["kind"] != ""]
     rows = []
     for kind in dict.fromkeys(kinds):
         own = planted[planted["kind"] == kind]
         number = int((kinds == kind).sum())
         found = int((own["similarity"] >= threshold).sum())
-        low, high = wilson(found, number)
+        low, high = wilson(found / number, number)
         lowest = own["similarity"].min()
         rows.append((kind, kind in COUNTED, number, found, found / number, low, high, lowest))
     columns = ["kind", "counted", "planted", "found", "recall", "low", "high", "least_similarity"]
@@ -134,9 +143,6 @@ def main() -> None:
     unlike = pairs[pairs["across"] & (pairs["kind"] == "")]
     false = unlike[unlike["similarity"] >= threshold]
     write_csv(options.out / "recall.csv", recall)
-    write_csv(options.out / "planted.csv", planted)
-    write_csv(options.out / "unplanted.csv", unlike)
-    write_csv(options.out / "choosing.csv", chosen.pairs)
     print(recall.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     real = ~(false["image_id"].isin(kinds.index) | false["other"].isin(kinds.index))
     print(
@@ -220,9 +226,7 @@ def choose(made: Search) -> float:
         scores[: len(found)] = found
         reached.append(float(np.quantile(scores, 0.05, method="lower")))
         missing = number - len(found)
-        print(
-            f"  {kind}: {missing} of {number} missing; 95 % have a similarity of {reached[-1]:.3f} or more"
-        )
+        print(f"  {kind}: {missing} of {number} missing; 95 % reach {reached[-1]:.3f}")
     unlike = np.sort(pairs[pairs["across"]]["similarity"].to_numpy())[::-1]
     false = float(unlike[FALSE_ALLOWED]) if len(unlike) > FALSE_ALLOWED else LOWEST
     print(f"  {FALSE_ALLOWED} pairs that nobody planted have a similarity above {false:.3f}")

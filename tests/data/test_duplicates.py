@@ -35,6 +35,8 @@ KINDS = {
     "turned left": lambda image, _: image.transpose(POSE.ROTATE_90),
     "turned right": lambda image, _: image.transpose(POSE.ROTATE_270),
     "half a turn": lambda image, _: image.transpose(POSE.ROTATE_180),
+    "turned on its canvas": lambda image, _: image.rotate(90),
+    "cut to a square": lambda image, _: image.crop((20, 0, 140, 120)),
     "cropped": cropped,
     "light": relit,
     "JPEG 40": lambda image, _: image,
@@ -46,6 +48,8 @@ SAID = {
     "turned left": "turned 90° left",
     "turned right": "turned 90° right",
     "half a turn": "turned 180°",
+    "turned on its canvas": "turned 90° left, middle squares alike",
+    "cut to a square": "middle squares alike",
 }
 
 
@@ -80,7 +84,7 @@ def found(pairs, about):
 @pytest.fixture(scope="module")
 def lesions(tmp_path_factory):
     folder = tmp_path_factory.mktemp("larger")
-    return catalogue(synthetic(folder / "ham", lesions=45, size=(120, 160), seed=3))
+    return catalogue(synthetic(folder / "ham", lesions=50, size=(120, 160), seed=3))
 
 
 @pytest.fixture(scope="module")

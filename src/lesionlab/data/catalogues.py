@@ -282,9 +282,7 @@ def _merged(draft: Draft, verdicts: pd.DataFrame) -> Draft:
         if name not in table.columns:
             table[name] = ""
     table, lost = merge_lesions(table, verdicts)
-    note = (
-        f"{lost} lesions were merged into others that show the same, as judged on near-duplicates."
-    )
+    note = f"Lesions merged into others that judged near-duplicates show, too: {lost}."
     return replace(draft, table=table, notes=[*draft.notes, note])
 
 

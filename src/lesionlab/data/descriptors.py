@@ -10,7 +10,7 @@ asked for in all eight positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,23 +64,26 @@ def inverse(symmetry: int) -> int:
     return {5: 6, 6: 5}.get(symmetry, symmetry)
 
 
-def coefficients(pixels: NDArray[np.uint8]) -> Floats:
+def coefficients(
+    pixels: NDArray[np.uint8], crops: Sequence[tuple[float, float, float]] = CROPS
+) -> Floats:
     """The slow cosine coefficients of pictures and of their indexed crops.
 
     Args:
         pixels: square pictures, shape (n, side, side, 3).
+        crops: what to index, the first ones of `CROPS`.
 
     Returns:
         Shape (crops, n, values), the values channel by channel: lightness, red to green, and blue
         to both.
     """
     side = pixels.shape[1]
-    edges = sorted({(top, size) for top, _, size in CROPS})
+    edges = sorted({(top, size) for top, _, size in crops})
     bases = np.concatenate([_basis(low, low + size, side) for low, size in edges])
     place = {edge: number for number, edge in enumerate(edges)}
-    down = np.array([place[top, size] for top, _, size in CROPS]) * max(_WAVES)
-    right = np.array([place[left, size] for _, left, size in CROPS]) * max(_WAVES)
-    made = np.empty((len(CROPS), len(pixels), len(_row)), np.float32)
+    down = np.array([place[top, size] for top, _, size in crops]) * max(_WAVES)
+    right = np.array([place[left, size] for _, left, size in crops]) * max(_WAVES)
+    made = np.empty((len(crops), len(pixels), len(_row)), np.float32)
     for number, picture in enumerate(pixels):
         red, green, blue = np.moveaxis(np.log(picture.astype(np.float32) + _DARK), -1, 0)
         both = (red + green) / 2

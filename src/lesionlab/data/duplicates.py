@@ -14,14 +14,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lesionlab.data.descriptors import BLOCK, Candidates, Descriptions, coefficients, inverse
-from lesionlab.data.images import ImageFault, Reader
+from lesionlab.data.descriptors import (
+    BLOCK,
+    CROPS,
+    Candidates,
+    Descriptions,
+    coefficients,
+    inverse,
+)
+from lesionlab.data.images import ImageFault, Reader, to_pixels
 from lesionlab.data.merging import DIFFERENT
 from lesionlab.data.registration import (
     SIDE,
@@ -48,13 +55,14 @@ PAIRS = (
     "similarity",  # correlation of fine structure, 0-1
     "verdict",  # for the user: same | different | "" = not judged
 )
-LEAST = 0.6
+LEAST = 0.64
 """Similarity from which two pictures count as one photograph; docs/near-duplicates.md says why."""
 SMALLEST = 40
 """Shorter side, in pixels, below which a picture has too little structure to be compared."""
 UP_TO = 20_000
 """Images that are compared without being asked for: the work grows with their square."""
-NEAREST = 20
+NEAREST, NEAREST_SQUARES = 20, 5
+"""Candidates of each picture that are compared: they lie less exactly where crops are asked for."""
 _LOOKS = 0.6  # least cosine of descriptions
 _FITS = 0.4  # least correlation at a coarse place
 _CHUNK = 64
@@ -78,10 +86,17 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class _Pictures:
-    """What is kept of all pictures: coefficients, reliefs, mean colours and rows of the table."""
+    """What is kept of all pictures, whole (squeezed to a square) and of their middle squares.
 
-    waves: Floats
-    reliefs: Relief
+    Attributes:
+        waves: coefficients, of the whole with its crops, and of the middle.
+        reliefs: of the whole, and of the middle.
+        means: mean colours, shape (n, 3).
+        rows: of the table, shape (n,).
+    """
+
+    waves: tuple[Floats, Floats]
+    reliefs: tuple[Relief, Relief]
     means: Floats
     rows: NDArray[np.intp]
 
@@ -133,19 +148,26 @@ def _read(table: pd.DataFrame, reader: Reader, workers: int, listen: Listener) -
     shorter = table[["width", "height"]].astype(float).min(axis=1, skipna=False).to_numpy()
     rows = np.flatnonzero(shorter >= SMALLEST)
     paths = table["path"].to_numpy()
-    asked = Images(size=(SIDE, SIDE))
+    whole, middle = Images(size=(SIDE, SIDE)), Images(size=(SIDE, SIDE), fit="crop")
 
-    def look(chunk: NDArray[np.intp]) -> tuple[Floats, Relief, Floats, NDArray[np.intp]]:
+    def look(chunk: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
         pixels, known = [], []
         for row in chunk:
             try:
-                pixels.append(reader.pixels(paths[row], asked))
+                image, _ = reader.upright(paths[row])
+                pixels.append([to_pixels(image, each, paths[row]) for each in (whole, middle)])
                 known.append(row)
             except ImageFault:
                 continue
-        stack = np.array(pixels, np.uint8).reshape(-1, SIDE, SIDE, 3)
-        means = stack.mean((1, 2), dtype=np.float32) + 1
-        return coefficients(stack), relief(stack), means, np.array(known, np.intp)
+        stack = np.array(pixels, np.uint8).reshape(-1, 2, SIDE, SIDE, 3)
+        return (
+            coefficients(stack[:, 0]),
+            coefficients(stack[:, 1], CROPS[:1]),
+            relief(stack[:, 0]),
+            relief(stack[:, 1]),
+            stack[:, 0].mean((1, 2), dtype=np.float32) + 1,
+            np.array(known, np.intp),
+        )
 
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
     parts = [look(rows[:0])]
@@ -154,17 +176,20 @@ def _read(table: pd.DataFrame, reader: Reader, workers: int, listen: Listener) -
         parts.append(part)
         done += _CHUNK
         listen(Step("describing images", min(done, len(rows)), len(rows), "images"))
-    waves, reliefs, means, known = zip(*parts, strict=True)
-    return _Pictures(
-        np.concatenate(waves, 1),
-        *map(np.concatenate, (reliefs, means, known)),
-    )
+    columns = list(zip(*parts, strict=True))
+    waves, cores = (np.concatenate(each, 1) for each in columns[:2])
+    reliefs, squares, means, known = map(np.concatenate, columns[2:])
+    return _Pictures((waves, cores), (reliefs, squares), means, known)
 
 
 @dataclass(frozen=True)
 class _Hit:
-    """A picture that fits into another at first sight: numbers of both, and where."""
+    """A picture that fits into another at first sight: numbers of both, and where.
 
+    `square` says that only the middle squares of both were compared.
+    """
+
+    square: bool
     fit: float
     whole: int
     part: int
@@ -175,34 +200,24 @@ class _Hit:
     def pair(self) -> tuple[int, int]:
         return min(self.whole, self.part), max(self.whole, self.part)
 
+    @property
+    def rank(self) -> float:
+        """Of several hits of a pair the highest counts; a whole picture tells more."""
+        return self.fit - 0.1 * self.square
+
 
 def _compared(
     pictures: _Pictures, least: float, workers: int, listen: Listener
 ) -> list[tuple[_Hit, Alignment]]:
     """Pairs of pictures at least this similar, each once, with how they lie."""
-    described = Descriptions(pictures.waves)
-    reliefs, small = pictures.reliefs, coarse(pictures.reliefs)
-
-    def look(found: Candidates) -> list[_Hit]:
-        hits = []
-        for query in np.unique(found.query).tolist():
-            own = found.of(query)
-            fits, where = place(reliefs[query], small[own.target], own)
-            for k in np.flatnonzero(fits >= _FITS).tolist():
-                target, symmetry = int(own.target[k]), int(own.symmetry[k])
-                hits.append(_Hit(float(fits[k]), target, query, symmetry, where[k]))
-        return hits
-
     best: dict[tuple[int, int], _Hit] = {}
-    n, done = len(described), 0
-    for hits in _threads(look, described.candidates(NEAREST, _LOOKS), workers):
-        for hit in hits:
-            if hit.pair not in best or best[hit.pair].fit < hit.fit:
+    for square in (False, True):
+        for hit in _hits(pictures, square, workers, listen):
+            if hit.pair not in best or best[hit.pair].rank < hit.rank:
                 best[hit.pair] = hit
-        done = min(done + BLOCK, n)
-        listen(Step("looking for near-duplicates", done, n, "images"))
 
     def lay(hit: _Hit) -> tuple[_Hit, Alignment]:
+        reliefs = pictures.reliefs[hit.square]
         return hit, align(reliefs[hit.whole], reliefs[hit.part], hit.symmetry, hit.where)
 
     made = []
@@ -212,6 +227,34 @@ def _compared(
         if number % _CHUNK == 0 or number == len(best):
             listen(Step("comparing near-duplicates", number, len(best), "pairs"))
     return made
+
+
+def _hits(pictures: _Pictures, square: bool, workers: int, listen: Listener) -> Iterator[_Hit]:
+    """All hits among whole pictures, or among their middle squares.
+
+    The latter find what was turned by 90 degrees on its old canvas, or cut to a square.
+    """
+    described = Descriptions(pictures.waves[square])
+    reliefs = pictures.reliefs[square]
+    small = coarse(reliefs)
+
+    def look(found: Candidates) -> list[_Hit]:
+        hits = []
+        for query in np.unique(found.query).tolist():
+            own = found.of(query)
+            fits, where = place(reliefs[query], small[own.target], own)
+            for k in np.flatnonzero(fits >= _FITS).tolist():
+                target, symmetry = int(own.target[k]), int(own.symmetry[k])
+                hits.append(_Hit(square, float(fits[k]), target, query, symmetry, where[k]))
+        return hits
+
+    n, done = len(described), 0
+    task = "looking for near-duplicates" + (", middle squares" if square else "")
+    nearest = NEAREST_SQUARES if square else NEAREST
+    for hits in _threads(look, described.candidates(nearest, _LOOKS), workers):
+        yield from hits
+        done = min(done + BLOCK, n)
+        listen(Step(task, done, n, "images"))
 
 
 def _threads(
@@ -241,7 +284,7 @@ def _table(
     transforms = []
     for hit, alignment in fits:
         light = pictures.means[hit.pair[1]] / pictures.means[hit.pair[0]]
-        transforms.append(_words(alignment, hit.part == hit.pair[1], light))
+        transforms.append(_words(hit, alignment, light))
     return pd.DataFrame(
         {
             "image_id": first["image_id"],
@@ -257,12 +300,15 @@ def _table(
     )
 
 
-def _words(alignment: Alignment, part_is_other: bool, light: Floats) -> str:
+def _words(hit: _Hit, alignment: Alignment, light: Floats) -> str:
     """What makes the other picture out of the first."""
+    part_is_other = hit.part == hit.pair[1]
     symmetry = alignment.symmetry
     said = [_POSITIONS[inverse(symmetry) if part_is_other else symmetry]]
     share = float(np.prod(alignment.sides)) ** 0.5
-    if share < _WHOLE:
+    if hit.square:
+        said.append("middle squares alike")
+    elif share < _WHOLE:
         said.append(f"{'other' if part_is_other else 'image'} cropped to {100 * share:.0f} %")
     else:
         level = float(light.mean())
