@@ -248,7 +248,8 @@ def test_audit_looks_for_them_unless_told_not_to(ham_copy, tmp_path, monkeypatch
     told = []
     assert audit(ham_copy, listen=told.append).pairs is None
     assert any("--near" in getattr(event, "text", "") for event in told)
-    assert len(audit(ham_copy, near=True).pairs) == 1
+    pairs = audit(ham_copy, near=True).pairs
+    assert pairs["other"][pairs["lesion_id"] != pairs["other_lesion"]].tolist() == [last.stem]
 
 
 @pytest.mark.slow

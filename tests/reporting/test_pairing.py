@@ -40,7 +40,7 @@ def test_audit_judge_merge(ham_copy, tmp_path, monkeypatch, capsys):
     assert page.count("data:image/jpeg;base64,") == 3
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 
-    pairs["verdict"] = "same"
+    pairs.loc[0, "verdict"] = "same"
     pairs.to_csv("found/pairs.csv", index=False)
     words = ["catalogue", str(ham_copy), "--out", "data", "--merge", "found/pairs.csv"]
     assert main(words) == 0
@@ -51,7 +51,7 @@ def test_audit_judge_merge(ham_copy, tmp_path, monkeypatch, capsys):
     assert "near_duplicate_within_a_lesion" in (tmp_path / "again" / "findings.csv").read_text()
 
     main(["audit", str(ham_copy), "--out", "found/findings.csv"])
-    assert pd.read_csv("found/pairs.csv")["verdict"].tolist() == ["same"]
+    assert pd.read_csv("found/pairs.csv")["verdict"].dropna().tolist() == ["same"]
     assert "judged same" in (tmp_path / "found" / "pairs.html").read_text()
     before = (tmp_path / "found" / "pairs.csv").read_text()
     main(["audit", str(ham_copy), "--out", "found/findings.csv", "--no-near"])
@@ -66,7 +66,7 @@ def test_pairs_that_were_judged_different_are_no_fault(ham_copy, tmp_path):
     second = audit(ham_copy, judged=tmp_path / "pairs.csv")
     assert "near_duplicate" in set(first.findings["kind"])
     assert "near_duplicate" not in set(second.findings["kind"])
-    assert second.pairs["verdict"].tolist() == ["different"]
+    assert set(second.pairs["verdict"]) == {"different"}
 
 
 def test_a_page_escapes_and_stands_a_lost_picture(drawn, tmp_path):

@@ -103,24 +103,22 @@ def _basis(low: float, high: float, side: int) -> Floats:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pictures that may show the same photograph, with where one may lie in the other.
+    """Pictures that may show the same photograph.
 
     Attributes:
         query: number of the picture that may be the part, shape (n,).
         target: number of the picture that may hold it, shape (n,).
         symmetry: position of the query that fits, shape (n,).
-        crop: index in `CROPS` of the part of the target, shape (n,).
     """
 
     query: Index
     target: Index
     symmetry: Index
-    crop: Index
 
     def of(self, query: int) -> Candidates:
         """Those of one picture."""
         own = self.query == query
-        return Candidates(self.query[own], self.target[own], self.symmetry[own], self.crop[own])
+        return Candidates(self.query[own], self.target[own], self.symmetry[own])
 
 
 class Descriptions:
@@ -159,7 +157,7 @@ class Descriptions:
             nearest: targets per picture, at most.
             least: the least cosine of both descriptions that counts.
         """
-        n, crops = len(self), len(self.index)
+        n = len(self)
         for start in range(0, n, BLOCK):
             block = np.arange(start, min(start + BLOCK, n))
             asked = self.asked(block)
@@ -172,5 +170,4 @@ class Descriptions:
             which, column = np.nonzero(np.take_along_axis(best, near, 1) >= least)
             target = near[which, column]
             scores = np.einsum("psv,cpv->psc", asked[which], self.index[:, target], optimize=True)
-            how = scores.reshape(len(which), -1).argmax(1) if len(which) else which
-            yield Candidates(block[which], target, how // crops, how % crops)
+            yield Candidates(block[which], target, scores.max(2).argmax(1))

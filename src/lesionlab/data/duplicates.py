@@ -55,7 +55,7 @@ PAIRS = (
     "similarity",  # correlation of fine structure, 0-1
     "verdict",  # for the user: same | different | "" = not judged
 )
-LEAST = 0.64
+LEAST = 0.65
 """Similarity from which two pictures count as one photograph; docs/near-duplicates.md says why."""
 SMALLEST = 40
 """Shorter side, in pixels, below which a picture has too little structure to be compared."""
@@ -64,8 +64,9 @@ UP_TO = 20_000
 NEAREST, NEAREST_SQUARES = 20, 5
 """Candidates of each picture that are compared: they lie less exactly where crops are asked for."""
 _LOOKS = 0.6  # least cosine of descriptions
-_FITS = 0.4  # least correlation at a coarse place
+_FITS = 0.35  # least correlation at a coarse place
 _CHUNK = 64
+_TASK = ("near-duplicates", "near-duplicates, middle squares")
 _WHOLE = 0.97  # share of the side from which nothing was cropped
 _LIGHTER = 1.06  # ratio of mean values that is worth a word
 
@@ -200,33 +201,31 @@ class _Hit:
     def pair(self) -> tuple[int, int]:
         return min(self.whole, self.part), max(self.whole, self.part)
 
-    @property
-    def rank(self) -> float:
-        """Of several hits of a pair the highest counts; a whole picture tells more."""
-        return self.fit - 0.1 * self.square
-
 
 def _compared(
     pictures: _Pictures, least: float, workers: int, listen: Listener
 ) -> list[tuple[_Hit, Alignment]]:
     """Pairs of pictures at least this similar, each once, with how they lie."""
-    best: dict[tuple[int, int], _Hit] = {}
-    for square in (False, True):
-        for hit in _hits(pictures, square, workers, listen):
-            if hit.pair not in best or best[hit.pair].rank < hit.rank:
-                best[hit.pair] = hit
+    made: dict[tuple[int, int], tuple[_Hit, Alignment]] = {}
 
     def lay(hit: _Hit) -> tuple[_Hit, Alignment]:
         reliefs = pictures.reliefs[hit.square]
         return hit, align(reliefs[hit.whole], reliefs[hit.part], hit.symmetry, hit.where)
 
-    made = []
-    for number, each in enumerate(_threads(lay, best.values(), workers), 1):
-        if each[1].similarity >= least:
-            made.append(each)
-        if number % _CHUNK == 0 or number == len(best):
-            listen(Step("comparing near-duplicates", number, len(best), "pairs"))
-    return made
+    for square in (False, True):  # whole pictures first: they tell more of how a pair lies
+        best: dict[tuple[int, int], _Hit] = {}
+        sure = {pair for pair, (_, how) in made.items() if how.similarity >= LEAST}
+        for hit in _hits(pictures, square, workers, listen):
+            known = best.get(hit.pair)
+            if hit.pair not in sure and (known is None or known.fit < hit.fit):
+                best[hit.pair] = hit
+        for number, (hit, how) in enumerate(_threads(lay, best.values(), workers), 1):
+            before = made[hit.pair][1].similarity if hit.pair in made else least
+            if how.similarity >= before:
+                made[hit.pair] = hit, how
+            if number % _CHUNK == 0 or number == len(best):
+                listen(Step(f"comparing {_TASK[square]}", number, len(best), "pairs"))
+    return list(made.values())
 
 
 def _hits(pictures: _Pictures, square: bool, workers: int, listen: Listener) -> Iterator[_Hit]:
@@ -249,7 +248,7 @@ def _hits(pictures: _Pictures, square: bool, workers: int, listen: Listener) -> 
         return hits
 
     n, done = len(described), 0
-    task = "looking for near-duplicates" + (", middle squares" if square else "")
+    task = f"looking for {_TASK[square]}"
     nearest = NEAREST_SQUARES if square else NEAREST
     for hits in _threads(look, described.candidates(nearest, _LOOKS), workers):
         yield from hits

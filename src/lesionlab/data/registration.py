@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from lesionlab.data.descriptors import CROP, CROPS, Candidates, posed
+from lesionlab.data.descriptors import Candidates, posed
 
 Floats = NDArray[np.float32]
 Relief = NDArray[np.int8]
@@ -22,8 +22,8 @@ Relief = NDArray[np.int8]
 SIDE = 96
 """Pixels on the side of a relief; a photograph is squeezed to a square first."""
 _COARSE = SIDE // 2
-_SCALES = {1.0: (1.0, 0.94), CROP: (0.87, 0.80, 0.74)}  # sides tried for an indexed crop's side
-_SLACK = 2  # coarse pixels that a part may stick out of the whole
+_SCALES = (1.0, 0.94, 0.87, 0.80, 0.74)  # sides tried of the part in the whole
+_SLACK = 5  # coarse pixels, a tenth of the side, that a part may stick out of the whole
 _UNIT = 40.0  # relief of one local contrast, in int8
 _FINE, _BROAD, _AROUND = 0.75, 2.0, 4.0  # blurs, in pixels of a relief
 _FLAT = 0.008  # local contrast, in log units, below which there is only noise
@@ -127,8 +127,8 @@ def place(part: Relief, wholes: Floats, found: Candidates) -> tuple[Floats, NDAr
     """
     keys = [
         (int(symmetry), round(_COARSE * scale), number)
-        for number, (symmetry, crop) in enumerate(zip(found.symmetry, found.crop, strict=True))
-        for scale in _SCALES[CROPS[crop][2]]
+        for number, symmetry in enumerate(found.symmetry)
+        for scale in _SCALES
     ]
     of = {key: number for number, key in enumerate(dict.fromkeys(key[:2] for key in keys))}
     parts = np.zeros((len(of), _COARSE, _COARSE), np.float32)
