@@ -68,6 +68,7 @@ _FITS = 0.35  # least correlation at a coarse place
 _CHUNK = 64
 _TASK = ("near-duplicates", "near-duplicates, middle squares")
 _WHOLE = 0.97  # share of the side from which nothing was cropped
+_DIGITS = 3  # of a similarity
 _LIGHTER = 1.06  # ratio of mean values that is worth a word
 
 _POSITIONS = (
@@ -125,9 +126,10 @@ def near_duplicates(
 
     Returns:
         Columns `PAIRS`. Pairs across lesions come first, then those within one, each by falling
-        similarity; verdict is "".
+        similarity; verdict is "". Of a pair the image whose id sorts first stands first.
     """
     workers = workers or os.cpu_count() or 1
+    table = table.sort_values("image_id", kind="stable").reset_index(drop=True)
     pictures = _read(table, Reader(root), workers, listen)
     found = pd.DataFrame(columns=list(PAIRS))
     if len(pictures.rows) > 1:
@@ -221,7 +223,7 @@ def _compared(
                 best[hit.pair] = hit
         for number, (hit, how) in enumerate(_threads(lay, best.values(), workers), 1):
             before = made[hit.pair][1].similarity if hit.pair in made else least
-            if how.similarity >= before:
+            if round(how.similarity, _DIGITS) >= before:
                 made[hit.pair] = hit, how
             if number % _CHUNK == 0 or number == len(best):
                 listen(Step(f"comparing {_TASK[square]}", number, len(best), "pairs"))
@@ -277,7 +279,7 @@ def _threads(
 def _table(
     table: pd.DataFrame, pictures: _Pictures, fits: list[tuple[_Hit, Alignment]]
 ) -> pd.DataFrame:
-    """The pairs as `PAIRS`: the image that stands first in the table first."""
+    """The pairs as `PAIRS`."""
     ends = np.array([hit.pair for hit, _ in fits])
     first, second = (table.iloc[pictures.rows[ends[:, k]]].reset_index(drop=True) for k in (0, 1))
     transforms = []
@@ -293,7 +295,7 @@ def _table(
             "target": first["target"],
             "other_target": second["target"],
             "transform": transforms,
-            "similarity": [min(1.0, round(alignment.similarity, 3)) for _, alignment in fits],
+            "similarity": [min(1.0, round(alignment.similarity, _DIGITS)) for _, alignment in fits],
             "verdict": "",
         }
     )
@@ -355,6 +357,6 @@ def findings(pairs: pd.DataFrame, identical: Mapping[str, str] | None = None) ->
             )
         )
     if within := int((~across).sum()):
-        text = f"{within} pairs of images of one lesion are one photograph, altered"
+        text = f"{within} pairs of images of one lesion look like one photograph"
         found.append(Finding("near_duplicate_within_a_lesion", text, "note", "lesion_id"))
     return found
