@@ -142,13 +142,13 @@ def test_without_an_upper_end_the_scale_is_the_logarithm():
 def test_degrees_of_freedom_fall_with_tails_that_neither_skewness_nor_noise_explain():
     rng = np.random.default_rng(0)
 
-    def width(drawn, groups=200):
+    def width(drawn, lesions=200):
         scaled = 0.5 + 0.01 * (drawn - drawn.mean()) / drawn.std()
-        low, high = transformed_interval(0.5, scaled, groups, Range())
+        low, high = transformed_interval(0.5, scaled, lesions, Range())
         return high - low
 
     normal = width(rng.normal(size=2000))
-    assert width(rng.normal(size=2000), groups=5) / normal == pytest.approx(
+    assert width(rng.normal(size=2000), lesions=5) / normal == pytest.approx(
         stats.t.ppf(0.975, 4) / stats.t.ppf(0.975, 199), rel=0.01
     )
     few = np.repeat([0.0, 1.0], [1800, 200])  # its long tail is that of its skewness
@@ -196,6 +196,13 @@ def test_a_perfect_score_is_worth_the_lesions_of_its_strata():
     assert estimate(ones, 6, 5, within=found["mean"]).low == wilson(1.0, 4.8)[0]
     assert math.isnan(estimate(ones, 6, 5, within=found["unknown"]).low)
     assert math.isnan(estimate(ones, 6, 1, within=found["mean"]).low)
+    # an interval has the degrees of freedom of the smallest stratum
+    assert found["mean"].fewest == found["pairs"].fewest == 2
+    drawn = np.append(0.5, 0.5 + 0.01 * np.sin(np.arange(400)))
+    few = estimate(drawn, 6, 5, within=found["mean"])
+    assert few == estimate(drawn, 6, 5, within=Range(fewest=2))
+    assert (few.low, few.high) == transformed_interval(0.5, drawn[1:], 2, Range())
+    assert few.low < estimate(drawn, 6, 5, within=Range()).low
 
 
 def test_estimates_give_each_metric_its_own_basis(monkeypatch):

@@ -95,6 +95,7 @@ class Range:
         parts: over how many such means, or pairs of them, the metric is a mean.
         trials: how many independent trials a perfect score is worth, as `ranges_of` counts them;
             nan where that is not known.
+        fewest: lesions of the smallest stratum, as `ranges_of` counts them.
     """
 
     low: float = 0.0
@@ -102,6 +103,7 @@ class Range:
     strata: tuple[NDArray[np.bool_], ...] = ()
     parts: int = 1
     trials: float = math.nan
+    fewest: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -250,29 +252,30 @@ def estimate(
     if groups < 2 or len(usable) < 2 or len(usable) < (1 - UNDEFINED_LIMIT) * len(drawn):
         return Estimate(value, math.nan, math.nan, n, groups)
     if within:
-        low, high = transformed_interval(value, usable, groups, within)
+        low, high = transformed_interval(value, usable, min(groups, within.fewest), within)
         return Estimate(value, low, high, n, groups)
     low, high = np.quantile(usable, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(value, float(low), float(high), n, groups)
 
 
 def transformed_interval(
-    value: float, drawn: Values, groups: int, within: Range
+    value: float, drawn: Values, lesions: float, within: Range
 ) -> tuple[float, float]:
     """A t interval on the scale on which a metric has no bounds, carried back.
 
     The nearer a metric is to a perfect score, the fewer lesions its error rests on and the smaller
     its standard error comes out where luck made it too good. Log odds take care of the part of this
-    that goes with the value; degrees of freedom of the part that does not. They are those of a
-    variance whose own variance is e + 2/n of its square, with n lesions less one (after
-    Satterthwaite, Biometrics Bull. 2:110-114, 1946), where e is the replicates' excess kurtosis
-    less their squared skewness, as far as noise of that many replicates does not explain it. Tails
+    that goes with the value. Degrees of freedom take care of the rest. A mean over strata has those
+    of its smallest stratum, one less than its lesions: never too many (Welch, Biometrika 29:
+    350-362, 1938). A variance whose own variance is e + 2/f of its square has 2 / (e + 2/f)
+    (Satterthwaite, Biometrics Bull. 2:110-114, 1946): e is the replicates' excess kurtosis less
+    their squared skewness, as far as the standard error of a kurtosis does not explain it. Tails
     also come from draws with next to no lesion of a class, hence `LEAST_FREEDOM`.
 
     Args:
         value: the metric, inside its range or at an end of it.
         drawn: its replicates, shape (r,), two or more, none of them nan.
-        groups: lesions it rests on, 2 or more.
+        lesions: of its smallest stratum, or of all that it rests on; 1 counts as 2.
         within: its range.
 
     Returns:
@@ -287,9 +290,9 @@ def transformed_interval(
     spread = math.sqrt(square * len(drawn) / (len(drawn) - 1))
     skewness = float(np.mean(away**3)) / square**1.5
     excess = float(np.mean(away**4)) / square**2 - 3 - skewness**2
-    excess = max(0.0, excess - 2 * math.sqrt(24 / len(drawn)))
-    lesions = groups - 1
-    freedom = min(lesions, max(LEAST_FREEDOM, 2 / (excess + 2 / lesions)))
+    excess = max(0.0, excess - math.sqrt(24 / len(drawn)))
+    most = max(1.0, lesions - 1)
+    freedom = min(most, max(LEAST_FREEDOM, 2 / (excess + 2 / most)))
     half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * spread
     if math.isinf(high):
         factor = math.exp(min(half / (value - low), _FAR))
@@ -309,7 +312,7 @@ def _without_spread(value: float, within: Range) -> tuple[float, float]:
 
 
 def ranges_of(measures: Iterable[Measure], codes: NDArray[np.intp]) -> dict[str, Range]:
-    """The ranges of all metrics by name, with what a perfect score is worth.
+    """The ranges of all metrics by name, with what a perfect score is worth and their lesions.
 
     What lies between 0 and 1 has no larger variance than a share with the same mean. So the mean of
     a stratum of m lesions counts as m trials, and a mean over `parts` of them, or over that many
@@ -324,7 +327,7 @@ def ranges_of(measures: Iterable[Measure], codes: NDArray[np.intp]) -> dict[str,
         sizes = [len(np.unique(codes[mask])) for mask in each.strata]
         if sizes and all(sizes):
             trials = each.parts**2 / sum(1 / size for size in sizes)
-            found[name] = replace(each, trials=trials)
+            found[name] = replace(each, trials=trials, fewest=min(sizes))
     return found
 
 
