@@ -231,7 +231,8 @@ def catalogue(
     if verdicts is not None and (clashing := clashes(draft.table, verdicts)):
         found = findings_table(clashing)
         raise FindingsError(
-            f"Merging would give {len(clashing)} lesions two diagnoses; no catalogue was made:\n"
+            f"Merging would give two diagnoses to {len(clashing)} "
+            f"lesion{'s' * (len(clashing) > 1)}; no catalogue was made:\n"
             f"{describe(found)}\n"
             f"Look at these pairs again. If they show different lesions, write different.\n"
             "If they show the same one, a diagnosis is wrong: write True in the column exclude of "
