@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lesionlab.data.auditing import audit
 from lesionlab.data.catalogues import catalogue
@@ -36,7 +36,7 @@ KINDS = {
     "turned right": lambda image, _: image.transpose(POSE.ROTATE_270),
     "half a turn": lambda image, _: image.transpose(POSE.ROTATE_180),
     "turned on its canvas": lambda image, _: image.rotate(90),
-    "cut to a square": lambda image, _: image.crop((20, 0, 140, 120)),
+    "cut to a square": lambda image, _: ImageOps.fit(image, (image.height, image.height)),
     "cropped": cropped,
     "light": relit,
     "JPEG 40": lambda image, _: image,
