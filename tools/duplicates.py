@@ -187,7 +187,7 @@ def search(
         for number, row in enumerate(drawn.itertuples()):
             kind = list(kinds)[number % len(kinds)]
             alter, quality = kinds[kind]
-            copy = f"copy_{number:05d}"
+            copy = f"~copy_{number:05d}"  # sorts behind all images
             path = Path(folder) / f"{copy}.jpg"
             with Image.open(data.root / str(row.path)) as image:
                 buffer = io.BytesIO()
