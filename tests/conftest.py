@@ -82,6 +82,14 @@ def ham(tmp_path_factory):
     return synthetic(tmp_path_factory.mktemp("drawn") / "ham", lesions=60, size=(60, 80), seed=1)
 
 
+@pytest.fixture(scope="session")
+def bundle_file(tmp_path_factory):
+    """A bundle with a tiny network of random weights that takes age, sex and site."""
+    from bundles import tiny_bundle
+
+    return tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
 @pytest.fixture
 def ham_copy(ham, tmp_path):
     """A copy of `ham` that a test may damage."""

@@ -49,5 +49,9 @@ class DivergenceError(RunError):
     """A training whose loss is no number any more."""
 
 
+class BundleError(LesionlabError):
+    """A bundle that is missing, damaged or something else, or that did not pass its gates."""
+
+
 class DownloadError(LesionlabError):
     """A file that could not be fetched whole and checked."""

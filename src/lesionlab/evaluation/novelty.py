@@ -140,6 +140,11 @@ def load_detector(path: str | Path) -> Detector:
             raise DataError(
                 f"{path.with_suffix('.npz')} is not that detector's: {error}."
             ) from error
+    return detector_of(told, arrays)
+
+
+def detector_of(told: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Detector:
+    """A detector of what `Detector.to_json` gave, and its arrays."""
     kept = ("method", "threshold", "alarms", "features", "neighbours", "fitted_on")
     return Detector(
         **{name: told[name] for name in kept}, classes=tuple(told["classes"]), arrays=arrays

@@ -32,11 +32,14 @@ def check_views(views: int) -> None:
         )
 
 
-def averaged(logits: NDArray[np.float32]) -> NDArray[np.floating]:
+def averaged(
+    logits: NDArray[np.float32], shares: NDArray[np.float64] | None = None
+) -> NDArray[np.floating]:
     """Logits of the mean probability.
 
     Args:
         logits: of every view, shape (views, n, classes).
+        shares: of each view, adding up to 1, shape (views, 1, 1); None: all the same.
 
     Returns:
         Shape (n, classes). One view's own logits, untouched; of several views the natural logarithm
@@ -46,7 +49,9 @@ def averaged(logits: NDArray[np.float32]) -> NDArray[np.floating]:
         return np.asarray(logits[0])
     values = log_softmax(logits)
     top = values.max(axis=0)  # of log probabilities: no probability is too small to be averaged
-    return np.asarray(top + np.log(np.exp(values - top).mean(axis=0)))
+    spread = np.exp(values - top)
+    mean = spread.mean(axis=0) if shares is None else (shares * spread).sum(axis=0)
+    return np.asarray(top + np.log(mean))
 
 
 def remove_views(beside: Path) -> None:

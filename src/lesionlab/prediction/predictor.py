@@ -1,0 +1,303 @@
+"""Predictor: answers about images from a bundle, by onnxruntime, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lesionlab.data.images import ImageFault, Reader, to_pixels
+from lesionlab.errors import BundleError, DataError
+from lesionlab.logits import log_softmax
+from lesionlab.prediction.bundle import Bundle, Member
+from lesionlab.prediction.inputs import image_files
+from lesionlab.prediction.views import averaged
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "unlike": "This does not look like the dermatoscopic images that the model was made for.",
+        "unsure": "The model cannot narrow it down to one class.",
+        "unreadable": "The image cannot be read.",
+    }
+)
+"""Why an image is to be referred, in the order in which reasons count, and in words."""
+
+BLOCK = 32
+"""Images that `Predictor.__call__` runs at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a bundle makes of n images.
+
+    Attributes:
+        classes: names, length k.
+        logits: before calibration, shape (n, k).
+        probabilities: calibrated, shape (n, k); each row adds up to 1.
+        sets: whether a class is in the conformal set, shape (n, k).
+        novelty: how unlike the training images, shape (n,); nan where the bundle has no detector.
+        unlike: whether that is more than its threshold, shape (n,).
+        maps: Grad-CAM of every class, shape (n, k, rows, columns), all >= 0, in logits; not
+            comparable between networks. None where they were not asked for, or there are none.
+    """
+
+    classes: tuple[str, ...]
+    logits: NDArray[np.floating]
+    probabilities: NDArray[np.float64]
+    sets: NDArray[np.bool_]
+    novelty: NDArray[np.float64]
+    unlike: NDArray[np.bool_]
+    maps: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """The likeliest class of each image."""
+        return tuple(self.classes[i] for i in self.probabilities.argmax(axis=1))
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why each image is to be referred: a key of `REASONS`, or "" where it is not.
+
+        An image is referred that is unlike those of training, or whose set is not one class.
+        """
+        single = self.sets.sum(axis=1) == 1
+        return tuple(
+            "unlike" if unlike else "" if one else "unsure"
+            for unlike, one in zip(self.unlike, single, strict=True)
+        )
+
+    def set_of(self, image: int) -> tuple[str, ...]:
+        """The conformal set of one image, the likeliest class first."""
+        order = np.argsort(-self.probabilities[image], kind="stable")
+        return tuple(self.classes[i] for i in order if self.sets[image, i])
+
+
+class Predictor:
+    """Answers about images from a bundle.
+
+    Args:
+        bundle: opened, or its file; None: the default model.
+        threads: of one call of `answers`; calls may run side by side.
+
+    Raises:
+        BundleError: if the bundle cannot be used, or onnxruntime is not installed.
+
+    Example:
+        >>> Predictor("mole.bundle")(["photo.jpg"])  # doctest: +SKIP
+    """
+
+    def __init__(self, bundle: Bundle | str | Path | None = None, *, threads: int = 1) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self._sessions = [_session(self.bundle, each, threads) for each in self.bundle.members]
+        self._reader = Reader(Path())
+
+    def read(self, source: str | Path | bytes, name: str = "") -> NDArray[np.uint8]:
+        """Decode an image, turn it upright, convert it to RGB and resize it.
+
+        Args:
+            source: a file, or its bytes.
+            name: what to call it in messages; by default the file's.
+
+        Returns:
+            uint8, shape (height, width, 3).
+
+        Raises:
+            ImageFault: if it cannot be read whole.
+        """
+        if isinstance(source, bytes):
+            image = self._reader.open(name or "the image", source)
+            return to_pixels(image, self.bundle.images, name or "the image")
+        return self._reader.pixels(str(source), self.bundle.images)
+
+    def answers(
+        self,
+        pixels: NDArray[np.uint8],
+        metadata: pd.DataFrame | None = None,
+        *,
+        maps: bool = False,
+    ) -> Answers:
+        """Answers about decoded images; may be called from several threads at once.
+
+        Args:
+            pixels: from `read`, shape (n, height, width, 3).
+            metadata: columns age (years, NaN = unknown), sex and site ("" = unknown), n rows; what
+                the bundle does not take is not looked at. None: all is unknown.
+            maps: give class activation maps too, where the bundle has them.
+
+        Raises:
+            BundleError: if the network gives no numbers.
+        """
+        logits, features, found = [], [], None
+        for member, session in zip(self.bundle.members, self._sessions, strict=True):
+            given: dict[str, NDArray[Any]] = {"pixels": pixels}
+            if member.encoder is not None:
+                table = pd.DataFrame(index=range(len(pixels))) if metadata is None else metadata
+                given["metadata"] = member.encoder.encode(table)
+            wanted = ["logits"] + ["features"] * bool(member.features)
+            wanted += ["maps"] * bool(maps and member is self.bundle.members[0] and member.map_grid)
+            out = dict(zip(wanted, session.run(wanted, given), strict=True))
+            logits.append(out["logits"])
+            if member.features:
+                features.append(out["features"])
+            found = out.get("maps", found)
+        mean = _blended(logits, self.bundle.members)
+        if not np.isfinite(mean).all():
+            raise BundleError(f"{self.bundle.path} gives answers that are no numbers.")
+        chances = np.exp(self.bundle.scaling.logits(log_softmax(mean)))
+        novelty, unlike = self._novelty(mean, features)
+        return Answers(
+            self.bundle.classes,
+            mean,
+            chances,
+            self.bundle.sets.inside(chances),
+            novelty,
+            unlike,
+            found,
+        )
+
+    def __call__(
+        self, images: Sequence[str | Path], metadata: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
+        """Answers about image files and folders as a table; see `predict_files` for many.
+
+        Args:
+            images: files, and folders that are searched through.
+            metadata: image_id (the file's name without its suffix) and any of age, sex and site.
+
+        Returns:
+            One row per image: image_id, path, predicted, p_<class>..., set (classes, the likeliest
+            first), refer, reason (a key of `REASONS` or ""), novelty and error ("" = none).
+        """
+        from lesionlab.models.metadata import read_metadata
+
+        paths = image_files([Path(each) for each in images])
+        names = [each.stem for each in paths]
+        told = None if metadata is None else read_metadata(metadata, names)
+        rows: list[dict[str, Any]] = []
+        for start in range(0, len(paths), BLOCK):
+            part = slice(start, start + BLOCK)
+            read: list[NDArray[np.uint8]] = []
+            errors: list[str] = []
+            for path in paths[part]:
+                try:
+                    read.append(self.read(path))
+                    errors.append("")
+                except ImageFault as fault:
+                    errors.append(str(fault))
+            good = [start + i for i, error in enumerate(errors) if not error]
+            made = None
+            if read:
+                made = self.answers(np.stack(read), None if told is None else told.iloc[good])
+            rows += rows_of(self.bundle.classes, made, names[part], paths[part], errors)
+        if all(row["error"] for row in rows):
+            raise DataError(
+                f"None of the {len(rows)} images can be read. The first: {rows[0]['error']}."
+            )
+        return pd.DataFrame(rows)
+
+    def _novelty(
+        self, logits: NDArray[np.floating], features: list[NDArray[np.float32]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        detector = self.bundle.detector
+        if detector is None:
+            return np.full(len(logits), np.nan), np.zeros(len(logits), bool)
+        score = detector.score(np.concatenate(features, axis=1) if detector.arrays else logits)
+        return score, score > detector.threshold
+
+
+def rows_of(
+    classes: Sequence[str],
+    answers: Answers | None,
+    names: Sequence[str],
+    paths: Sequence[str | Path],
+    errors: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Rows of a table of answers, those that could not be read among them.
+
+    Args:
+        classes: in their order.
+        answers: of the images without an error, in order; None: there are none.
+        names: image_id of each image.
+        paths: of each image.
+        errors: of each image; "" = read.
+    """
+    rows: list[dict[str, Any]] = []
+    place = 0
+    for name, path, error in zip(names, paths, errors, strict=True):
+        row: dict[str, Any] = {"image_id": name, "path": str(path), "predicted": ""}
+        row |= {f"p_{label}": np.nan for label in classes}
+        row |= {"set": "", "refer": True, "reason": "unreadable", "novelty": np.nan}
+        if not error and answers is not None:
+            reason = answers.reasons[place]
+            row["predicted"] = answers.predicted[place]
+            for label, chance in zip(classes, answers.probabilities[place], strict=True):
+                row[f"p_{label}"] = float(chance)
+            row |= {"set": " ".join(answers.set_of(place)), "refer": reason != ""}
+            row |= {"reason": reason, "novelty": float(answers.novelty[place])}
+            place += 1
+        rows.append({**row, "error": error})
+    return rows
+
+
+def _blended(
+    logits: Sequence[NDArray[np.float32]], members: Sequence[Member]
+) -> NDArray[np.floating]:
+    """Logits of the members' weighed mean probability; a single member's own, untouched."""
+    if len(logits) == 1:
+        return np.asarray(logits[0])
+    shares = np.array([each.weight for each in members])[:, None, None]
+    return averaged(np.stack(logits), shares)
+
+
+def _session(bundle: Bundle, member: Member, threads: int) -> onnxruntime.InferenceSession:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BundleError(
+            "Answers from a bundle need onnxruntime: pip install 'lesionlab[serve]'."
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(
+            bundle.network(member), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's own classes have no common base but this
+        raise BundleError(f"{bundle.path}: its network cannot be used: {error}") from error
+    _check(bundle, member, session)
+    return session
+
+
+def _check(bundle: Bundle, member: Member, session: onnxruntime.InferenceSession) -> None:
+    """Make sure that a graph takes and gives what its bundle says."""
+    takes = {each.name: list(each.shape[1:]) for each in session.get_inputs()}
+    gives = {each.name: list(each.shape[1:]) for each in session.get_outputs()}
+    wanted: dict[str, list[int]] = {"pixels": [*bundle.images.size, 3]}
+    if member.encoder is not None:
+        wanted["metadata"] = [len(member.encoder.fields)]
+    made: dict[str, list[int]] = {"logits": [len(bundle.classes)]}
+    if member.features:
+        made["features"] = [member.features]
+    if member.map_grid:
+        made["maps"] = [len(bundle.classes), *member.map_grid]
+    if takes != wanted or any(gives.get(name) != shape for name, shape in made.items()):
+        raise BundleError(
+            f"{bundle.path}: its network takes {takes} and gives {gives}, where the bundle says "
+            f"{wanted} and {made}."
+        )
