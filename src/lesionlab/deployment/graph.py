@@ -1,0 +1,247 @@
+"""The graph that a bundle holds: from stored pixels to logits, features and activation maps.
+
+Grad-CAM weighs the channels of a feature map by the mean gradient of a class's logit over the
+places. Where nothing but a mean over the places and layers on its result follow, that gradient is
+the same at every place and needs no backward pass: it is the product of those layers' own
+derivatives, which the graph computes beside the logits, for all classes at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from timm.layers import BatchNormAct2d, LayerNorm2d
+from torch import Tensor, nn
+
+from lesionlab.augmentation.batch import normalise
+from lesionlab.augmentation.symmetries import symmetry
+from lesionlab.errors import SettingsError
+from lesionlab.explanation.layers import Layer, evaluating, target_layer
+from lesionlab.models.fusion import Fused, image_net
+from lesionlab.models.heads import head_of
+from lesionlab.models.zoo import Architecture
+
+OUTPUTS = ("logits", "features", "maps")
+_CLOSE = 1e-4  # logits of the tail, followed by hand, against the network's own
+
+
+class Graph(nn.Module):
+    """A network with everything between stored pixels and answers.
+
+    Args:
+        network: fused or not; put into evaluation mode.
+        architecture: its classes, normalisation and input.
+        views: how many symmetries of an image are averaged: 1, 2, 4 or 8.
+
+    Attributes:
+        layer: where maps are taken; None where this network's maps have no closed form.
+        features: how many numbers the classifier gets; 0 where they are not to be had.
+    """
+
+    def __init__(self, network: nn.Module, architecture: Architecture, views: int = 1) -> None:
+        super().__init__()
+        self.network = network.eval()
+        self.normalisation = architecture.normalisation
+        self.views = views
+        self._seen: dict[str, Tensor] = {}
+        inner = image_net(network)
+        head = head_of(inner)
+        head.register_forward_pre_hook(lambda _, given: self._keep("features", given[0].flatten(1)))
+        size = architecture.images.size
+        self.features = self._features(inner, size)
+        self.layer, self._tail = self._find_tail(inner, size)
+
+    def forward(self, pixels: Tensor, metadata: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Answers about stored pixels.
+
+        Args:
+            pixels: uint8, shape (n, height, width, 3).
+            metadata: int64, shape (n, fields), 0 = unknown; for a fused network alone.
+
+        Returns:
+            logits, shape (n, classes): of several views the logarithm of the mean probability;
+            features of the image as it is, shape (n, features), if there are any; and Grad-CAM of
+            every class, shape (n, classes, rows, columns), if it has a closed form.
+        """
+        inputs = normalise(pixels, *self.normalisation)
+        logits = self._logits(inputs, metadata)
+        made = [logits]
+        if self.features:
+            made.append(self._seen["features"])
+        if self.layer is not None:
+            made.append(self._maps(self.layer))
+        if self.views > 1:
+            chances = [logits.softmax(dim=1)]
+            for view in range(1, self.views):
+                chances.append(self._logits(symmetry(inputs, view), metadata).softmax(dim=1))
+            mean = torch.stack(chances).mean(dim=0)
+            made[0] = mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+        return tuple(made)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what `forward` gives."""
+        return ("logits", *["features"] * bool(self.features), *["maps"] * bool(self.layer))
+
+    def _logits(self, inputs: Tensor, metadata: Tensor | None) -> Tensor:
+        if isinstance(self.network, Fused):
+            made: Tensor = self.network(inputs, metadata)
+        else:
+            made = self.network(inputs)
+        return made
+
+    def _keep(self, name: str, value: Tensor) -> None:
+        self._seen[name] = value
+
+    def _features(self, inner: nn.Module, size: tuple[int, int]) -> int:
+        self._seen.clear()
+        with torch.inference_mode():
+            inner(torch.zeros(1, 3, *size))
+        return self._seen["features"].shape[1] if "features" in self._seen else 0
+
+    def _maps(self, layer: Layer) -> Tensor:
+        places = layer.spatial(self._seen["layer"])
+        weights = _derivative(self._tail, places.mean(dim=(2, 3))) / math.prod(layer.grid)
+        n, channels = places.shape[:2]
+        flat = places.reshape(n, channels, math.prod(layer.grid))
+        return (weights @ flat).relu().reshape(n, weights.shape[1], *layer.grid)
+
+    def _find_tail(
+        self, inner: nn.Module, size: tuple[int, int]
+    ) -> tuple[Layer | None, list[nn.Module]]:
+        """The layer of the maps, and the layers between the mean of its places and the logits."""
+        gated = isinstance(self.network, Fused) and self.network.gating
+        try:
+            layer = target_layer(inner, size)
+        except SettingsError:
+            return None, []
+        module = inner.get_submodule(layer.path)
+        called: list[nn.Module] = []
+        known = {m: m for m in inner.modules() if _back(m)}
+        inside = {c for m in known for c in m.modules() if c is not m}
+        handles = [
+            each.register_forward_hook(lambda m, _i, _o: called.append(m))
+            for each in known
+            if each not in inside
+        ]
+
+        def keep(_module: nn.Module, _given: object, output: Tensor) -> None:
+            called.clear()
+            self._keep("layer", output)
+
+        handle = module.register_forward_hook(keep)
+        probe = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+        with evaluating(inner), torch.inference_mode():
+            logits = inner(probe)
+            tail = list(called)
+            for each in handles:
+                each.remove()
+            followed = layer.spatial(self._seen["layer"]).mean(dim=(2, 3))
+            try:
+                for each in tail:
+                    followed = _forward(each, followed)
+                right = torch.allclose(followed, logits, rtol=_CLOSE, atol=_CLOSE)
+            except (RuntimeError, ValueError):
+                right = False
+        if gated or not right:
+            handle.remove()
+            return None, []
+        return layer, tail
+
+
+def _forward(module: nn.Module, rows: Tensor) -> Tensor:
+    """What a layer makes of pooled features, shape (n, channels)."""
+    if isinstance(module, nn.Conv2d | nn.BatchNorm2d | LayerNorm2d):
+        made: Tensor = module(rows[:, :, None, None]).flatten(1)
+        return made
+    made = module(rows.clone())  # an activation may work in place
+    return made
+
+
+def _derivative(tail: Sequence[nn.Module], pooled: Tensor) -> Tensor:
+    """Of every logit by every pooled feature, shape (n, classes, channels)."""
+    given = [pooled]
+    for module in tail[:-1]:
+        given.append(_forward(module, given[-1]))
+    classes = _outputs(tail[-1])
+    slope = torch.eye(classes, dtype=pooled.dtype).expand(pooled.shape[0], classes, classes)
+    for module, rows in zip(reversed(tail), reversed(given), strict=True):
+        back = _back(module)
+        if back is None:
+            raise ValueError(f"no derivative of {type(module).__name__}")
+        slope = back(module, rows, slope)
+    return slope
+
+
+def _outputs(module: nn.Module) -> int:
+    found: Any = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+    return int(found)
+
+
+def _linear(module: Any, _rows: Tensor, slope: Tensor) -> Tensor:
+    return slope @ module.weight.flatten(1)
+
+
+def _norm(module: Any, _rows: Tensor, slope: Tensor) -> Tensor:
+    scale = torch.rsqrt(module.running_var + module.eps)
+    return slope * (scale if module.weight is None else scale * module.weight)
+
+
+def _norm_act(module: Any, rows: Tensor, slope: Tensor) -> Tensor:
+    scale = torch.rsqrt(module.running_var + module.eps) * module.weight
+    shifted = (rows - module.running_mean) * scale + module.bias
+    behind = _back(module.act)
+    if behind is None:
+        raise ValueError(f"no derivative of {type(module.act).__name__}")
+    return behind(module.act, shifted, slope) * scale
+
+
+def _layer_norm(module: Any, rows: Tensor, slope: Tensor) -> Tensor:
+    centred = rows - rows.mean(dim=1, keepdim=True)
+    scale = torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + module.eps)
+    unit, inner = (centred * scale)[:, None], slope * module.weight
+    away = inner - inner.mean(dim=2, keepdim=True) - unit * (inner * unit).mean(2, keepdim=True)
+    return away * scale[:, None]
+
+
+def _relu(_module: Any, rows: Tensor, slope: Tensor) -> Tensor:
+    return slope * (rows > 0).to(rows.dtype)[:, None]
+
+
+def _hardswish(_module: Any, rows: Tensor, slope: Tensor) -> Tensor:
+    middle = ((rows > -3) & (rows < 3)).to(rows.dtype) * (2 * rows + 3) / 6
+    return slope * (middle + (rows >= 3).to(rows.dtype))[:, None]
+
+
+def _silu(_module: Any, rows: Tensor, slope: Tensor) -> Tensor:
+    share = rows.sigmoid()
+    return slope * (share * (1 + rows * (1 - share)))[:, None]
+
+
+def _same(_module: Any, _rows: Tensor, slope: Tensor) -> Tensor:
+    return slope
+
+
+def _back(module: nn.Module) -> Callable[[Any, Tensor, Tensor], Tensor] | None:
+    """The rule of a layer, or of the class that its own is a kind of."""
+    return next((_BACK[each] for each in type(module).__mro__ if each in _BACK), None)
+
+
+_BACK: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], Tensor]] = {
+    nn.Linear: _linear,
+    nn.Conv2d: _linear,
+    nn.BatchNorm1d: _norm,
+    nn.BatchNorm2d: _norm,
+    BatchNormAct2d: _norm_act,
+    nn.LayerNorm: _layer_norm,
+    LayerNorm2d: _layer_norm,
+    nn.ReLU: _relu,
+    nn.Hardswish: _hardswish,
+    nn.SiLU: _silu,
+    nn.Identity: _same,
+    nn.Dropout: _same,
+}
+"""How the slope of the logits by a layer's output becomes that by its input."""
