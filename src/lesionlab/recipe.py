@@ -60,7 +60,8 @@ class Dense:
 class LogisticProbe:
     """Logistic regression on the frozen backbone's embeddings.
 
-    Not used: loss, phases, average, augment, batch, precision, select.patience and model.drop.
+    Not used: loss, phases, average, augment, batch, precision, select.patience, select.keep and
+    model.drop.
     """
 
     kind: Literal["logistic_probe"] = "logistic_probe"
@@ -74,7 +75,8 @@ class LogisticProbe:
 class NeighboursProbe:
     """Nearest training embeddings by cosine similarity.
 
-    Not used: loss, phases, average, augment, batch, precision, select.patience and model.drop.
+    Not used: loss, phases, average, augment, batch, precision, select.patience, select.keep and
+    model.drop.
     """
 
     kind: Literal["neighbours_probe"] = "neighbours_probe"
@@ -493,9 +495,12 @@ class Select:
 
     metric: Literal["balanced_accuracy", "macro_auroc"] = _knob(
         "balanced_accuracy",
-        "measured on the validation part after every epoch; the best epoch is kept",
+        "measured on the validation part after every epoch",
     )
     patience: int = _knob(0, "stop after so many epochs without a better value; 0 = never", low=0)
+    keep: Literal["best", "last"] = _knob(
+        "best", "which epoch is kept; with the last, val stays unseen for whatever is fitted later"
+    )
 
 
 @dataclass(frozen=True)

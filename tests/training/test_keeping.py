@@ -92,6 +92,18 @@ def test_m18_the_best_epoch_is_kept_and_not_the_last(drawn, tmp_path):
     assert measured == pytest.approx(values.max(), abs=1e-4)
 
 
+def test_the_last_epoch_is_kept_if_asked_for_also_by_a_run_that_was_killed(drawn, tmp_path):
+    recipe = SMALL.but({"select.keep": "last"})
+    whole = train(recipe, *drawn, out=tmp_path / "whole")
+    assert whole.info["kept_epoch"] == 4
+    assert whole.info["kept_value"] == whole.history["val_balanced_accuracy"].iloc[-1]
+    with pytest.raises(Killed):
+        train(recipe, *drawn, out=tmp_path / "killed", listen=killer(2.5))
+    again = train(recipe, *drawn, out=tmp_path / "killed")
+    pd.testing.assert_frame_equal(again.predictions, whole.predictions)
+    assert again.info["identity"]["recipe"] != SMALL.fingerprint
+
+
 @pytest.mark.parametrize("patience", [1, 2, 3])
 @pytest.mark.parametrize("cooldown", [0, 1, 2, 4])
 def test_a_plateau_counts_as_keras_does(patience, cooldown):

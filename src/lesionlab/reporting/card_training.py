@@ -154,7 +154,7 @@ def _of_fit(subject: Subject, run: Run, recipe: Recipe) -> Iterator[tuple[str, s
     told = dict(facts.facts(subject.predictions, subject.result, run))
     if subject.folds is not None:
         kept = "; ".join(f"fold {n}: {each.kept}" for n, each in subject.folds.runs.items())
-        yield "training.selection", f"best on validation by {_plain(recipe.select.metric)}: {kept}"
+        yield "training.selection", f"{facts.selection(recipe)}: {kept}"
     elif "Kept" in told:
         yield "training.selection", told["Kept"]
     yield (

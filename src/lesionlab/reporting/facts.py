@@ -11,6 +11,7 @@ import pandas as pd
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.evaluation import Evaluation
 from lesionlab.reporting.contents import count, lesions, parts_of
+from lesionlab.recipe import Recipe
 from lesionlab.run import Run
 from lesionlab.taxonomy import full_name
 
@@ -105,17 +106,19 @@ def facts(
     ]
     if info.get("kept_epoch"):
         value = info.get("kept_value")
-        made.append(
-            (
-                "Kept",
-                f"{run.kept}, the best on validation by {_SELECT[recipe.select.metric]}"
-                + (f" ({value:.3f})" if isinstance(value, float) else ""),
-            )
-        )
+        figure = f" ({value:.3f})" if isinstance(value, float) else ""
+        made.append(("Kept", f"{run.kept}, {selection(recipe)}{figure}"))
     if "minutes" in info:
         device = info.get("environment", {}).get("device", "")
         made.append(("Training", _minutes(info["minutes"]) + (f" on {device}" if device else "")))
     return made
+
+
+def selection(recipe: Recipe) -> str:
+    """How the epoch that was kept was chosen, in words."""
+    if recipe.select.keep == "last":
+        return "the last, whatever validation said"
+    return f"the best on validation by {_SELECT[recipe.select.metric]}"
 
 
 def _data_name(run: Run | None, data: Catalogue | None) -> str:

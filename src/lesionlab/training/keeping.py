@@ -32,7 +32,7 @@ AfterEpoch = Callable[[Sequence[dict[str, float]]], None]
 
 
 class Keeper(Checkpoint):
-    """Keeps the best weights, the history and a checkpoint from which the run goes on.
+    """Keeps the best weights (or the last), the history and a checkpoint from which the run goes on.
 
     All of it is written at the end of an epoch, each file whole or not at all, the checkpoint last:
     a run killed at any moment does at most one epoch again.
@@ -125,7 +125,9 @@ class Keeper(Checkpoint):
         self.listen(Step("training", done, total, "epochs", self._note()))
 
     def _note(self) -> str:
-        return f"best {self.best:.3f} (epoch {self.best_epoch + 1})" if self.best_epoch >= 0 else ""
+        if self.best_epoch < 0:
+            return ""
+        return f"{self.recipe.select.keep} {self.best:.3f} (epoch {self.best_epoch + 1})"
 
     def on_validation_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Measure the epoch and keep its weights if they are the best so far."""
@@ -144,7 +146,7 @@ class Keeper(Checkpoint):
                 f"val {values['val_loss']}, its {self.recipe.select.metric} {value}. Lower "
                 f"phases.{self.phase}.optim.lr."
             )
-        if value > self.best:
+        if value > self.best or self.recipe.select.keep == "last":
             self.best, self.best_epoch = value, epoch
             if trainer.is_global_zero:
                 save_weights(validated_network(trainer, pl_module), self.best_file)

@@ -69,7 +69,8 @@ def train(
     from lesionlab.evaluation import evaluate as score
 
     info = run.info
-    kept = f"Kept {run.kept}, chosen on val; {info['minutes']:.1f} minutes."
+    how = "the last" if run.recipe.select.keep == "last" else "chosen on val"
+    kept = f"Kept {run.kept}, {how}; {info['minutes']:.1f} minutes."
     if (run.predictions["part"] == "test").any():
         result = score(run.predictions, listen=WarningsLast(listen))  # the headline brings them
         outcome = headline(result, f"{out}, part test")
