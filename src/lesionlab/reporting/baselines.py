@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import textwrap
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lesionlab.evaluation.baselines import Baselines
 from lesionlab.evaluation.comparison import shown
 from lesionlab.evaluation.multiplicity import ALPHA, shown_p
+from lesionlab.reporting.charts import name_rows, titled
 from lesionlab.reporting.exhibits import Exhibit, Section
-from lesionlab.reporting.figures import ACCENT, WARM, short
-from lesionlab.reporting.svg import MUTED, STYLE, TEXT, WIDTH, to_svg
+from lesionlab.reporting.figures import ACCENT, WARM
+from lesionlab.reporting.intervals import whisker
+from lesionlab.reporting.svg import MUTED, to_svg
 
 _DRAWN = ("balanced_accuracy", "macro_auroc", "sensitivity_at_90_specificity")
 _NAMES = {
@@ -77,12 +76,9 @@ def _dots(found: Baselines, title: str) -> str:
     metrics = [each for each in result.metrics if each.partition("/")[0] in _DRAWN]
     metrics = metrics or list(result.metrics[:3])
     names = [found.model, *reversed(list(found.tables))]
-    lines = textwrap.wrap(title, 52)
-    height = 0.2 + 0.15 * len(lines) + len(metrics) * (0.6 + 0.23 * len(names))
+    height = 0.2 + len(metrics) * (0.6 + 0.23 * len(names))
     words = []
-    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
+    with titled(height, title, grid="x") as figure:
         panels = figure.subplots(len(metrics), 1, squeeze=False)[:, 0]
         for axes, metric in zip(panels, metrics, strict=True):
             axes.set_title(_name(metric), fontsize=8.5, fontweight="normal")
@@ -93,11 +89,9 @@ def _dots(found: Baselines, title: str) -> str:
                     continue
                 p = result.adjusted.get((found.model, name, metric), math.nan)
                 colour = ACCENT if name == found.model else WARM
-                if not math.isnan(each.low):
-                    axes.plot([each.low, each.high], [row, row], color=colour, linewidth=1.6)
-                axes.plot(
-                    [each.value], [row], "D" if name == found.model else "o", markersize=6,
-                    markeredgewidth=1.4, color=colour,
+                whisker(
+                    axes, each, row, colour, "D" if name == found.model else "o",
+                    markersize=6, markeredgewidth=1.4,
                     markerfacecolor=colour if name == found.model or p < ALPHA else "#ffffff",
                 )  # fmt: skip
                 axes.text(1.13, row, f"{each.value:.3f}", va="center", ha="right", fontsize=8)
@@ -107,11 +101,8 @@ def _dots(found: Baselines, title: str) -> str:
 
 
 def _finish(axes: Axes, names: list[str]) -> None:
-    axes.set_yticks(range(len(names)), [short(name, 18) for name in names], fontsize=8)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    name_rows(axes, names, longest=18, size=8)
     axes.set_xlim(0, 1.14)
     axes.spines["bottom"].set_bounds(0, 1)
-    axes.spines["left"].set_visible(False)
     axes.set_xticks([tick for tick in MaxNLocator(5).tick_values(0, 1) if tick <= 1])
-    axes.tick_params(axis="y", length=0, labelcolor=TEXT)
     axes.tick_params(axis="x", labelsize=8)

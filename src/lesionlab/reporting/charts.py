@@ -10,20 +10,18 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lesionlab.data.exploration import UNKNOWN
-from lesionlab.reporting.figures import ACCENT, WARM, short
-from lesionlab.reporting.svg import LINE, MUTED, STYLE, TEXT, WIDTH, to_svg
+from lesionlab.reporting.figures import ACCENT, WARM, percent_axes, short, thousands
+from lesionlab.reporting.svg import LINE, MUTED, STYLE, TEXT, canvas, to_svg
 
 _SPARE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#A6911C")
 _NOTHING = "#8A949E"  # unknown, in every chart
@@ -79,7 +77,7 @@ def bars(
             axes.text(number + 0.015 * top, row, text, va="center", fontsize=8.5)
         axes.set_xlim(0, 1.32 * top)
         name_rows(axes, labels)
-        _thousands(axes.xaxis, bins=4)
+        thousands(axes.xaxis, bins=4)
         axes.set_xlabel(unit if inner is None else f"{unit} (dark: {inner.name})")
         return to_svg(figure, f"{title}. {'; '.join(words)}.")
 
@@ -120,7 +118,7 @@ def stacks(
         axes.set_xlim(0, 1.16)
         axes.spines["bottom"].set_visible(False)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        percent_axes(axes, "x")
         name_rows(axes, [str(each) for each in counts.index])
         axes.set_xlabel(f"share of the row's {unit}; right: n ({unit})")
         axes.set_ylabel(rows)
@@ -251,7 +249,7 @@ def histogram(
             axes.axvline(
                 value, color=TEXT, linewidth=1, linestyle=style, label=f"{name} {value:.4g}"
             )
-        _thousands(axes.yaxis, bins=5)
+        thousands(axes.yaxis, bins=5)
         axes.set_xlabel(unit)
         axes.set_ylabel("images per bin")
         figure.legend(loc="outside lower center", ncols=4, handlelength=1.6, columnspacing=1.2)
@@ -280,7 +278,7 @@ def spikes(counts: pd.Series, title: str, x: str, y: str, *, told: bool = False)
             axes.set_xticks(at, [f"{value:g}" for value in at.round(3)])
         axes.set_xlim(at[0] - 2 * step, at[-1] + 2 * step)
         axes.set_ylim(0, 1.12 * top)
-        _thousands(axes.yaxis, bins=5)
+        thousands(axes.yaxis, bins=5)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         listed = ", ".join(
@@ -314,7 +312,7 @@ def grouped(shares: pd.DataFrame, title: str, axis: str, colours: Mapping[str, s
                 words.append(f"{label}, {name}: {_percent(share)}")
         axes.set_xlim(0, 1.15 * top)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        percent_axes(axes, "x")
         name_rows(axes, [str(each) for each in shares.index])
         axes.set_xlabel(axis)
         figure.legend(
@@ -325,34 +323,49 @@ def grouped(shares: pd.DataFrame, title: str, axis: str, colours: Mapping[str, s
 
 
 @contextmanager
-def chart(height: float, title: str, grid: str) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of the page's width with a title at its left edge, in the report's style.
+def titled(height: float, title: str, grid: str = "both") -> Iterator[Figure]:
+    """A figure of the page's width with a title at its left edge and no axes yet.
 
     Args:
         height: in inches, without the title.
         title: broken into lines where it is long.
-        grid: "x", "y", "both", or "" for none.
+        grid: of the axes to come: "x", "y", "both", or "" for none.
     """
     lines = textwrap.wrap(title, 52)
-    style = {**STYLE, "axes.grid": bool(grid), "axes.grid.axis": grid or "both"}
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(WIDTH, height + 0.15 * len(lines)), layout="constrained")
+    with canvas(height + 0.15 * len(lines), grid) as figure:
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
+        yield figure
+
+
+@contextmanager
+def chart(height: float, title: str, grid: str) -> Iterator[tuple[Figure, Axes]]:
+    """A figure as `titled` makes it, with axes that fill it."""
+    with titled(height, title, grid) as figure:
         yield figure, figure.subplots()
 
 
-def name_rows(axes: Axes, labels: Iterable[str]) -> None:
-    """Name the rows of a chart, top to bottom."""
-    names = [short(each, 17) for each in labels]
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+def name_rows(
+    axes: Axes,
+    labels: Iterable[str],
+    *,
+    longest: int | None = 17,
+    margin: float = 0.5,
+    size: float = STYLE["ytick.labelsize"],
+) -> None:
+    """Name the rows of a chart, top to bottom, one unit apart.
+
+    Args:
+        axes: of the chart.
+        labels: a name per row.
+        longest: letters that a name may have; None: it is never cut.
+        margin: room above the first row and below the last one, in rows.
+        size: of the letters, in points.
+    """
+    names = [short(each, longest) if longest else each for each in labels]
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.set_ylim(len(names) - 1 + margin, -margin)
     axes.tick_params(axis="y", length=0, labelcolor=TEXT)
     axes.spines["left"].set_visible(False)
-
-
-def _thousands(axis: Axis, bins: int) -> None:
-    axis.set_major_locator(MaxNLocator(integer=True, nbins=bins))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def _percent(share: float) -> str:

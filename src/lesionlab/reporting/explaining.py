@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FuncFormatter
 
 from lesionlab.errors import DataError
 from lesionlab.evaluation.bootstrap import Estimate
 from lesionlab.files import read_json
+from lesionlab.reporting.charts import titled
 from lesionlab.reporting.contents import count, percent
 from lesionlab.reporting.exhibits import Exhibit, Section
-from lesionlab.reporting.figures import ACCENT, WARM
-from lesionlab.reporting.intervals import Row, dots, titled
+from lesionlab.reporting.figures import ACCENT, WARM, percent_axes
+from lesionlab.reporting.intervals import Row, dots
 from lesionlab.reporting.svg import MUTED, TEXT, to_svg
 from lesionlab.reporting.verdicts import (
     ALL,
@@ -181,8 +181,7 @@ def _curves(curves: pd.DataFrame, facts: Mapping[str, Any]) -> Exhibit:
             )
             axes.set_ylim(floor, 1.0)
             axes.set_xlim(0, 1)
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+            percent_axes(axes, "xy")
             axes.set_ylabel("mean probability")
         panels[0].tick_params(labelbottom=False)
         panels[1].set_xlabel("share of the pixels taken away or given back")

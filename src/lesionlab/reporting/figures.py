@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.axis import Axis
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from lesionlab.evaluation import Evaluation
 from lesionlab.evaluation.operating import fixes_specificity
-from lesionlab.reporting.svg import LINE, MUTED, STYLE, TEXT, WIDTH, to_svg
+from lesionlab.reporting.svg import LINE, MUTED, TEXT, WIDTH, canvas, to_svg
 from lesionlab.taxonomy import colours
 
 ACCENT = "#2E86B5"
@@ -36,8 +35,7 @@ def curves(history: pd.DataFrame, kept: int | None = None) -> str:
     """
     epochs = history["epoch"].to_numpy(float)
     dots = {"marker": "o", "markersize": 3.0} if len(epochs) < 15 else {}
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    with canvas(4.2) as figure:
         loss, score = figure.subplots(2, 1, sharex=True)
         _line(loss, epochs, history["train_loss"], MUTED, "training", dots, dashes=(3, 2))
         _line(loss, epochs, history["val_loss"], ACCENT, "validation", dots)
@@ -89,8 +87,7 @@ def confusion(evaluation: Evaluation) -> str:
     rows = table.sum(axis=1, keepdims=True)
     shares = np.divide(table, rows, out=np.zeros_like(table), where=rows > 0)
     size = max(4.5, min(9.0, 9.0 * 7 / k))
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(WIDTH, WIDTH * 0.93), layout="constrained")
+    with canvas(WIDTH * 0.93, grid="") as figure:
         axes = figure.subplots()
         axes.set_xlim(-0.5, k - 0.5)
         axes.set_ylim(k - 0.5, -0.5)
@@ -148,9 +145,8 @@ def rocs(
     palette = colours(evaluation.classes)
     below = 0.62 + 0.17 * ((len(points) + 1) // 2)  # inches: axis label and legend
     side = 3.5
-    with mpl.rc_context(STYLE):
-        height = below + side + 0.1
-        figure = Figure(figsize=(WIDTH, height))
+    height = below + side + 0.1
+    with canvas(height, arranged=False) as figure:
         axes = figure.add_axes((0.64 / WIDTH, below / height, side / WIDTH, side / height))
         axes.plot([0, 1], [0, 1], color=LINE, linewidth=1.2)
         for label, curve in points.items():
@@ -166,7 +162,7 @@ def rocs(
                           color=palette[evaluation.positive], markeredgecolor=TEXT)  # fmt: skip
         axes.set_xlim(-0.01, 1)
         axes.set_ylim(0, 1.01)
-        _percent_axes(axes, "xy")
+        percent_axes(axes, "xy")
         axes.set_xlabel("1 − specificity: others wrongly called the class")
         axes.set_ylabel("sensitivity")
         figure.legend(
@@ -186,8 +182,7 @@ def recalls(evaluation: Evaluation) -> str:
     classes = evaluation.classes
     palette = colours(classes)
     mean = evaluation["balanced_accuracy"].value
-    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        figure = Figure(figsize=(WIDTH, 0.6 + 0.48 * len(classes)), layout="constrained")
+    with canvas(0.6 + 0.48 * len(classes), grid="x") as figure:
         axes = figure.subplots()
         words = []
         for row, label in enumerate(classes):
@@ -213,7 +208,7 @@ def recalls(evaluation: Evaluation) -> str:
         axes.spines["bottom"].set_bounds(0, 1)
         axes.set_ylim(len(classes) - 0.5, -0.5)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-        _percent_axes(axes, "x")
+        percent_axes(axes, "x")
         _class_ticks(axes, classes, axis="y")
         axes.tick_params(axis="y", length=0, labelcolor=TEXT)
         axes.spines["left"].set_visible(False)
@@ -231,8 +226,7 @@ def class_counts(counts: pd.DataFrame) -> str:
     palette = colours(classes)
     shades = dict(zip(counts.columns, np.linspace(1.0, 0.3, len(counts.columns)), strict=True))
     top = float(counts.sum(axis=1).max())
-    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        figure = Figure(figsize=(WIDTH, 0.75 + 0.38 * len(classes)), layout="constrained")
+    with canvas(0.75 + 0.38 * len(classes), grid="x") as figure:
         axes = figure.subplots()
         for row, label in enumerate(classes):
             left = 0.0
@@ -245,8 +239,7 @@ def class_counts(counts: pd.DataFrame) -> str:
             axes.text(left + 0.015 * top, row, f"{left:,.0f}", va="center", fontsize=8.5)
         axes.set_ylim(len(classes) - 0.5, -0.5)
         axes.set_xlim(0, 1.13 * top)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        thousands(axes.xaxis, bins=5)
         _class_ticks(axes, classes, axis="y")
         axes.tick_params(axis="y", length=0, labelcolor=TEXT)
         axes.spines["left"].set_visible(False)
@@ -291,10 +284,17 @@ def _class_ticks(axes: Axes, classes: Sequence[str], axis: str) -> None:
     )
 
 
-def _percent_axes(axes: Axes, which: str) -> None:
-    form = FuncFormatter(lambda value, _: f"{value * 100:.0f} %")
+def percent_axes(axes: Axes, which: str) -> None:
+    """Write the shares along "x", "y" or "xy" as per cent."""
+    form = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
     for name in which:
         (axes.xaxis if name == "x" else axes.yaxis).set_major_formatter(form)
+
+
+def thousands(axis: Axis, bins: int) -> None:
+    """Write the whole numbers along an axis with commas, at about so many places."""
+    axis.set_major_locator(MaxNLocator(integer=True, nbins=bins))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def short(label: str, length: int = 12) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from lesionlab.evaluation.bootstrap import Estimate
+from lesionlab.reporting.charts import chart, name_rows
 from lesionlab.reporting.contents import percent
-from lesionlab.reporting.svg import STYLE, TEXT, WIDTH, to_svg
+from lesionlab.reporting.figures import percent_axes
+from lesionlab.reporting.svg import TEXT, to_svg
 
 Row = tuple[str, Estimate | None, str, str]
 """Label, estimate (None: the label is a heading), colour and marker."""
@@ -34,9 +33,7 @@ def dots(
     least = min([0.0, *(min(each.value, *_ends(each)) for each in known)])
     most = max([line or 0.0, *(max(each.value, *_ends(each)) for each in known)])
     wide = (most - least) or 1.0
-    with titled(0.75 + 0.205 * len(rows), title) as figure:
-        axes: Axes = figure.subplots()
-        axes.grid(visible=False, axis="y")
+    with chart(0.75 + 0.205 * len(rows), title, grid="x") as (figure, axes):
         if line is not None:
             axes.axvline(line, color=TEXT, linewidth=0.9, linestyle=(0, (1, 2)))
         for place, (label, each, colour, marker) in enumerate(rows):
@@ -45,26 +42,48 @@ def dots(
                 continue
             if not each.defined:
                 continue
-            axes.plot(_ends(each), [place, place], color=colour, linewidth=1.8, alpha=0.65)
-            axes.plot([each.value], [place], marker, color=colour, markersize=6 if marker != "|"
-                      else 10, markeredgewidth=2 if marker == "|" else 0.8)  # fmt: skip
+            size, edge = (10, 2) if marker == "|" else (6, 0.8)
+            whisker(axes, each, place, colour, marker, faint=True, markersize=size,
+                    markeredgewidth=edge)  # fmt: skip
             said = percent(each.value) if shares else f"{each.value:.2f}"
             axes.text(most + 0.05 * wide, place, said, va="center", fontsize=8.5)
             words.append(f"{label} {said}")
-        axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
+        name_rows(axes, [label for label, *_ in rows], longest=None, margin=0.6)
         for tick, (_, each, _, _) in zip(axes.get_yticklabels(), rows, strict=True):
-            tick.set_color(TEXT)
-            tick.set_fontsize(8.5)
             tick.set_fontweight("bold" if each is None else "normal")
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(least - 0.03 * wide, most + 0.3 * wide)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if shares:
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+            percent_axes(axes, "x")
         axes.set_xlabel(axis)
         return to_svg(figure, f"{title}. {'; '.join(words)}.")
+
+
+def whisker(
+    axes: Axes,
+    each: Estimate,
+    row: float,
+    colour: str,
+    marker: str = "o",
+    *,
+    faint: bool = False,
+    **mark: Any,
+) -> None:
+    """Draw a value and, where there is one, its interval as a line behind it.
+
+    Args:
+        axes: to draw on.
+        each: the value; must be defined.
+        row: its place on the vertical axis.
+        colour: of both.
+        marker: matplotlib's sign for the value.
+        faint: draw the line paler.
+        mark: how the marker is drawn, in matplotlib's words.
+    """
+    if not math.isnan(each.low):
+        look = {"linewidth": 1.8, "alpha": 0.65} if faint else {"linewidth": 1.6}
+        axes.plot([each.low, each.high], [row, row], color=colour, **look)  # type: ignore[arg-type]
+    axes.plot([each.value], [row], marker, color=colour, **mark)
 
 
 def _ends(each: Estimate) -> tuple[float, float]:
@@ -72,13 +91,3 @@ def _ends(each: Estimate) -> tuple[float, float]:
     if math.isnan(each.low) or math.isnan(each.high):
         return each.value, each.value
     return each.low, each.high
-
-
-@contextmanager
-def titled(height: float, title: str) -> Iterator[Figure]:
-    """A figure of the page's width with a title at its left edge, in the report's style."""
-    lines = textwrap.wrap(title, 52)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height + 0.15 * len(lines)), layout="constrained")
-        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-        yield figure

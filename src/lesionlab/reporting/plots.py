@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from lesionlab.evaluation.bootstrap import Estimate
 from lesionlab.reporting.charts import chart, name_rows
-from lesionlab.reporting.figures import ACCENT
+from lesionlab.reporting.figures import ACCENT, percent_axes
+from lesionlab.reporting.intervals import whisker
 from lesionlab.reporting.svg import MUTED, TEXT, to_svg
 
 _MARKS = ("o", "D", "s", "^", "v")
@@ -57,12 +58,8 @@ def dots(
                     continue
                 colour = (shade or {}).get(label, ACCENT)
                 y = row + offset
-                if not np.isnan(each.low):
-                    axes.plot([each.low, each.high], [y, y], color=colour, linewidth=1.6)
-                axes.plot(
-                    [each.value], [y], _MARKS[place % len(_MARKS)], markersize=5.5, color=colour,
-                    markeredgecolor=TEXT, markeredgewidth=0.7,
-                )  # fmt: skip
+                whisker(axes, each, y, colour, _MARKS[place % len(_MARKS)], markersize=5.5,
+                        markeredgecolor=TEXT, markeredgewidth=0.7)  # fmt: skip
                 said = f"{label}, {name}" if len(names) > 1 else label
                 words.append(f"{said}: {_said(each, percent)}")
         if line is not None:
@@ -70,7 +67,7 @@ def dots(
         axes.set_xlim(low - margin, high + margin)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if percent:
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+            percent_axes(axes, "x")
         name_rows(axes, rows)
         axes.set_xlabel(axis)
         if len(names) > 1:
@@ -94,7 +91,6 @@ def reliability(bins: pd.DataFrame, title: str, axis: str) -> str:
     """
     said, seen = bins["said"].to_numpy(float), bins["seen"].to_numpy(float)
     low, high = bins["low"].to_numpy(float), bins["high"].to_numpy(float)
-    form = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
     with chart(3.6, title, grid="both") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=TEXT, linewidth=1, linestyle=(0, (1, 2)))
         drawn = ~np.isnan(low)
@@ -104,8 +100,7 @@ def reliability(bins: pd.DataFrame, title: str, axis: str) -> str:
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_aspect("equal")
-        axes.xaxis.set_major_formatter(form)
-        axes.yaxis.set_major_formatter(form)
+        percent_axes(axes, "xy")
         axes.set_xlabel("probability that the model gave")
         axes.set_ylabel(axis)
         words = "; ".join(

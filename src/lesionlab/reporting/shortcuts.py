@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lesionlab._version import __version__
@@ -23,12 +20,14 @@ from lesionlab.evaluation.shortcuts import ALL, MEAN, Shortcuts
 from lesionlab.evaluation.suspects import HISTOLOGY, Suspects
 from lesionlab.files import write_text
 from lesionlab.progress import Listener, Step, silent
+from lesionlab.reporting.charts import chart, name_rows
 from lesionlab.reporting.exhibits import Exhibit, Section, flat
 from lesionlab.reporting.facts import NOTICE
-from lesionlab.reporting.figures import ACCENT, WARM
+from lesionlab.reporting.figures import ACCENT, WARM, percent_axes
 from lesionlab.reporting.gallery import thumbnail
+from lesionlab.reporting.intervals import whisker
 from lesionlab.reporting.pages import template
-from lesionlab.reporting.svg import STYLE, TEXT, WIDTH, to_svg
+from lesionlab.reporting.svg import TEXT, to_svg
 from lesionlab.taxonomy import colours, full_name
 
 MOST_COLUMNS = 14
@@ -236,22 +235,13 @@ def dots(
     if line is not None:
         low = min([*ends, line])
     wide = (high - low) or 1.0
-    lines = textwrap.wrap(title, 52)
-    with mpl.rc_context(STYLE):
-        height = 0.75 + 0.15 * len(lines) + 0.225 * len(rows)
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-        axes = figure.subplots()
-        axes.grid(visible=False, axis="y")
+    with chart(0.75 + 0.225 * len(rows), title, grid="x") as (figure, axes):
         if line is not None:
             axes.axvline(line, color=TEXT, linewidth=0.9, linestyle=(0, (1, 2)))
         for place, (label, each, colour) in enumerate(rows):
             if not each.defined:
                 continue
-            axes.plot(
-                [each.low, each.high], [place, place], color=colour, linewidth=1.8, alpha=0.65
-            )
-            axes.plot([each.value], [place], "o", color=colour, markersize=5.5)
+            whisker(axes, each, place, colour, faint=True, markersize=5.5)
             said = (
                 f"{100 * each.value:.1f} %"
                 if percent
@@ -259,15 +249,12 @@ def dots(
             )
             axes.text(high + 0.05 * wide, place, said, va="center", fontsize=8.5)
             words.append(f"{label} {said}")
-        axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
-        axes.tick_params(axis="y", length=0, labelcolor=TEXT)
-        axes.spines["left"].set_visible(False)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
+        name_rows(axes, [label for label, *_ in rows], longest=None, margin=0.6)
         axes.set_xlim(low - 0.04 * wide, high + 0.28 * wide)
         ticks = MaxNLocator(5).tick_values(low, high)
         axes.set_xticks([tick for tick in ticks if low - 0.04 * wide <= tick <= high + 0.01 * wide])
         if percent:
-            axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+            percent_axes(axes, "x")
         axes.set_xlabel(axis)
         return to_svg(figure, f"{title}. {'; '.join(words)}.")
 

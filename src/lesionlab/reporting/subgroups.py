@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lesionlab.evaluation.comparison import shown
 from lesionlab.evaluation.grouped import Gap, Subgroups, first_word
 from lesionlab.evaluation.multiplicity import shown_p
+from lesionlab.reporting.charts import titled
 from lesionlab.reporting.exhibits import Exhibit, Section
 from lesionlab.reporting.figures import ACCENT, short
-from lesionlab.reporting.svg import MUTED, STYLE, TEXT, WIDTH, to_svg
+from lesionlab.reporting.intervals import whisker
+from lesionlab.reporting.svg import MUTED, TEXT, to_svg
 
 WORDS = {
     "age": "Age",
@@ -117,12 +116,8 @@ def _name(metric: str, found: Subgroups) -> str:
 def _forest(found: Subgroups, grouping: str, panels: Sequence[str], title: str) -> str:
     """One panel per metric, one row per group."""
     groups = found.groups[grouping]
-    lines = textwrap.wrap(title, 52)
-    height = 0.85 + 0.15 * len(lines) + 0.36 * len(groups)
     words = []
-    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
+    with titled(0.85 + 0.36 * len(groups), title, grid="x") as figure:
         axes_of = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, metric in zip(axes_of, panels, strict=True):
             gaps = [found.gaps.get((grouping, group, metric)) for group in groups]
@@ -149,12 +144,8 @@ def _draw(axes: Axes, gaps: Sequence[Gap | None]) -> None:
             continue
         each = gap.estimate
         ends += [abs(x) for x in (each.value, each.low, each.high) if not math.isnan(x)]
-        if not math.isnan(each.low):
-            axes.plot([each.low, each.high], [row, row], color=ACCENT, linewidth=1.6)
-        axes.plot(
-            [each.value], [row], "o", markersize=6, markeredgewidth=1.4, color=ACCENT,
-            markerfacecolor=ACCENT if gap.differs else "#ffffff",
-        )  # fmt: skip
+        whisker(axes, each, row, ACCENT, markersize=6, markeredgewidth=1.4,
+                markerfacecolor=ACCENT if gap.differs else "#ffffff")  # fmt: skip
     reach = 1.12 * max(ends)
     for row, gap in enumerate(gaps):
         if gap is None or not gap.estimate.defined:

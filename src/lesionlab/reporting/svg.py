@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from lesionlab.files import fingerprint
@@ -58,6 +61,19 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "lesionlab",
 }
+
+
+@contextmanager
+def canvas(height: float, grid: str = "both", *, arranged: bool = True) -> Iterator[Figure]:
+    """An empty figure of the page's width; what is drawn within is in the report's style.
+
+    Args:
+        height: in inches.
+        grid: "x", "y", "both", or "" for none.
+        arranged: matplotlib finds places for axes and legends; otherwise the caller does.
+    """
+    with mpl.rc_context({**STYLE, "axes.grid": bool(grid), "axes.grid.axis": grid or "both"}):
+        yield Figure(figsize=(WIDTH, height), layout="constrained" if arranged else None)
 
 
 def to_svg(figure: Figure, label: str) -> str:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.decision_curves import THRESHOLDS, DecisionCurve, decision_curve
@@ -21,10 +14,11 @@ from lesionlab.evaluation.referral import Referral, referral
 from lesionlab.evaluation.risks import Unit
 from lesionlab.evaluation.ruling import PREVALENCE, TwoThresholds, two_thresholds
 from lesionlab.progress import Listener, silent
+from lesionlab.reporting.charts import chart
 from lesionlab.reporting.contents import percent
 from lesionlab.reporting.exhibits import Exhibit, Section
-from lesionlab.reporting.figures import ACCENT, WARM
-from lesionlab.reporting.svg import STYLE, TEXT, WIDTH, to_svg
+from lesionlab.reporting.figures import ACCENT, WARM, percent_axes
+from lesionlab.reporting.svg import TEXT, to_svg
 
 DRAWN = tuple(round(0.01 * each, 2) for each in range(1, 61))
 """Thresholds of the figure; the table shows fewer."""
@@ -165,7 +159,7 @@ def risk_coverage(found: Referral, title: str) -> str:
     """
     curve = found.curve()
     at = curve["coverage"].to_numpy(float)
-    with _drawing(3.3, title) as (figure, axes):
+    with chart(3.3, title, grid="both") as (figure, axes):
         axes.fill_between(at, curve["low"], curve["high"], color=ACCENT, alpha=0.22, linewidth=0)
         axes.plot(at, curve["risk"], color=ACCENT, label="the model's order")
         axes.plot(at, curve["best"], color=TEXT, linestyle=(0, (1, 1.5)), label="best possible")
@@ -176,7 +170,7 @@ def risk_coverage(found: Referral, title: str) -> str:
                       markeredgecolor=TEXT)  # fmt: skip
         axes.set_xlim(0, 1.01)
         axes.set_ylim(0, 1.12 * max(whole, float(curve["high"].fillna(curve["risk"]).max())))
-        _percent(axes, "xy")
+        percent_axes(axes, "xy")
         axes.set_xlabel(f"{found.settings['unit']}s decided, the surest first")
         axes.set_ylabel("wrong class among them")
         figure.legend(loc="outside lower center", ncols=3, handlelength=1.8, columnspacing=1.2)
@@ -197,7 +191,7 @@ def net_benefit(found: DecisionCurve, title: str) -> str:
     """
     table = found.table
     at = table["threshold"].to_numpy(float)
-    with _drawing(3.3, title) as (figure, axes):
+    with chart(3.3, title, grid="both") as (figure, axes):
         low, high = 1000 * table["model_low"], 1000 * table["model_high"]
         axes.fill_between(at, low, high, color=ACCENT, alpha=0.22, linewidth=0)
         axes.plot(at, 1000 * table["model"], color=ACCENT, linewidth=2, label="the model")
@@ -206,7 +200,7 @@ def net_benefit(found: DecisionCurve, title: str) -> str:
         top = 1000 * found.prevalence
         axes.set_ylim(-0.35 * top, 1.12 * max(top, float(high.fillna(0).max())))
         axes.set_xlim(0, at[-1])
-        _percent(axes, "x")
+        percent_axes(axes, "x")
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.set_xlabel("risk from which one would treat")
         axes.set_ylabel(f"net benefit, cases per 1,000 {found.unit}s")
@@ -231,7 +225,7 @@ def patients(found: TwoThresholds, title: str) -> str:
     rows = {name: -(-(others + cases) // _COLUMNS) for name, (others, cases) in counts.items()}
     height = 0.78 + 0.104 * sum(rows.values()) + 0.3 * len(_ZONES)
     words = []
-    with _drawing(height, title, grid=False) as (figure, axes):
+    with chart(height, title, grid="") as (figure, axes):
         top = 0.0
         for name, colour, *_ in _ZONES:
             others, cases = counts[name]
@@ -274,21 +268,5 @@ def whole(found: TwoThresholds) -> dict[str, tuple[int, int]]:
     return {zone[0]: (int(a), int(b)) for zone, (a, b) in zip(_ZONES, pairs, strict=True)}
 
 
-@contextmanager
-def _drawing(height: float, title: str, *, grid: bool = True) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of the page's width with a title at its left edge, in the report's style."""
-    lines = textwrap.wrap(title, 52)
-    with mpl.rc_context({**STYLE, "axes.grid": grid}):
-        figure = Figure(figsize=(WIDTH, height + 0.15 * len(lines)), layout="constrained")
-        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-        yield figure, figure.subplots()
-
-
 def _whole(share: float) -> str:
     return f"{100 * share:.3g} %"
-
-
-def _percent(axes: Axes, which: str) -> None:
-    form = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
-    for name in which:
-        (axes.xaxis if name == "x" else axes.yaxis).set_major_formatter(form)
