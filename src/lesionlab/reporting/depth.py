@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import pandas as pd
 
 from lesionlab.data.catalogues import Catalogue
@@ -14,6 +18,21 @@ from lesionlab.reporting import baselines as baselines_section
 from lesionlab.reporting import subgroups as subgroups_section
 from lesionlab.reporting import triage, trusting
 from lesionlab.reporting.exhibits import Section
+
+_NO_BASELINES = Section(
+    "baselines",
+    "Beside what sees no lesion",
+    (),
+    ("No catalogue is at hand to fit baselines on: add one with --data.",),
+    "Baselines",
+)
+_NO_SUBGROUPS = Section(
+    "subgroups",
+    "For whom it works",
+    (),
+    ("No catalogue is at hand to know age, sex or site from: add one with --data.",),
+    "Subgroups",
+)
 
 
 def in_depth(
@@ -41,9 +60,18 @@ def in_depth(
         if isinstance(event, Step):
             listen(event)
 
+    told: dict[str, Any] = {"part": part, "replicates": replicates, "seed": seed, "listen": steps}
     made = [
-        _beside_baselines(predictions, part, data, replicates, seed, steps),
-        _by_group(predictions, part, data, replicates, seed, steps),
+        _of_catalogue(
+            _NO_BASELINES,
+            data,
+            lambda known: baselines_section.section(baselines(predictions, known, **told)),
+        ),
+        _of_catalogue(
+            _NO_SUBGROUPS,
+            data,
+            lambda known: subgroups_section.section(subgroups(predictions, known, **told)),
+        ),
         trusting.probabilities(predictions, part, result.positive, replicates, seed),
         trusting.sets(predictions, part, replicates, seed),
     ]
@@ -52,41 +80,19 @@ def in_depth(
     return made
 
 
-def _beside_baselines(
-    predictions: pd.DataFrame,
-    part: str,
-    data: Catalogue | None,
-    replicates: int,
-    seed: int,
-    listen: Listener,
+def _of_catalogue(
+    without: Section, data: Catalogue | None, make: Callable[[Catalogue], Section]
 ) -> Section:
-    why = "No catalogue is at hand to fit baselines on: add one with --data."
-    if data is not None:
-        try:
-            found = baselines(
-                predictions, data, part=part, replicates=replicates, seed=seed, listen=listen
-            )
-            return baselines_section.section(found)
-        except (DataError, SettingsError) as error:
-            why = f"Baselines are left out: {error}"
-    return Section("baselines", "Beside what sees no lesion", (), (why,), "Baselines")
+    """A section that needs the catalogue; or the same without exhibits, saying why.
 
-
-def _by_group(
-    predictions: pd.DataFrame,
-    part: str,
-    data: Catalogue | None,
-    replicates: int,
-    seed: int,
-    listen: Listener,
-) -> Section:
-    why = "No catalogue is at hand to know age, sex or site from: add one with --data."
-    if data is not None:
-        try:
-            found = subgroups(
-                predictions, data, part=part, replicates=replicates, seed=seed, listen=listen
-            )
-            return subgroups_section.section(found)
-        except (DataError, SettingsError) as error:
-            why = f"Subgroups are left out: {error}"
-    return Section("subgroups", "For whom it works", (), (why,), "Subgroups")
+    Args:
+        without: the section as it is without a catalogue.
+        data: the catalogue.
+        make: the section with one.
+    """
+    if data is None:
+        return without
+    try:
+        return make(data)
+    except (DataError, SettingsError) as error:
+        return replace(without, absent=(f"{without.short} are left out: {error}",))
