@@ -17,7 +17,7 @@ import pandas as pd
 
 from lesionlab._version import __version__
 from lesionlab.data.catalogues import Catalogue
-from lesionlab.errors import LesionlabError, RunError, SettingsError
+from lesionlab.errors import SettingsError
 from lesionlab.evaluation import evaluate
 from lesionlab.evaluation.calibration import calibration
 from lesionlab.evaluation.inputs import open_predictions
@@ -32,6 +32,7 @@ from lesionlab.reporting import (
 )
 from lesionlab.reporting.answers import NOT_APPLICABLE, Answers
 from lesionlab.reporting.card_facts import OUTLINE, CardTable, Fact, Subject, Told
+from lesionlab.reporting.opening import Missing, check_finished, own_catalogue
 from lesionlab.reporting.standards import STATUSES, WHO, Item, Status, standards
 from lesionlab.run import FOLDS, INFO, Folds, Run, open_run
 from lesionlab.tables import read_csv
@@ -172,6 +173,11 @@ class Card:
         return f"<Card of {self.name}: {known} of {len(self.facts)} facts known>"
 
 
+_MISSING: dict[Missing, str] = {
+    "not given": "none was given. Add one with --data.",
+    "gone": "it is no longer where it was. Say where it is with --data.",
+    "another": "it is not the one that this run was trained on.",
+}
 _FORMS: dict[str, Callable[[Card], str]] = {".html": Card.to_html, ".md": Card.to_markdown}
 
 
@@ -316,11 +322,7 @@ def _open(
         run = next(iter(source.runs.values()), None)
     elif isinstance(source, Run):
         name, run = source.name, source
-        if not source.complete:
-            raise RunError(
-                f"{source.folder} is not finished, so there is nothing to describe yet. Give the "
-                "same `lesionlab train` command again: it goes on where it stopped."
-            )
+        check_finished(source, "describe")
     predictions = open_predictions(source)
     if subgroups is not None and not isinstance(subgroups, pd.DataFrame):
         subgroups = read_csv(Path(subgroups))
@@ -339,21 +341,12 @@ def _open(
 
 def _catalogue(run: Run | None, data: Catalogue | None, listen: Listener) -> Catalogue | None:
     """The catalogue that the run was trained on; None, and a notice, if it is not at hand."""
-    why = "What the catalogue knows of the data is left out: "
-    if data is None and run is not None:
-        try:
-            data = Catalogue.open(run.info.get("catalogue") or "no catalogue")
-        except (LesionlabError, OSError):
-            listen(Notice(f"{why}it is no longer where it was. Say where it is with --data."))
-            return None
-    if data is None:
-        listen(Notice(f"{why}none was given. Add one with --data."))
-        return None
-    own = run.info.get("identity", {}).get("catalogue") if run else None
-    if own not in (None, data.fingerprint):
-        listen(Notice(f"{why}it is not the one that this run was trained on.", "warning"))
-        return None
-    return data
+    found = own_catalogue(run, data)
+    if isinstance(found, Catalogue):
+        return found
+    text = f"What the catalogue knows of the data is left out: {_MISSING[found]}"
+    listen(Notice(text, "warning" if found == "another" else "info"))
+    return None
 
 
 def _item(each: Answered) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from lesionlab._version import __version__
 from lesionlab.data.catalogues import Catalogue
-from lesionlab.errors import DataError, LesionlabError, RunError, SettingsError
+from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation import Evaluation, evaluate, roc
 from lesionlab.evaluation.ensemble import FILE_NAME as BLEND
 from lesionlab.evaluation.inputs import open_predictions
@@ -23,6 +23,7 @@ from lesionlab.reporting.depth import in_depth
 from lesionlab.reporting.differences import differences
 from lesionlab.reporting.exhibits import Section
 from lesionlab.reporting.failing import failing
+from lesionlab.reporting.opening import Missing, check_finished, own_catalogue
 from lesionlab.reporting.pages import template
 from lesionlab.reporting.showing import shown_sections
 from lesionlab.run import HISTORY, Folds, Run, open_run
@@ -31,6 +32,13 @@ from lesionlab.taxonomy import colours, full_name
 
 _MOST_PICTURES = 150  # in one file, which is to stay below about 3 MB
 _MOST_POINTS = 2000  # of a ROC curve
+
+_MISSING: dict[Missing, str] = {
+    "not given": "no catalogue was given. Add one with --data.",
+    "gone": "the catalogue is no longer where it was at training time, or was changed. Say where "
+    "it is with --data.",
+    "another": "the catalogue is not the one that this run was trained on.",
+}
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,9 @@ def report(
     for number, subject in enumerate(subjects, start=1):
         listen(Step("report", number - 1, len(subjects), "runs", subject.name))
         result = evaluate(subject.predictions, part=part, replicates=replicates, listen=listen)
-        own, note = _catalogue(subject.run, data)
-        pictures = _gallery(subject, part, own, note, len(subjects))
+        found = own_catalogue(subject.run, data)
+        own = found if isinstance(found, Catalogue) else None
+        pictures = _gallery(subject, part, found, len(subjects))
         if pictures.note:
             listen(Notice(f"{subject.name}: {pictures.note}"))
         deep = in_depth(subject.predictions, result, own, replicates=replicates, listen=listen)
@@ -112,41 +121,21 @@ def _subject(given: Run | Folds | str | Path) -> _Subject:
         given = open_run(path)
     if isinstance(given, Folds):
         return _Subject(given.name, given.predictions, None)
-    if not given.complete:
-        raise RunError(
-            f"{given.folder} is not finished, so there is nothing to report yet. Give the same "
-            "`lesionlab train` command again: it goes on where it stopped."
-        )
+    check_finished(given, "report")
     return _Subject(given.name, given.predictions, given)
 
 
-def _catalogue(run: Run | None, data: Catalogue | None) -> tuple[Catalogue | None, str]:
-    """The catalogue to take pictures from, or why there is none; never an error."""
-    why = "Pictures are left out: "
-    if run is None:
-        return data, "" if data else f"{why}no catalogue was given. Add one with --data."
-    if data is None:
-        try:
-            data = Catalogue.open(run.info.get("catalogue") or "no catalogue")
-        except (LesionlabError, OSError):
-            return None, (
-                f"{why}the catalogue is no longer where it was at training time, or was changed. "
-                "Say where it is with --data."
-            )
-    if data.fingerprint != run.info.get("identity", {}).get("catalogue", data.fingerprint):
-        return None, f"{why}the catalogue is not the one that this run was trained on."
-    return data, ""
-
-
 def _gallery(
-    subject: _Subject, part: str, data: Catalogue | None, note: str, subjects: int
+    subject: _Subject, part: str, data: Catalogue | Missing, subjects: int
 ) -> gallery.Gallery:
     """Choose examples, fewer where there are many runs or classes, and read their pictures."""
     budget = max(2, _MOST_PICTURES // (subjects * len(classes_of(subject.predictions))))
     right = min(gallery.RIGHT, budget // 2)
     wrong = min(gallery.WRONG, budget - right)
     examples = gallery.choose(subject.predictions, part, right=right, wrong=wrong)
-    return gallery.picture(examples, data) if data else gallery.Gallery(examples, note)
+    if isinstance(data, Catalogue):
+        return gallery.picture(examples, data)
+    return gallery.Gallery(examples, f"Pictures are left out: {_MISSING[data]}")
 
 
 def _maps(run: Run) -> Section:
