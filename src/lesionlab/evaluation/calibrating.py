@@ -12,10 +12,10 @@ import pandas as pd
 
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.bootstrap import lesion_codes
-from lesionlab.evaluation.ensemble import places
+from lesionlab.evaluation.ensemble import write_made
 from lesionlab.evaluation.inputs import Source, arrays_of, open_predictions, rows_of
 from lesionlab.evaluation.scaling import METHODS, Method, Scaling, fit, log_probabilities
-from lesionlab.files import read_json, write_csv, write_json
+from lesionlab.files import read_json
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import classes_of
 
@@ -55,22 +55,12 @@ class Calibrated:
         }
 
     def save(self, out: str | Path) -> Path:
-        """Write the table and, as JSON, what was fitted.
+        """Write the table and, as JSON, what was fitted, as `ensemble.write_made` does.
 
         Args:
-            out: a CSV, beside which the JSON gets the same name; or a folder, for predictions.csv
-                and calibration.json.
-
-        Returns:
-            The table's path.
-
-        Raises:
-            RunError: if the folder is that of a run, or of folds.
+            out: a CSV, or a folder, whose JSON is calibration.json.
         """
-        path, side = places(out, FILE_NAME)
-        write_csv(path, self.table)
-        write_json(side, self.to_json())
-        return path
+        return write_made(out, self.table, FILE_NAME, self.to_json())
 
     def __repr__(self) -> str:
         return f"<Calibrated by {self.scaling.method} on {self.fitted_on['images']} images>"

@@ -57,30 +57,26 @@ class Blend:
         }
 
     def save(self, out: str | Path) -> Path:
-        """Write the table and, as JSON, how it was made.
+        """Write the table and, as JSON, how it was made, as `write_made` does.
 
         Args:
-            out: a CSV, beside which the JSON gets the same name; or a folder, for predictions.csv
-                and blend.json.
-
-        Returns:
-            The table's path.
-
-        Raises:
-            RunError: if the folder is that of a run, or of folds.
+            out: a CSV, or a folder, whose JSON is blend.json.
         """
-        path, side = places(out, FILE_NAME)
-        write_csv(path, self.table)
-        write_json(side, self.to_json())
-        return path
+        return write_made(out, self.table, FILE_NAME, self.to_json())
 
 
-def places(out: str | Path, side: str) -> tuple[Path, Path]:
-    """Where a made predictions table and the JSON about it are written.
+def write_made(out: str | Path, table: pd.DataFrame, side: str, told: Mapping[str, Any]) -> Path:
+    """Write a made predictions table and, as JSON, how it was made.
 
     Args:
-        out: a CSV, beside which the JSON gets the same name; or a folder.
+        out: a CSV, beside which the JSON gets the same name; or a folder, for predictions.csv and
+            the JSON.
+        table: the predictions.
         side: name of the JSON in a folder.
+        told: what the JSON says.
+
+    Returns:
+        The table's path.
 
     Raises:
         RunError: if the folder is that of a run, or of folds.
@@ -96,4 +92,6 @@ def places(out: str | Path, side: str) -> tuple[Path, Path]:
                 f"{path.parent} holds {what}, whose files are not to be overwritten. Choose "
                 "another folder with --out."
             )
-    return path, beside
+    write_csv(path, table)
+    write_json(beside, told)
+    return path
