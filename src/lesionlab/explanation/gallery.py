@@ -29,8 +29,6 @@ from lesionlab.prediction.inputs import catalogue_of, image_files
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.run import Run
 
-_COARSE = 3  # places a side, below which a map says little of where
-
 
 def explain(
     run: Run | str | Path,
@@ -200,14 +198,4 @@ def _warnings(images: Sequence[Explained], layer: Layer, architecture: Architect
             f"{len(blank)} of {len(maps)} maps are blank: no place speaks for the class. "
             f"({', '.join(blank)})"
         )
-    if min(layer.grid) < _COARSE:
-        made.append(
-            f"The maps have {layer.grid[0]} x {layer.grid[1]} places, too few to say where. A "
-            "larger images.size gives more."
-        )
-    if not layer.known:
-        made.append(
-            f"{architecture.name} is not one of the networks whose layer was tested. A probe found "
-            f"the last layer that keeps places apart: {layer.path}. See that the maps make sense."
-        )
-    return made
+    return made + layer.cautions(architecture.name)

@@ -43,6 +43,7 @@ KNOWN = {  # by class of timm; a number counts a module's children, -1 being the
 _INSIDE = (nn.Linear, nn.modules.conv._ConvNd, nn.Identity, nn.modules.dropout._DropoutNd)
 """Layers with another behind them that belongs to them, and layers that do nothing."""
 
+_COARSE = 3  # places a side, below which a map says little of where
 _UNEVEN = 1.2  # how far the factors of height and width may differ
 
 
@@ -76,6 +77,25 @@ class Layer:
             places = output[:, self.prefix :].transpose(1, 2)
             return places.reshape(*places.shape[:2], *self.grid)
         return output
+
+    def cautions(self, network: str) -> list[str]:
+        """What somebody who looks at its maps must know, in sentences.
+
+        Args:
+            network: its name.
+        """
+        made = []
+        if min(self.grid) < _COARSE:
+            made.append(
+                f"The maps have {self.grid[0]} x {self.grid[1]} places, too few to say where. A "
+                "larger images.size gives more."
+            )
+        if not self.known:
+            made.append(
+                f"{network} is not one of the networks whose layer was tested. A probe found the "
+                f"last layer that keeps places apart: {self.path}. See that the maps make sense."
+            )
+        return made
 
 
 def target_layer(network: nn.Module, size: tuple[int, int]) -> Layer:

@@ -32,8 +32,6 @@ from lesionlab.prediction.inputs import catalogue_of
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.run import Run
 
-_COARSE = 3  # places a side, below which a map says little of where
-
 FIGURES = (
     "area", "inside", "inside_centre", "inside_untrained",
     "pointing", "pointing_chance", "pointing_centre", "pointing_untrained",
@@ -262,14 +260,4 @@ def _warnings(facts: dict[str, Any], layer: Layer, table: pd.DataFrame) -> list[
         made.append(
             f"{facts['blank']} of {facts['images']} maps are blank: no place speaks for the answer."
         )
-    if min(layer.grid) < _COARSE:
-        made.append(
-            f"The maps have {layer.grid[0]} x {layer.grid[1]} places, too few to say where. A "
-            "larger images.size gives more."
-        )
-    if not layer.known:
-        made.append(
-            f"{facts['network']} is not one of the networks whose layer was tested. A probe found "
-            f"the last layer that keeps places apart: {layer.path}. See that the maps make sense."
-        )
-    return made
+    return made + layer.cautions(facts["network"])
