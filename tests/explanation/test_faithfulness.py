@@ -8,8 +8,7 @@ import torch
 
 from lesionlab.explanation.faithfulness import (
     area_under,
-    deletion,
-    insertion,
+    curve,
     only,
     order,
     random_maps,
@@ -38,7 +37,9 @@ def curves(weights, images, instead, maps, steps=4):
     ties = random_maps(["a", "b"], (5, 10), SIZE, seed=0)
     ends = score(images), score(instead)
     places = order(maps, ties)
-    return [make(score, images, instead, places, ends, steps) for make in (deletion, insertion)]
+    return [
+        curve(score, images, instead, places, ends, steps, insert=each) for each in (False, True)
+    ]
 
 
 def test_deletion_and_insertion_of_a_linear_network_have_a_closed_form(drawn):
@@ -69,7 +70,7 @@ def test_a_random_order_falls_along_the_straight_line(drawn):
     ids = [f"image {number}" for number in range(400)]
     ties = random_maps(ids, SIZE, SIZE, seed=0)
     many = images[:1].expand(400, -1, -1, -1), instead[:1].expand(400, -1, -1, -1)
-    found = deletion(score, *many, order(ties, ties), (score(many[0]), score(many[1])), 4)
+    found = curve(score, *many, order(ties, ties), (score(many[0]), score(many[1])), 4)
     wanted = 20100 * np.array([1, 0.75, 0.5, 0.25, 0])
     np.testing.assert_allclose(found.mean(axis=0), wanted, atol=0.01 * 20100)
     assert area_under(found).mean() == pytest.approx(20100 / 2, rel=0.01)

@@ -107,17 +107,17 @@ def order(maps: NDArray[np.floating], ties: NDArray[np.floating]) -> NDArray[np.
     return made.reshape(maps.shape)
 
 
-def deletion(
+def curve(
     score: Score,
     images: Tensor,
     instead: Tensor,
     places: NDArray[np.int64],
     ends: tuple[Tensor, Tensor],
     steps: int,
+    *,
+    insert: bool = False,
 ) -> NDArray[np.float64]:
-    """Scores while pixels are replaced in an order, in equal steps.
-
-    Insertion is the deletion of the reversed order, read backwards: see `insertion`.
+    """Scores while pixels are replaced in an order, in equal steps: deletion, or insertion.
 
     Args:
         score: of a batch of pictures.
@@ -126,30 +126,22 @@ def deletion(
         places: from `order`.
         ends: scores of `images` and of `instead`, shape (n,) each.
         steps: from nothing to everything.
+        insert: put pixels back into the replaced picture, in the same order. That is the deletion
+            of the reversed order, read backwards.
 
     Returns:
-        Shape (n, steps + 1): with 0, 1 / steps, ... and all pixels replaced.
+        Shape (n, steps + 1): with 0, 1 / steps, ... and all pixels replaced, or put back.
     """
+    if insert:
+        places = places[0].size - 1 - places
     where = torch.from_numpy(places)[:, None].to(images.device)
     pixels = places[0].size
     found = [ends[0]]
     for step in range(1, steps):
         gone = where < round(step * pixels / steps)
         found.append(score(torch.where(gone, instead, images)))
-    return torch.stack([*found, ends[1]], dim=1).double().cpu().numpy()
-
-
-def insertion(
-    score: Score,
-    images: Tensor,
-    instead: Tensor,
-    places: NDArray[np.int64],
-    ends: tuple[Tensor, Tensor],
-    steps: int,
-) -> NDArray[np.float64]:
-    """Scores while pixels are put into a replaced picture in an order; see `deletion`."""
-    backwards = places[0].size - 1 - places
-    return deletion(score, images, instead, backwards, ends, steps)[:, ::-1]
+    made = torch.stack([*found, ends[1]], dim=1).double().cpu().numpy()
+    return made[:, ::-1] if insert else made
 
 
 def area_under(curves: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -235,12 +235,12 @@ def _curves(
     ends = score(inputs), score(instead)
     made = {}
     for way, places in orders.items():
-        made["deletion", way] = faithfulness.deletion(score, inputs, instead, places, ends, steps)
+        made["deletion", way] = faithfulness.curve(score, inputs, instead, places, ends, steps)
         made["insertion", way] = (
             # A random order reversed is as random: read backwards, one curve serves for both.
             made["deletion", way][:, ::-1]
             if way == "random"
-            else faithfulness.insertion(score, inputs, instead, places, ends, steps)
+            else faithfulness.curve(score, inputs, instead, places, ends, steps, insert=True)
         )
     return made
 
