@@ -4,7 +4,7 @@ import pytest
 
 from lesionlab.evaluation.bootstrap import Estimate
 from lesionlab.evaluation.drift import Drift
-from lesionlab.evaluation.shortcuts import ALL, MEAN, Shortcuts
+from lesionlab.evaluation.shortcuts import ALL, MEAN, RECALLS, Shortcuts
 from lesionlab.evaluation.suspects import suspects
 from lesionlab.reporting.shortcuts import (
     dots,
@@ -63,19 +63,7 @@ def test_suspects_are_told_beside_chance_and_histology():
 def test_shortcuts_have_a_figure_and_say_what_is_missing(constant):
     recalls = pd.DataFrame(
         [("hair", MEAN, 30, 30, 0.8, 0.6, -0.2, -0.3, -0.1, 0.01, 0.02)],
-        columns=[
-            "artefact",
-            "class",
-            "images_low",
-            "images_high",
-            "recall_low",
-            "recall_high",
-            "difference",
-            "low",
-            "high",
-            "p",
-            "p_adjusted",
-        ],
+        columns=list(RECALLS),
     )
     made = Shortcuts(figures(warmth=0.7, **{ALL: 0.8}), pd.DataFrame(), recalls, constant, ())
     section = shortcuts_section(made)

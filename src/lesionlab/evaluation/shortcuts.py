@@ -138,7 +138,7 @@ def shortcuts(
         listen(Notice(f"Left out, with fewer than {folds} lesions: {', '.join(left_out)}."))
     rows = data["target"].isin(classes).to_numpy()
     figures = _figures(table[rows], kinds, data[rows], classes, folds, replicates, seed, listen)
-    recalls = pd.DataFrame(columns=list(_RECALLS))
+    recalls = pd.DataFrame(columns=list(RECALLS))
     if predictions is not None:
         known = table.set_index(data["image_id"])
         numbers = known.select_dtypes("number")
@@ -242,7 +242,7 @@ def _values(table: pd.DataFrame, data: pd.DataFrame, classes: Sequence[str]) -> 
     return pd.DataFrame(rows, columns=[*columns, "share_above_0"])
 
 
-_RECALLS = (
+RECALLS = (
     "artefact",
     "class",
     "images_low",
@@ -255,6 +255,7 @@ _RECALLS = (
     "p",
     "p_adjusted",
 )
+"""Columns of `Shortcuts.recalls`."""
 
 
 def recalls_by(
@@ -343,7 +344,7 @@ def recalls_by(
                     *(each.value, each.low, each.high, bootstrap_p(gap), np.nan),
                 )
             )
-    table = pd.DataFrame(made, columns=list(_RECALLS))
+    table = pd.DataFrame(made, columns=list(RECALLS))
     for rows_ in (table["class"] == MEAN, table["class"] != MEAN):
         table.loc[rows_, "p_adjusted"] = holm(table.loc[rows_, "p"].tolist())
     return table
