@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d, LayerNorm2d
+from timm.layers.norm import LayerNorm2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from lesionlab.augmentation.batch import normalise
 from lesionlab.augmentation.symmetries import symmetry
-from lesionlab.errors import SettingsError
+from lesionlab.errors import BundleError, SettingsError
 from lesionlab.explanation.layers import Layer, evaluating, target_layer
 from lesionlab.models.fusion import Fused, image_net
 from lesionlab.models.heads import head_of
@@ -137,8 +138,8 @@ class Graph(nn.Module):
         with evaluating(inner), torch.inference_mode():
             logits = inner(probe)
             tail = list(called)
-            for each in handles:
-                each.remove()
+            for hook in handles:
+                hook.remove()
             followed = layer.spatial(self._seen["layer"]).mean(dim=(2, 3))
             try:
                 for each in tail:
@@ -150,6 +151,46 @@ class Graph(nn.Module):
             handle.remove()
             return None, []
         return layer, tail
+
+
+def to_onnx(graph: Graph, architecture: Architecture) -> bytes:
+    """A graph as ONNX, for any number of images at once, its weights inside.
+
+    Args:
+        graph: in evaluation mode.
+        architecture: its input.
+    """
+    import logging
+    import warnings
+
+    from lesionlab.deployment.quantising import plain
+
+    given: tuple[Tensor, ...] = (torch.zeros(2, *architecture.images.size, 3, dtype=torch.uint8),)
+    if architecture.metadata is not None:
+        fields = len(architecture.metadata["categories"])
+        given += (torch.zeros(2, fields, dtype=torch.int64),)
+    names = ["pixels", "metadata"][: len(given)]
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what the graph keeps of an image's features
+            program = torch.onnx.export(
+                graph,
+                given,
+                dynamo=True,
+                dynamic_shapes=tuple({0: torch.export.Dim("n")} for _ in given),
+                input_names=names,
+                output_names=list(graph.outputs),
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        quiet.setLevel(level)
+    if program is None:
+        raise BundleError(f"{architecture.name} could not be made into an ONNX graph.")
+    return plain(program.model_proto)
 
 
 def _forward(module: nn.Module, rows: Tensor) -> Tensor:
@@ -182,12 +223,14 @@ def _outputs(module: nn.Module) -> int:
 
 
 def _linear(module: Any, _rows: Tensor, slope: Tensor) -> Tensor:
-    return slope @ module.weight.flatten(1)
+    weights: Tensor = module.weight.flatten(1)
+    return slope @ weights
 
 
 def _norm(module: Any, _rows: Tensor, slope: Tensor) -> Tensor:
     scale = torch.rsqrt(module.running_var + module.eps)
-    return slope * (scale if module.weight is None else scale * module.weight)
+    gain: Tensor = scale if module.weight is None else scale * module.weight
+    return slope * gain
 
 
 def _norm_act(module: Any, rows: Tensor, slope: Tensor) -> Tensor:
@@ -196,7 +239,8 @@ def _norm_act(module: Any, rows: Tensor, slope: Tensor) -> Tensor:
     behind = _back(module.act)
     if behind is None:
         raise ValueError(f"no derivative of {type(module.act).__name__}")
-    return behind(module.act, shifted, slope) * scale
+    made: Tensor = behind(module.act, shifted, slope) * scale
+    return made
 
 
 def _layer_norm(module: Any, rows: Tensor, slope: Tensor) -> Tensor:
@@ -204,7 +248,8 @@ def _layer_norm(module: Any, rows: Tensor, slope: Tensor) -> Tensor:
     scale = torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + module.eps)
     unit, inner = (centred * scale)[:, None], slope * module.weight
     away = inner - inner.mean(dim=2, keepdim=True) - unit * (inner * unit).mean(2, keepdim=True)
-    return away * scale[:, None]
+    made: Tensor = away * scale[:, None]
+    return made
 
 
 def _relu(_module: Any, rows: Tensor, slope: Tensor) -> Tensor:

@@ -55,7 +55,8 @@ class Detector:
         alarms: how often an image of a new lesion like those of val exceeds it, at most.
         features: what an image is given as: the length of its embedding, or of its logits.
         arrays: what was fitted, plain numbers: "means" (k, d) and "precision" (d, d), and for
-            relative "mean" (d,) and "background" (d, d); or "vectors" (n, d) on the unit sphere.
+            relative "mean" (d,) and "background" (d, d); or "vectors" (n, d) on the unit sphere;
+            or, of a small one, "means", "axes" (rank, d), "gains" (rank,) and "rest" ().
         neighbours: k of neighbours.
         fitted_on: images and lesions of train and val.
         classes: in their order.
@@ -161,6 +162,7 @@ def fit_detector(
     alarms: float = ALARMS,
     neighbours: int = NEIGHBOURS,
     classes: tuple[str, ...] = (),
+    rank: int = 0,
 ) -> Detector:
     """Fit a score on training images, and its threshold on val.
 
@@ -177,6 +179,9 @@ def fit_detector(
         alarms: above 0 and below 1.
         neighbours: k of neighbours.
         classes: in their order.
+        rank: of method mahalanobis: keep so many axes of the covariance and let the others have the
+            mean of their variances (probabilistic PCA: Tipping and Bishop, J. R. Stat. Soc. B
+            61:611-622, 1999), which takes rank x d numbers and not d x d; 0 keeps all.
 
     Raises:
         DataError: if an array is not all numbers, or val has too few lesions for so few alarms.
@@ -187,6 +192,8 @@ def fit_detector(
         if not len(each) or not np.isfinite(each).all():
             raise DataError(f"Part {name} is empty or holds numbers that are none: fit on others.")
     arrays = _fitted(np.asarray(train, np.float64), targets, method)
+    if rank and method == "mahalanobis" and rank < train.shape[1]:
+        arrays = _small(arrays["means"], arrays["precision"], rank)
     codes, lesions = lesion_codes(val_lesions)
     scores = _score(method, arrays, neighbours, np.asarray(val))
     threshold = quantile(scores, codes, alarms)
@@ -232,6 +239,18 @@ def _precision(centred: Floats) -> Floats:
     return np.linalg.inv(covariance)
 
 
+def _small(means: Floats, precision: Floats, rank: int) -> dict[str, NDArray[Any]]:
+    """A precision matrix by its axes of the largest variance, and one number for the others."""
+    inverse, axes = np.linalg.eigh(precision)  # ascending: the largest variance first
+    rest = 1 / float((1 / inverse[rank:]).mean())
+    return {
+        "means": means.astype(np.float32),
+        "axes": axes[:, :rank].T.astype(np.float32),
+        "gains": inverse[:rank] - rest,
+        "rest": np.array(rest),
+    }
+
+
 def _score(
     method: Method, arrays: Mapping[str, NDArray[Any]], neighbours: int, given: NDArray[np.floating]
 ) -> Floats:
@@ -242,6 +261,10 @@ def _score(
         near = 2 - 2 * _on_sphere(rows) @ arrays["vectors"].T  # squared distances
         place = min(neighbours, near.shape[1]) - 1
         return np.sqrt(np.maximum(np.partition(near, place, axis=1)[:, place], 0.0))
+    if "axes" in arrays:
+        away = rows[:, None] - arrays["means"]
+        along = (away @ arrays["axes"].T) ** 2 @ arrays["gains"]
+        return np.asarray((along + arrays["rest"] * (away**2).sum(axis=2)).min(axis=1))
     if method in ("mahalanobis", "relative"):
         nearest = np.min(
             [_squared(rows - mean, arrays["precision"]) for mean in arrays["means"]], axis=0

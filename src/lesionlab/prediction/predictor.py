@@ -263,25 +263,28 @@ def _blended(
 
 def _session(bundle: Bundle, member: Member, threads: int) -> onnxruntime.InferenceSession:
     try:
-        import onnxruntime
+        session = session_of(bundle.network(member), threads)
     except ImportError as error:
         raise BundleError(
             "Answers from a bundle need onnxruntime: pip install 'lesionlab[serve]'."
         ) from error
+    except Exception as error:  # onnxruntime's own classes have no common base but this
+        raise BundleError(f"{bundle.path}: its network cannot be used: {error}") from error
+    _check(bundle, member, session)
+    return session
+
+
+def session_of(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """A session of onnxruntime on the CPU for an ONNX graph; waiting threads sleep."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(
-            bundle.network(member), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # onnxruntime's own classes have no common base but this
-        raise BundleError(f"{bundle.path}: its network cannot be used: {error}") from error
-    _check(bundle, member, session)
-    return session
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _check(bundle: Bundle, member: Member, session: onnxruntime.InferenceSession) -> None:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.evaluation import Evaluation
-from lesionlab.reporting.contents import count, lesions, parts_of
 from lesionlab.recipe import Recipe
+from lesionlab.reporting.contents import count, lesions, parts_of
 from lesionlab.run import Run
 from lesionlab.taxonomy import full_name
 

@@ -32,7 +32,7 @@ AfterEpoch = Callable[[Sequence[dict[str, float]]], None]
 
 
 class Keeper(Checkpoint):
-    """Keeps the best weights (or the last), the history and a checkpoint from which the run goes on.
+    """Keeps the best or last weights, the history and a checkpoint from which the run goes on.
 
     All of it is written at the end of an epoch, each file whole or not at all, the checkpoint last:
     a run killed at any moment does at most one epoch again.
