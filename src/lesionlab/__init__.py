@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lesionlab.data.joining import join
     from lesionlab.data.splitting import Split, split
     from lesionlab.data.synthetic import synthetic
+    from lesionlab.deployment.exporting import export
     from lesionlab.embeddings import Embeddings
     from lesionlab.evaluation import (
         Blend,
@@ -64,8 +65,10 @@ if TYPE_CHECKING:
     from lesionlab.explanation.trust_result import Trust
     from lesionlab.explanation.trusting import trust
     from lesionlab.models.listing import list_models
+    from lesionlab.prediction.bundle import Bundle
     from lesionlab.prediction.embedding import embed
     from lesionlab.prediction.from_run import predict
+    from lesionlab.prediction.predictor import Predictor
     from lesionlab.recipe import Recipe
     from lesionlab.reporting.answers import Answers
     from lesionlab.reporting.card import Card, card
@@ -81,6 +84,7 @@ _HOMES = {
     "Audit": "data.auditing",
     "Baselines": "evaluation.baselines",
     "Blend": "evaluation",
+    "Bundle": "prediction.bundle",
     "Calibrated": "evaluation.calibrating",
     "Calibration": "evaluation.calibration",
     "Card": "reporting.card",
@@ -98,6 +102,7 @@ _HOMES = {
     "Folds": "run",
     "IsicScore": "evaluation.isic_scoring",
     "Outliers": "evaluation.outlying",
+    "Predictor": "prediction.predictor",
     "Prevalence": "evaluation.priors",
     "Recipe": "recipe",
     "Referral": "evaluation.referral",
@@ -129,6 +134,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "explain": "explanation.gallery",
     "explore": "reporting.exploring",
+    "export": "deployment.exporting",
     "failures": "evaluation.failures",
     "fetch": "data.acquisition",
     "folds": "training.folds",
@@ -162,6 +168,7 @@ __all__ = [
     "Audit",
     "Baselines",
     "Blend",
+    "Bundle",
     "Calibrated",
     "Calibration",
     "Card",
@@ -179,6 +186,7 @@ __all__ = [
     "Folds",
     "IsicScore",
     "Outliers",
+    "Predictor",
     "Prevalence",
     "Recipe",
     "Referral",
@@ -211,6 +219,7 @@ __all__ = [
     "evaluate",
     "explain",
     "explore",
+    "export",
     "failures",
     "fetch",
     "folds",

@@ -53,6 +53,7 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "trust": ("believing", "whether such maps show the lesion and what was learnt"),
     "report": ("judging", "write one page with figures, curves and pictures"),
     "card": ("describing", "a model card, and three reporting standards item by item"),
+    "export": ("shipping", "one file that answers without torch: a bundle"),
     "submit": ("challenge", "predictions as an ISIC challenge submission"),
     "isic": ("challenge", "score a submission: the official ISIC scorer's numbers"),
     "demo": ("machine", "the whole chain, on drawn lesions or on yours"),
