@@ -13,7 +13,9 @@ import pytest
 import lesionlab
 
 SOURCE = Path(lesionlab.__file__).parent
-TORCH_ROOMS = ("augmentation", "models", "training", "prediction", "explanation")
+TORCH_ROOMS = ("augmentation", "models", "training", "prediction", "explanation", "deployment")
+TORCH_FREE = {f"lesionlab.prediction.{name}" for name in ("bundle", "predictor", "inputs", "views")}
+"""What of those rooms answers from a bundle."""
 MODULES = {
     ".".join(("lesionlab", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(
         ".__init__"
@@ -60,6 +62,7 @@ def test_the_base_install_works_with_torch_blocked(tmp_path):
         name for name in MODULES if room(name) not in TORCH_ROOMS and not name.endswith("__main__")
     ]
     base = [name for name in base if name.removeprefix("lesionlab.") not in TORCH_ROOMS]
+    base += sorted(TORCH_FREE)
     code = BLOCK + "import importlib\n" + "\n".join(f"importlib.import_module({n!r})" for n in base)
     code += f"""
 import lesionlab as ll

@@ -235,8 +235,8 @@ def test_bits_that_turn_over_are_noticed_or_do_no_harm(bundle_file, tmp_path):
     ],
 )
 def test_what_does_not_agree_is_refused(tmp_path, key, value, words):
+    info = {**tiny_info(False), "detector": None, key: value}
     with pytest.raises(BundleError, match=words):
-        info = {**tiny_info(False), "detector": None, key: value}
         write_bundle(tmp_path / "b", info, {"model.onnx": b""})
     assert not (tmp_path / "b").exists()
 

@@ -125,6 +125,15 @@ def export(
     parts = _parts(runs, opened, listen)
     made = [_member(run, views, listen) for run in runs]
     architecture = made[0].architecture
+    for each in made[1:]:
+        theirs = each.architecture
+        if theirs.classes != architecture.classes or preprocessing_fingerprint(
+            theirs.images
+        ) != preprocessing_fingerprint(architecture.images):
+            raise BundleError(
+                f"{each.run.folder} has other classes or another input than {runs[0].folder}: "
+                "members of a bundle share both."
+            )
     home = cache_home(opened, cache_to)
     stored = cache(opened.table, opened.root, architecture.images, home, listen=listen)
     rows = stored.rows(list(opened.table["sha256"]))
@@ -355,7 +364,16 @@ def _fit(
         for share in SENSITIVITIES
         if label in KNOWN and KNOWN[label].malignant and (targets == place).any()
     }
-    detector = _detector(made, graphs, images)
+    needed = int(np.ceil(1 / ALARMS - 1))
+    if lesions < needed:
+        listen(
+            Notice(
+                f"Part val has {lesions} lesions, and a threshold for images unlike those of "
+                f"training takes {needed}: the bundle will not notice such images.",
+                "warning",
+            )
+        )
+    detector = _detector(made, graphs, images) if lesions >= needed else None
     listen(Step("fitting on val", 2, 2, "steps"))
     fitted = {
         "scaling": scaling.to_json(),
