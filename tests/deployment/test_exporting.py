@@ -91,7 +91,7 @@ def test_what_is_fitted_is_fitted_on_val_alone(runs, bundle):
 
 def test_the_card_goes_in_and_is_of_the_run(runs, bundle):
     assert bundle.card["kind"] == "lesionlab card 1"
-    assert "<h1" in bundle.card_html
+    assert "Model card: one" in bundle.card_html
     assert bundle.licence == "CC-BY-NC-4.0"
     own = runs[0].info["identity"]
     assert bundle.info["members"][0]["identity"]["recipe"] == own["recipe"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -152,9 +153,11 @@ def export(
     content = {f"model{i}.onnx": graph for i, graph in enumerate(graphs)}
     if arrays:
         content[DETECTOR] = _packed(arrays)
-    content |= _texts(card_of or (runs[0] if "test" in set(parts) else None), opened, licence)
+    name = name or out.stem
+    about = card_of or (runs[0] if "test" in set(parts) else None)
+    content |= _texts(about, opened, name, licence)
     info = {
-        "name": name or out.stem,
+        "name": name,
         "version": __version__,
         "created": datetime.now(UTC).strftime("%Y-%m-%d"),
         "classes": list(architecture.classes),
@@ -427,18 +430,16 @@ def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def _texts(
-    card_of: Run | Folds | Path | str | None, data: Catalogue, licence: str
+    card_of: Run | Folds | Path | str | None, data: Catalogue, name: str, licence: str
 ) -> dict[str, bytes]:
-    """The model card, as values and as a page, and the licence."""
-    import json
-
+    """The model card under the bundle's name, as values and as a page, and the licence."""
     from lesionlab.reporting.card import card
 
     said = f"The weights in this bundle: {licence}.\n"
     if card_of is None:
         return {LICENCE: said.encode()}
     source = card_of if isinstance(card_of, Run | Folds) else open_run(card_of)
-    filled = card(source, data=data)
+    filled = replace(card(source, data=data), name=name)
     values = json.dumps(filled.to_json(), indent=1, ensure_ascii=False)
     page = filled.to_html()
     return {CARD: values.encode(), CARD_PAGE: page.encode(), LICENCE: said.encode()}

@@ -1,0 +1,102 @@
+"""The default model: what its card says follows from the predictions that are shipped with it."""
+
+import gzip
+import json
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lesionlab as ll
+from lesionlab.prediction.bundle import default_path
+from lesionlab.tables import check_predictions
+
+SHIPPED = Path(str(files("lesionlab"))) / "shipped"
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return ll.Bundle.open()
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    with gzip.open(SHIPPED / "predictions.csv.gz", "rt", encoding="utf-8") as handle:
+        return check_predictions(pd.read_csv(handle, dtype={"lesion_id": str}))
+
+
+def test_it_is_small_calibrated_and_passed_its_gates(bundle):
+    assert default_path().stat().st_size <= 8_000_000
+    assert bundle.precision == "int8"
+    gates = bundle.info["gates"]
+    assert all(each["probabilities"] <= 1e-4 and each["maps"] <= 1e-4 for each in gates["parity"])
+    assert gates["int8"]["agreement"] >= 0.98
+    assert gates["int8"]["fall"] <= 0.01
+    assert gates["int8"]["pictures"] >= 2000
+    assert bundle.detector is not None
+    assert bundle.map_grid is not None
+    assert bundle.scaling.temperature != 1
+
+
+def test_its_licence_is_that_of_the_images(bundle):
+    assert bundle.licence == "CC-BY-NC-4.0"
+    assert "CC-BY-NC-4.0" in (SHIPPED / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_the_figures_of_its_card_follow_from_the_predictions(bundle, predictions):
+    told = bundle.card["evaluation"]
+    again = json.loads(json.dumps(ll.evaluate(predictions).to_json()))
+    compared = 0
+    for name, each in told["estimates"].items():
+        if "_at_" in name or "_at/" in name or name not in again["estimates"]:
+            continue  # thresholds come from val
+        for key in ("value", "low", "high"):
+            if each[key] is None:
+                assert again["estimates"][name][key] is None
+            else:
+                assert again["estimates"][name][key] == pytest.approx(each[key], abs=1e-6), name
+        compared += 1
+    assert compared >= 30
+    assert "balanced_accuracy" in told["estimates"]
+    assert "macro_auroc" in told["estimates"]
+
+
+def test_it_never_saw_what_it_was_fitted_on(bundle):
+    saw = bundle.info["saw"]
+    assert saw["train"]["images"] > saw["val"]["images"] > 0
+
+
+def test_one_image_is_answered_without_torch(tmp_path):
+    code = f"""
+import sys
+sys.modules["torch"] = None
+import numpy as np
+from PIL import Image
+rng = np.random.default_rng(0)
+noise = rng.integers(0, 256, (450, 600, 3), dtype=np.uint8)
+Image.fromarray(noise).save({str(tmp_path / "a.png")!r})
+import lesionlab as ll
+table = ll.Predictor()([{str(tmp_path / "a.png")!r}])
+assert abs(table.filter(regex="^p_").to_numpy().sum() - 1) < 1e-9
+print(table["reason"][0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "unlike"  # noise is no dermatoscopic image
+
+
+@pytest.mark.parametrize("count", [60])
+def test_real_images_get_about_the_answers_of_the_predictions(real_ham, predictions, count):
+    drawn = predictions.sample(count, random_state=0)
+    paths = [real_ham / "images" / f"{name}.jpg" for name in drawn["image_id"]]
+    if not paths[0].is_file():
+        found = {each.stem: each for each in real_ham.rglob("ISIC_*.jpg")}
+        paths = [found[name] for name in drawn["image_id"]]
+    table = ll.Predictor()(paths).set_index("image_id").loc[drawn["image_id"]]
+    columns = list(drawn.filter(regex="^p_").columns)
+    same = table[columns].to_numpy().argmax(axis=1) == drawn[columns].to_numpy().argmax(axis=1)
+    assert np.mean(same) >= 0.7

@@ -1,0 +1,56 @@
+"""Make the default model that comes with lesionlab.
+
+    python tools/ship.py RUN [--card FOLDS] [--views N]
+
+Writes src/lesionlab/shipped/default.bundle (int8, through its gates) and beside it the predictions
+that its card's figures are computed from, so that a test, and anybody, can compute them again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+from pathlib import Path
+
+from lesionlab.deployment.exporting import export
+from lesionlab.prediction.bundle import DEFAULT
+from lesionlab.progress import Notice
+from lesionlab.run import open_run
+
+SHIPPED = Path(__file__).resolve().parents[1] / "src" / "lesionlab" / "shipped"
+PREDICTIONS = "predictions.csv.gz"
+MOST = 8_000_000
+"""Bytes of the bundle at most."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("run", type=Path, help="the run whose weights are shipped")
+    parser.add_argument("--card", type=Path, help="folds of the same recipe, for the card")
+    parser.add_argument("--views", type=int, default=1)
+    given = parser.parse_args()
+    source = open_run(given.card or given.run)
+    bundle = export(
+        given.run,
+        SHIPPED / DEFAULT,
+        int8=True,
+        views=given.views,
+        card_of=source,
+        name="lesionlab default",
+        listen=lambda event: print(event.text) if isinstance(event, Notice) else None,
+    )
+    size = bundle.path.stat().st_size
+    if size > MOST:
+        raise SystemExit(f"{bundle.path} has {size:,} bytes, more than {MOST:,}.")
+    table = source.predictions
+    table = table[table["part"] == "test"]
+    kept = ["image_id", "lesion_id", "target", "part", *table.filter(regex="^p_").columns]
+    text = table[kept].to_csv(index=False, float_format="%.9g", lineterminator="\n")
+    path = SHIPPED / PREDICTIONS
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed:
+        packed.write(text.encode())
+    print(f"{bundle.path} and {path}: {len(table):,} predictions, {size / 1e6:.1f} MB.")
+
+
+if __name__ == "__main__":
+    main()
