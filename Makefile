@@ -15,7 +15,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,dev]"
 	touch $@
 
-demo: setup  ## draw lesions, train a small net on them, write demo/report.html
+demo: setup  ## ask the default model, train a small net on drawn lesions, write demo/report.html
 	$(BIN)/lesionlab demo --out demo --fresh
 
 test: setup  ## everything that takes seconds

@@ -56,7 +56,7 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "export": ("shipping", "one file that answers without torch: a bundle"),
     "submit": ("challenge", "predictions as an ISIC challenge submission"),
     "isic": ("challenge", "score a submission: the official ISIC scorer's numbers"),
-    "demo": ("machine", "the whole chain, on drawn lesions or on yours"),
+    "demo": ("machine", "the default model, then the whole chain, on drawn lesions or yours"),
     "doctor": ("machine", "what this machine has, and what is missing"),
 }
 

@@ -1,4 +1,4 @@
-"""Demo: the whole chain from images to a report, on drawn lesions or on real files."""
+"""Demo: what the default model answers, then the whole chain from images to a report."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from lesionlab.data.auditing import audit
 from lesionlab.data.catalogues import catalogue
 from lesionlab.data.splitting import split
 from lesionlab.data.synthetic import SETTINGS, synthetic
-from lesionlab.errors import DataError
+from lesionlab.errors import BundleError, DataError
 from lesionlab.evaluation import evaluate
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe import Recipe
 from lesionlab.reporting.report import report
+from lesionlab.taxonomy import full_name
 
 if TYPE_CHECKING:
+    from lesionlab.data.catalogues import Catalogue
     from lesionlab.evaluation import Evaluation
 
 RECIPE = Recipe().but(
@@ -35,6 +37,9 @@ RECIPE = Recipe().but(
 """A net of 100,000 parameters, and few steps: half a minute on two cores."""
 
 LESIONS = 400
+SHOWN = 6
+"""Images that the default model is shown."""
+
 _STEPS = 500  # optimiser steps that a demo takes on a folder of any size, at least one epoch
 
 
@@ -59,8 +64,6 @@ def demonstrate(
     Raises:
         DataError: if the images are not fit to train on; says what is wrong.
     """
-    from lesionlab.training.fit import train
-
     out = Path(out)
     if fresh and (out / "images" / SETTINGS).is_file():  # drawn by an earlier demo, maybe otherwise
         shutil.rmtree(out / "images")
@@ -73,6 +76,7 @@ def demonstrate(
     listen(
         Notice(f"{len(made):,} images of {made.lesions:,} lesions in {len(made.classes)} classes.")
     )
+    _ask_default(made, listen)
     faults = audit(made, listen=listen).faults
     errors = faults[faults["severity"] == "error"]
     if len(errors):
@@ -80,10 +84,31 @@ def demonstrate(
     listen(Notice(f"Audit: {len(faults)} warnings." if len(faults) else "Audit: no faults."))
     parts = split(made, kind="holdout", listen=listen)
     parts.save(out / "split.csv")
+    from lesionlab.training.fit import train
+
     run = train(_recipe_for(len(made)), made, parts, out=out / "run", fresh=fresh, listen=listen)
     result = evaluate(run.predictions, listen=listen)
     page = report([run], out / "report.html", data=made, listen=_steps_only(listen))
     return result, page
+
+
+def _ask_default(data: Catalogue, listen: Listener) -> None:
+    """Say what the default model makes of some images; drawn ones, it should not know."""
+    from lesionlab.prediction.predictor import REASONS, Predictor
+
+    try:
+        predictor = Predictor()
+    except BundleError as error:
+        listen(Notice(str(error)))
+        return
+    shown = data.table.drop_duplicates("target").head(SHOWN)
+    answers = predictor([data.root / path for path in shown["path"]])
+    listen(Notice(f"The default model ({predictor.bundle.fingerprint}), without PyTorch:"))
+    for (_, answer), target in zip(answers.iterrows(), shown["target"], strict=True):
+        label, reason = str(answer["predicted"]), str(answer["reason"])
+        told = f"{full_name(label)}, {answer[f'p_{label}']:.0%}. "
+        told += REASONS[reason] if reason else "One class is left."
+        listen(Notice(f"  {answer['image_id']} (labelled {target}): {told}"))
 
 
 def _steps_only(listen: Listener) -> Listener:

@@ -18,7 +18,7 @@ def demo(
     fresh: bool = False,
     listen: Listener,
 ) -> Outcome:
-    """Show the whole chain: draw lesions, catalogue, audit, split, train a small net, report.
+    """Show the default model, then draw lesions, audit and split them, train a net, report.
 
     Example: lesionlab demo
     Example: lesionlab demo --data data/ham10000 --out runs/demo
