@@ -32,7 +32,7 @@ from lesionlab.tables import Finding, describe, findings_table
 if TYPE_CHECKING:
     from lesionlab.recipe import Images
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom")
 PREPROCESSING = 1
 """Version of what `to_pixels` does; raised when its output changes."""
 _CHUNK = 512  # images between two writes of the cache's index
@@ -90,6 +90,10 @@ class Reader:
         if in_array(path):
             return Image.fromarray(self._row(path))
         content = self.bytes_of(path) if content is None else content
+        if content[128:132] == b"DICM":
+            from lesionlab.data.dicom import open_dicom  # it imports from here
+
+            return open_dicom(content, path)
         try:
             return Image.open(io.BytesIO(content))
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
