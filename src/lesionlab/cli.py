@@ -34,7 +34,7 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "embed": ("learning", "a frozen backbone's features of every image, once"),
     "folds": ("repeating", "train every fold of a split, and pool what they had never seen"),
     "tune": ("repeating", "search for better settings, judged on val alone"),
-    "predict": ("learning", "class probabilities for images or a whole catalogue"),
+    "predict": ("predicting", "answers about images, folders, DICOM or a catalogue"),
     "blend": ("judging", "make an ensemble out of several models' predictions"),
     "evaluate": ("judging", "score predictions, with intervals that respect lesions"),
     "compare": ("judging", "models side by side, with paired differences"),

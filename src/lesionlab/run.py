@@ -225,12 +225,13 @@ def holds(out: Path, marker: str) -> bool:
     return True
 
 
-def refuse_differences(out: Path, lines: Sequence[str]) -> None:
-    """Refuse a folder that was begun otherwise.
+def refuse_differences(out: Path, lines: Sequence[str], kind: str = "folder") -> None:
+    """Refuse a folder, or a file, that was begun otherwise.
 
     Args:
-        out: the folder.
+        out: the folder or file.
         lines: each difference, its value -> yours.
+        kind: "folder" or "file".
 
     Raises:
         RunError: if there are any.
@@ -239,7 +240,7 @@ def refuse_differences(out: Path, lines: Sequence[str]) -> None:
         listed = "\n".join(f"  {line}" for line in lines)
         raise RunError(
             f"{out} was begun with other settings or data (its value -> yours):\n{listed}\n"
-            "Choose another folder with --out, or discard what it holds with --fresh."
+            f"Choose another {kind} with --out, or discard what it holds with --fresh."
         )
 
 

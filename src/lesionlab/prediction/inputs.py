@@ -9,9 +9,9 @@ import pandas as pd
 
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.identities import isic_names
-from lesionlab.data.images import EXTENSIONS
 from lesionlab.data.splitting import Split
 from lesionlab.errors import DataError, RunError
+from lesionlab.prediction.sources import files_of
 from lesionlab.progress import Listener, Notice
 from lesionlab.run import SPLIT, Run
 from lesionlab.tables import PARTS
@@ -133,22 +133,9 @@ def cache_home(data: Catalogue, chosen: str | Path | None = None) -> Path:
 
 
 def image_files(given: Sequence[Path]) -> list[Path]:
-    """Image files, and those in folders, searched through.
+    """Image files, and those of folders and patterns; see `files_of`.
 
     Raises:
         DataError: if there is none.
     """
-    found: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in EXTENSIONS)
-            if not inside:
-                raise DataError(f"{path} holds no images ({', '.join(EXTENSIONS)}).")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError(f"{path} does not exist. Give image files or folders of images.")
-    if not found:
-        raise DataError("Give at least one image file or folder.")
-    return found
+    return [Path(each) for each in files_of(given)]

@@ -235,13 +235,15 @@ def rows_of(
     """
     rows: list[dict[str, Any]] = []
     place = 0
+    reasons = () if answers is None else answers.reasons
+    predicted = () if answers is None else answers.predicted
     for name, path, error in zip(names, paths, errors, strict=True):
         row: dict[str, Any] = {"image_id": name, "path": str(path), "predicted": ""}
         row |= {f"p_{label}": np.nan for label in classes}
         row |= {"set": "", "refer": True, "reason": "unreadable", "novelty": np.nan}
         if not error and answers is not None:
-            reason = answers.reasons[place]
-            row["predicted"] = answers.predicted[place]
+            reason = reasons[place]
+            row["predicted"] = predicted[place]
             for label, chance in zip(classes, answers.probabilities[place], strict=True):
                 row[f"p_{label}"] = float(chance)
             row |= {"set": " ".join(answers.set_of(place)), "refer": reason != ""}

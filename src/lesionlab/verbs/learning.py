@@ -1,4 +1,4 @@
-"""Verbs that train and predict.
+"""Verbs that train.
 
 Signatures are the options, docstrings the help. Rooms are imported when a verb is called.
 """
@@ -78,71 +78,6 @@ def train(
         outcome = Outcome(lines=["The split has no test part, so nothing was scored."])
     outcome.lines += [kept, f"Written: {out}. Next: lesionlab report {out} --out report.html"]
     return outcome
-
-
-def predict(
-    run: Path,
-    images: list[Path] | None = None,
-    *,
-    data: Path | None = None,
-    out: Path = Path("predictions.csv"),
-    metadata: Path | None = None,
-    views: Literal[1, 2, 4, 8] = 1,
-    cache: Path | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    listen: Listener,
-) -> Outcome:
-    """Give class probabilities with a trained run, for images or for a whole catalogue.
-
-    Without images, the run's own catalogue or that of --data is predicted into a table that
-    `evaluate` reads; what the run has learnt from keeps its part and is not scored as test.
-
-    Example: lesionlab predict runs/first photo.jpg more_photos/ --out predictions.csv
-
-    Args:
-        run: the run's folder.
-        images: image files, or folders that are searched for images.
-        data: the folder of another catalogue to predict, instead of images.
-        out: the table to write: of images image_id, path, p_<class>..., predicted, error; of a
-            catalogue image_id, lesion_id, target, part, p_<class>..., logit_<class>...
-        metadata: for a run with fusion, a CSV of image_id, age, sex and site; what it lacks is
-            unknown. Without it images have no metadata, and a catalogue has its own.
-        views: average each image's probabilities over so many of its symmetries: 2 adds the mirror
-            image, 4 all flips, 8 all turns; each by itself goes into a second table beside the
-            first, such as predictions.views.parquet (or .csv).
-        cache: folder of caches; by default `cache` beside the catalogue.
-        device: auto takes CUDA where there is one.
-    """
-    training_room()
-    from lesionlab.prediction.from_run import predict as predict_images
-
-    table = predict_images(
-        run,
-        images or (),
-        data=data,
-        out=out,
-        metadata=metadata,
-        views=views,
-        cache_to=cache,
-        device=device,
-        listen=listen,
-    )
-    chances = table.filter(regex="^p_")
-    shown = table.assign(
-        predicted=[str(name)[2:] for name in chances.fillna(0).idxmax(axis=1)],
-        probability=chances.max(axis=1).map("{:.3f}".format),
-    )
-    if not images:
-        columns = ["image_id", "target", "part", "predicted", "probability"]
-        lines = [f"Written: {out} ({len(table)} images). Next: lesionlab evaluate {out}"]
-        return Outcome([("Predictions", shown[columns].head(20))], lines)
-    good = shown[table["error"] == ""]
-    failed = len(table) - len(good)
-    lines = [f"{failed} images could not be read; column `error` says why."] if failed else []
-    return Outcome(
-        [("Predictions", good[["image_id", "predicted", "probability"]].head(20))],
-        [*lines, f"Written: {out} ({len(table)} images)"],
-    )
 
 
 def embed(
