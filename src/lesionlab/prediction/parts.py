@@ -109,12 +109,8 @@ class Parts:
     def write(self, number: int, rows: Sequence[_Row]) -> None:
         """Write a part, whole or not at all."""
         text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(
-            ["" if cell != cell else cell for cell in row]
-            for row in rows  # nan
-        )
-        kept = text.getvalue().encode("utf-8", "backslashreplace")  # file names may be any bytes
-        write_text(self.folder / _name(number), kept.decode())
+        csv.writer(text, lineterminator="\n").writerows(map(_printable, row) for row in rows)
+        write_text(self.folder / _name(number), text.getvalue())
 
     def finish(self) -> dict[str, int]:
         """Put the table together; the parts are gone then.
@@ -202,6 +198,13 @@ def check_name(out: Path) -> None:
                 f"Writing {out} needs pyarrow: pip install pyarrow. Or take --out "
                 f"{out.with_suffix('.csv')}."
             ) from error
+
+
+def _printable(cell: Any) -> Any:
+    """A cell as any reader of CSV takes it: a file's name may be of any bytes."""
+    if isinstance(cell, str):
+        return cell.replace("\r", "\\r").encode("utf-8", "backslashreplace").decode()
+    return "" if cell != cell else cell  # nan
 
 
 def _name(number: int) -> str:

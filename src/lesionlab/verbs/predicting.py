@@ -46,9 +46,7 @@ def predict(
     Without images it predicts the run's own catalogue or that of --data into a table that
     `evaluate` reads; what the run has learnt from keeps its part and is not scored as test.
 
-    Examples: lesionlab predict photo.jpg more_photos/ "archive/**/*.dcm" --out predictions.csv
-
-    lesionlab predict runs/first photo.jpg
+    Example: lesionlab predict photo.jpg more_photos/ "archive/**/*.dcm" --out predictions.csv
 
     Args:
         images: image files, folders that are searched through, quoted patterns, or one folder that
