@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from lesionlab.explanation.trust_result import Trust
     from lesionlab.explanation.trusting import trust
     from lesionlab.models.listing import list_models
+    from lesionlab.prediction.at_scale import Predicted, predict_files
     from lesionlab.prediction.bundle import Bundle
     from lesionlab.prediction.embedding import embed
     from lesionlab.prediction.from_run import predict
@@ -102,6 +103,7 @@ _HOMES = {
     "Folds": "run",
     "IsicScore": "evaluation.isic_scoring",
     "Outliers": "evaluation.outlying",
+    "Predicted": "prediction.at_scale",
     "Predictor": "prediction.predictor",
     "Prevalence": "evaluation.priors",
     "Recipe": "recipe",
@@ -146,6 +148,7 @@ _HOMES = {
     "load_detector": "evaluation.novelty",
     "outliers": "evaluation.outlying",
     "predict": "prediction.from_run",
+    "predict_files": "prediction.at_scale",
     "predictive_values": "evaluation.priors",
     "referral": "evaluation.referral",
     "reliability": "evaluation.reliability",
@@ -186,6 +189,7 @@ __all__ = [
     "Folds",
     "IsicScore",
     "Outliers",
+    "Predicted",
     "Predictor",
     "Prevalence",
     "Recipe",
@@ -231,6 +235,7 @@ __all__ = [
     "load_detector",
     "outliers",
     "predict",
+    "predict_files",
     "predictive_values",
     "referral",
     "reliability",
