@@ -21,7 +21,6 @@ import argparse
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -188,7 +187,7 @@ def time_torch(run: Path, images: list[str], batch: int = 64) -> float:
     torch.set_num_threads(CORES)
     network, architecture = zoo.load(run)
     start = time.perf_counter()
-    loader = DataLoader(
+    loader: DataLoader[torch.Tensor] = DataLoader(
         Files(images, architecture.images),  # type: ignore[arg-type]
         batch_size=batch,
         num_workers=CORES,
@@ -217,4 +216,4 @@ class Files:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
