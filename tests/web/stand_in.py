@@ -1,0 +1,281 @@
+"""A stand-in for the server, for the page's tests: the same HTTP contract, answers from mean colour.
+
+It fails on demand: `plan` holds what the next requests about images get instead of an answer.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from email.parser import BytesParser
+from email.policy import HTTP
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+import lesionlab
+
+STATIC = Path(lesionlab.__file__).parent / "web" / "static"
+POLICY = "default-src 'self'; img-src 'self' blob: data:"
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+NAMES = {
+    "akiec": "Actinic keratosis / intraepithelial carcinoma",
+    "bcc": "Basal cell carcinoma",
+    "bkl": "Benign keratosis",
+    "df": "Dermatofibroma",
+    "mel": "Melanoma",
+    "nv": "Melanocytic nevus",
+    "vasc": "Vascular lesion",
+}
+NOTICE = (
+    "Research and education only. Not a medical device. "
+    "Not for diagnosis, triage or screening. See a clinician."
+)
+MODEL = {
+    "name": "stand-in",
+    "version": "1",
+    "fingerprint": "0123456789abcdef",
+    "precision": "fp32",
+}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a request gets instead of an answer."""
+
+    status: int = 0  # 0: answer after all, after the delay
+    message: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    hang_up: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request about an image held."""
+
+    name: str
+    content: bytes
+    fields: dict[str, str]
+    key: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return Image.open(io.BytesIO(self.content)).size
+
+
+def model(**changes):
+    """What `/v1/model` answers."""
+    return {
+        **MODEL,
+        "classes": [{"label": label, "name": name} for label, name in NAMES.items()],
+        "fields": ["age", "sex", "site"],
+        "sites": ["back", "face", "lower extremity"],
+        "sexes": ["female", "male"],
+        "input": {"height": 225, "width": 300, "fit": "stretch"},
+        "coverage": 0.9,
+        "thresholds": {"at_90_sensitivity/mel": 0.13},
+        "maps": True,
+        "licence": "Apache-2.0",
+        "notice": NOTICE,
+        "card": None,
+        **changes,
+    }
+
+
+def answer(name, content, maps="none"):
+    """One result: the redder the image, the likelier a nevus; grey ones are unlike."""
+    try:
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
+    except Exception as error:
+        return unreadable(name, str(error))
+    colour = np.asarray(image.resize((32, 24)), dtype=float).mean((0, 1))
+    warmth = (colour[0] - colour[2]) / 255
+    logits = np.array([0.4, 0.1, 0.9, -1.0, 1.6, 12 * warmth, -1.5])
+    chance = np.exp(logits - logits.max())
+    chance /= chance.sum()
+    ranked = np.argsort(-chance)
+    inside = set(ranked[: int(np.searchsorted(np.cumsum(chance[ranked]), 0.9)) + 1].tolist())
+    unlike = bool(np.ptp(colour) < 12)
+    reason = "unlike" if unlike else "unsure" if len(inside) != 1 else ""
+    labels = list(NAMES)
+    wanted = {"none": [], "predicted": ranked[:1], "all": ranked}[maps]
+    return {
+        "name": name,
+        "width": image.width,
+        "height": image.height,
+        "error": None,
+        "predicted": labels[ranked[0]],
+        "classes": [
+            {
+                "label": labels[i],
+                "name": NAMES[labels[i]],
+                "probability": float(chance[i]),
+                "in_set": i in inside,
+            }
+            for i in ranked.tolist()
+        ],
+        "set": [labels[i] for i in sorted(inside)],
+        "refer": bool(reason),
+        "reason": reason,
+        "reason_text": reason,
+        "novelty": {"score": 12.3, "threshold": 40.1, "unlike": unlike},
+        "thresholds": [
+            {
+                "name": "at_90_sensitivity/mel",
+                "label": "mel",
+                "threshold": 0.13,
+                "reached": bool(chance[4] >= 0.13),
+            }
+        ],
+        "maps": [a_map(labels[i], image) for i in wanted],
+    }
+
+
+def a_map(label, image):
+    """The darkness of the image in a grid; of another class the same, mirrored; one is blank."""
+    dark = 255 - np.asarray(image.convert("L").resize((5, 4), Image.Resampling.BOX), dtype=float)
+    if list(NAMES).index(label) % 2:
+        dark = dark[:, ::-1]
+    grid = np.zeros((4, 5)) if label == "vasc" else (dark - dark.min()) / max(np.ptp(dark), 1)
+    return {
+        "label": label,
+        "rows": 4,
+        "columns": 5,
+        "values": grid.ravel().tolist(),
+        "blank": label == "vasc",
+    }
+
+
+def unreadable(name, message):
+    """The result of a file that is no image."""
+    return {
+        "name": name,
+        "width": None,
+        "height": None,
+        "error": {"kind": "unreadable", "message": message},
+        "refer": True,
+        "reason": "unreadable",
+        "reason_text": "The image cannot be read.",
+        "predicted": None,
+        "classes": [],
+        "set": [],
+        "novelty": None,
+        "thresholds": [],
+        "maps": [],
+    }
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: StandIn
+
+    def log_message(self, *_):
+        """Keep the tests' output clean."""
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        if path == "/v1/model" and self._allowed():
+            self._json(200, self.server.model)
+        elif path in ("/healthz", "/readyz"):
+            self._json(200, {"status": "ok"})
+        elif path == "/v1/card":
+            self._send(200, b"<!doctype html><title>Card</title><h1>Card</h1>", "text/html")
+        elif path == "/" or path.startswith("/static/"):
+            self._file(STATIC / (path.removeprefix("/static/") if path != "/" else "index.html"))
+        elif path != "/v1/model":
+            self._fault(404, "There is nothing here.")
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if not self._allowed():
+            return
+        asked = self._parsed(body)
+        self.server.asked.extend(asked)
+        planned = self.server.plan.pop(0) if self.server.plan else Planned()
+        time.sleep(planned.delay)
+        if planned.hang_up:
+            self.close_connection = True
+            self.connection.close()
+        elif planned.status:
+            self._fault(planned.status, planned.message, planned.headers)
+        else:
+            results = [answer(each.name, each.content, each.fields["maps"]) for each in asked]
+            readable = any(not each["error"] for each in results)
+            whole = {"model": MODEL, "notice": NOTICE, "coverage": 0.9, "results": results}
+            self._json(200 if readable else 422, whole)
+
+    def _parsed(self, body):
+        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+        parts = list(BytesParser(policy=HTTP).parsebytes(head + body).iter_parts())
+        named = [(part.get_param("name", header="content-disposition"), part) for part in parts]
+        fields = {
+            name: part.get_payload(decode=True).decode() for name, part in named if name != "images"
+        }
+        key = self.headers.get("X-API-Key", "")
+        return [
+            Asked(part.get_filename(), part.get_payload(decode=True), fields, key)
+            for name, part in named
+            if name == "images"
+        ]
+
+    def _allowed(self):
+        wanted = self.server.key
+        if not wanted or self.headers.get("X-API-Key") == wanted:
+            return True
+        self._fault(401, "Send the key in the header X-API-Key.")
+        return False
+
+    def _fault(self, status, message, headers=None):
+        self._json(status, {"error": {"kind": "planned", "message": message}}, headers)
+
+    def _json(self, status, body, headers=None):
+        self._send(status, json.dumps(body).encode(), "application/json", headers)
+
+    def _file(self, path):
+        self._send(200, path.read_bytes(), f"{TYPES[path.suffix]}; charset=utf-8")
+
+    def _send(self, status, body, kind, headers=None):
+        self.send_response(status)
+        fixed = {"Content-Type": kind, "Content-Length": str(len(body))}
+        for name, value in {
+            **fixed,
+            "Content-Security-Policy": POLICY,
+            "X-Content-Type-Options": "nosniff",
+            **(headers or {}),
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class StandIn(ThreadingHTTPServer):
+    """The server on a free port of this machine; a context that starts and stops it."""
+
+    daemon_threads = True
+
+    def __init__(self, port=0):
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.model = model()
+        self.plan: list[Planned] = []
+        self.asked: list[Asked] = []
+        self.key = ""
+
+    def handle_error(self, *_):
+        """A browser that hangs up is no news."""
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
