@@ -21,7 +21,10 @@ from PIL import Image, ImageOps
 import lesionlab
 
 STATIC = Path(lesionlab.__file__).parent / "web" / "static"
-POLICY = "default-src 'self'; img-src 'self' blob: data:"
+POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 NAMES = {
     "akiec": "Actinic keratosis / intraepithelial carcinoma",

@@ -74,8 +74,8 @@ function verdict(entry) {
     return { look: "wait", title: "The server is busy", words: entry.note, short: "The server is busy" };
   }
   if (entry.state !== "answered") {
-    const words = state.model ? "" : "Waiting for the server.";
-    return { look: "wait", title: entry.result ? "Asking again …" : "Asking the model …", words, short: "Asking …" };
+    if (!state.model) return { look: "wait", title: "Waiting for the server …", words: "", short: "Waiting …" };
+    return { look: "wait", title: entry.result ? "Asking again …" : "Asking the model …", words: "", short: "Asking …" };
   }
   return answeredVerdict(entry.result, entry.coverage);
 }
@@ -104,7 +104,7 @@ function answeredVerdict(result, coverage) {
     case "unreadable":
       return {
         look: "stop", short: "Refer: cannot judge", title: "Refer: cannot judge this image",
-        words: `The file cannot be read as an image. ${result.error?.message ?? result.reason_text}`,
+        words: `The file cannot be read as an image. ${capital(result.error?.message ?? result.reason_text)}`,
       };
     default:
       return { look: "stop", short: "Refer", title: "Refer", words: result.reason_text || result.reason };
@@ -130,6 +130,7 @@ const TITLES = {
   400: "The server did not understand this request",
   401: "The server asks for an API key",
   403: "The server refuses",
+  408: "The image took too long to arrive",
   413: "This image is too large for the server",
   415: "The server does not take this kind of file",
   422: "The server cannot use this image",
@@ -214,6 +215,7 @@ async function meet() {
 }
 
 function raiseAlarm(failure) {
+  at("alarm-again").hidden = !failure.again;
   at("alarm-title").textContent = failure.title;
   at("alarm-words").textContent = failure.words;
   at("alarm").hidden = false;
@@ -225,7 +227,6 @@ function introduce(model) {
   at("about").textContent = [
     `Model ${model.name} ${model.version}`, `fingerprint ${model.fingerprint}`, model.precision, model.licence,
   ].filter(Boolean).join(" · ");
-  at("patient").hidden = !model.fields.length;
   for (const field of ["age", "sex", "site"]) at(field).parentElement.hidden = !model.fields.includes(field);
   fillSelect(at("sex"), [["", "Not given"], ...model.sexes.map((each) => [each, capital(each)])]);
   fillSelect(at("site"), [["", "Not given"], ...model.sites.map((each) => [each, capital(each)])]);
@@ -257,9 +258,9 @@ function add(files) {
   state.entries.push(...fresh);
   state.chosen = state.entries.find((each) => each.id === state.chosen?.id) ?? fresh[0];
   announce(`${counted(fresh.length, "image")} added.`);
-  fresh.forEach(drawThumb);
   render();
   pump();
+  for (const entry of fresh) thumbs = thumbs.then(() => drawThumb(entry));
 }
 
 function remove(entry) {
@@ -355,8 +356,11 @@ function take(entry, body) {
     state: "answered", result, coverage: body.coverage, model: body.model, revealed: false, error: null,
     mapOf: result.classes.some((each) => each.label === entry.mapOf) ? entry.mapOf : result.predicted,
   });
-  announce(entry === state.chosen ? spoken(entry) : progressWords());
+  if (entry === state.chosen) announce(spoken(entry));
+  else if (state.entries.every(isDone)) announce(`${counted(state.entries.length, "image")} done.`);
 }
+
+const isDone = (entry) => entry.state === "answered" || entry.state === "failed";
 
 /** An answer in one breath. */
 function spoken(entry) {
@@ -386,7 +390,7 @@ function endure(entry, fault) {
 
 function fail(entry, failure) {
   Object.assign(entry, { state: "failed", error: failure });
-  if (failure === GONE) raiseAlarm(GONE);
+  if (failure === GONE && state.entries.length > 1) raiseAlarm(GONE);
   if (entry === state.chosen) announce(`${entry.name}. ${failure.title}. ${failure.words}`);
 }
 
@@ -421,13 +425,13 @@ function renderAll() {
   at("work").hidden = !count;
   if (!count) return;
   at("progress").textContent = progressWords();
-  at("export").disabled = !state.entries.some((each) => ["answered", "failed"].includes(each.state));
+  at("export").disabled = !state.entries.some(isDone);
   renderList();
   renderDetail(state.chosen);
 }
 
 function progressWords() {
-  const done = state.entries.filter((each) => ["answered", "failed"].includes(each.state)).length;
+  const done = state.entries.filter(isDone).length;
   const all = state.entries.length;
   return done < all ? `${done} of ${all} done` : counted(all, "image");
 }
@@ -463,8 +467,8 @@ function renderItem(entry) {
   button.dataset.look = look;
   if (entry === state.chosen) button.setAttribute("aria-current", "true");
   else button.removeAttribute("aria-current");
-  button.querySelector(".first").textContent = first ? `${percent(first.probability)} ${small(first.name)}` : "–";
-  button.querySelector(".second").textContent = short;
+  button.querySelector(".first").textContent = first ? capital(first.name) : short;
+  button.querySelector(".second").textContent = first ? `${percent(first.probability)} · ${short}` : "";
   const thumb = button.querySelector(".thumb");
   if (entry.thumb && thumb.firstChild !== entry.thumb) thumb.replaceChildren(entry.thumb);
 }
@@ -495,6 +499,7 @@ function step(by) {
 function renderDetail(entry) {
   const place = state.entries.indexOf(entry);
   at("detail-title").textContent = entry.name;
+  at("place").textContent = `${place + 1} of ${state.entries.length}`;
   at("previous").disabled = place === 0;
   at("next").disabled = place === state.entries.length - 1;
   renderPicture(entry);
@@ -522,6 +527,8 @@ function sizeWords(entry) {
 }
 
 function renderPatient(entry) {
+  const useless = entry.state === "answered" && entry.result.reason === "unreadable";
+  at("patient").hidden = useless || !state.model?.fields.length;
   for (const field of ["age", "sex", "site"]) {
     if (at(field) !== document.activeElement) at(field).value = entry.patient[field];
   }
@@ -547,7 +554,7 @@ function renderVerdict(entry) {
 }
 
 function renderFigures(entry) {
-  at("figures").hidden = !shows(entry);
+  at("first").hidden = at("figures").hidden = !shows(entry);
   if (!shows(entry) || drawn.figures === entry.result) return;
   drawn.figures = entry.result;
   const { result, coverage } = entry;
@@ -700,7 +707,10 @@ function setOpacity() {
 /** The pixels of a file as they are stored, upright; colour profiles are left alone, as on the server. */
 const decode = (file) => createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
 
+let thumbs = Promise.resolve(); // one after the other: a decoded photograph takes 100 MB
+
 async function drawThumb(entry) {
+  if (!state.entries.includes(entry)) return;
   try {
     const bitmap = await decode(entry.sent);
     if (!entry.crop) entry.natural = { width: bitmap.width, height: bitmap.height };
@@ -754,7 +764,8 @@ function centred(width, height) {
 
 /** Fit the board into the dialog and the window. */
 function sizeBoard() {
-  const room = at("cropper").clientWidth - 84;
+  const style = getComputedStyle(at("board").parentElement);
+  const room = at("board").parentElement.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
   const { width, height } = crop.bitmap;
   crop.scale = Math.min(room / width, (0.46 * window.innerHeight) / height);
   const sharp = window.devicePixelRatio || 1;
@@ -1012,8 +1023,9 @@ function askForKey() {
 
 /** Go on with the key, or say what is missing. */
 function keyGiven() {
-  state.key = at("asking-key").returnValue === "use" ? at("key").value.trim() : "";
+  const given = at("key").value.trim();
   at("key").value = "";
+  state.key = at("asking-key").returnValue === "use" ? given.replace(/[^\x21-\x7e]/g, "?") : ""; // others cannot be sent
   const missing = new Failure(TITLES[401], "Without it there is no answer.", { status: 401 });
   if (state.key) return state.model ? pump() : meet();
   for (const entry of state.entries) if (entry.state === "waiting") fail(entry, missing);
