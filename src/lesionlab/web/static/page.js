@@ -519,6 +519,12 @@ function renderPicture(entry) {
   at("size").textContent = sizeWords(entry);
 }
 
+/** Give the frame the picture's shape, so that a map lies on it and nowhere else. */
+function shapeFrame() {
+  const { naturalWidth, naturalHeight } = at("picture");
+  if (naturalHeight) at("frame").style.setProperty("--ratio", String(naturalWidth / naturalHeight));
+}
+
 function sizeWords(entry) {
   const { width, height } = entry.crop ?? entry.natural ?? entry.result ?? {};
   if (!width) return "";
@@ -606,8 +612,9 @@ function pointWords(point, name) {
 
 // Viridis (public domain): perceptually uniform, and the same to most colour-blind eyes.
 const PALETTE = [
-  [68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 145, 140],
-  [40, 174, 128], [94, 201, 98], [173, 220, 48], [253, 231, 37],
+  [68, 1, 84], [72, 24, 106], [71, 45, 123], [66, 64, 134], [59, 82, 139], [51, 99, 141],
+  [44, 114, 142], [38, 130, 142], [33, 145, 140], [31, 160, 136], [40, 174, 128], [63, 188, 115],
+  [94, 201, 98], [132, 212, 75], [173, 220, 48], [216, 226, 25], [253, 231, 37],
 ];
 
 /** Colour and cover of a value from 0 to 1: [red, green, blue, alpha], 0 to 255. Weak is clear. */
@@ -1075,6 +1082,7 @@ function listen() {
   on("previous", "click", () => step(-1));
   on("next", "click", () => step(1));
   on("remove", "click", () => remove(state.chosen));
+  on("picture", "load", shapeFrame);
   on("again", "click", () => again(state.chosen));
   on("reveal", "toggle", reveal);
   on("opacity", "input", setOpacity);

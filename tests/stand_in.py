@@ -1,4 +1,4 @@
-"""A stand-in for the server, for the page's tests: the same HTTP contract, answers from mean colour.
+"""A stand-in for the server, for the page's tests: the same contract, answers from mean colour.
 
 It fails on demand: `plan` holds what the next requests about images get instead of an answer.
 """
@@ -200,7 +200,15 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self._parsed(body)
         self.server.asked.extend(asked)
         planned = self.server.plan.pop(0) if self.server.plan else Planned()
+        self.server.now += 1
+        self.server.most = max(self.server.most, self.server.now)
         time.sleep(planned.delay)
+        try:
+            self._answer(planned, asked)
+        finally:
+            self.server.now -= 1
+
+    def _answer(self, planned, asked):
         if planned.hang_up:
             self.close_connection = True
             self.connection.close()
@@ -267,6 +275,7 @@ class StandIn(ThreadingHTTPServer):
         self.plan: list[Planned] = []
         self.asked: list[Asked] = []
         self.key = ""
+        self.now = self.most = 0  # requests at once
 
     def handle_error(self, *_):
         """A browser that hangs up is no news."""
