@@ -8,6 +8,8 @@ import io
 import os
 import re
 import shutil
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -935,3 +937,52 @@ def test_real_photographs(visit, server, photographs):
     use_crop(page)
     width, height = Image.open(io.BytesIO(photographs[0].read_bytes())).size
     assert server.asked[-1].size == (round(width * 0.8), round(height * 0.8))
+
+
+# ---- the server itself
+
+
+@pytest.fixture
+def real_server(bundle_file):
+    """The application with a tiny bundle, on a free port."""
+    app = pytest.importorskip("lesionlab.web.app", reason="the server is not installed")
+    uvicorn = pytest.importorskip("uvicorn", reason="the server is not installed")
+    listening = socket.create_server(("127.0.0.1", 0))
+    running = uvicorn.Server(uvicorn.Config(app.create_app(bundle_file), log_level="error"))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    running.should_exit = True
+    thread.join(20)
+    listening.close()
+
+
+@pytest.mark.slow
+def test_with_the_server_itself(visit, real_server, photograph, broken):
+    page = visit(url=real_server)
+    page.wait_for_function("() => document.querySelector('#about').innerText")
+    with page.expect_response("**/v1/predict") as response:
+        page.set_input_files("#choose", [str(photograph)])
+    [result] = response.value.json()["results"]
+    settle(page)
+    if result["reason"] == "unlike":
+        page.click("#reveal summary")
+    page.wait_for_selector("#figures", state="visible")
+    names = [each["name"] for each in result["classes"]]
+    assert page.locator("#classes .name").all_inner_texts() == [
+        name[:1].upper() + name[1:] for name in names
+    ]
+    if not all(each["blank"] for each in result["maps"]):
+        shown = next(each for each in result["maps"] if not each["blank"])
+        page.select_option("#map-class", shown["label"])
+        assert page.is_visible("#map")
+    give(page, broken)
+    page.click(".item >> nth=1")
+    assert text(page, "#verdict-title") == "Refer: cannot judge this image"
+    rows = exported(page)
+    assert rows[0]["predicted"] == result["predicted"]
+    assert rows[1]["reason"] == "unreadable"
+    with page.context.expect_page() as card:
+        page.click("#card")
+    card.value.wait_for_load_state()
+    assert card.value.url == f"{real_server}v1/card"

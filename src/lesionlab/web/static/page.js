@@ -1,7 +1,7 @@
 // The page of the server. Images go to the server that this page came from and nowhere else.
 //
-// One entry per image: it waits, is asked about (one request each, two at a time), and is answered or
-// fails. `render` draws the whole page from the entries; nothing else writes into the document.
+// One entry per image: it waits, is asked about (one request each, two at a time), and is answered
+// or fails. `render` draws the page from the entries.
 
 const PARALLEL = 2; // requests at a time
 const PATIENCE = 60; // seconds for one answer
@@ -13,7 +13,8 @@ const LOSSLESS = 6e6; // pixels of a crop that go as PNG; larger ones as JPEG
 const at = (id) => document.getElementById(id);
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-const small = (text) => (/^[A-Z][a-z ]/.test(text) ? text.charAt(0).toLowerCase() + text.slice(1) : text);
+const small = (text) =>
+  /^[A-Z][a-z ]/.test(text) ? text.charAt(0).toLowerCase() + text.slice(1) : text;
 
 const state = {
   model: null,
@@ -64,18 +65,30 @@ function placeWords(u, v) {
 
 /**
  * What to say first about an entry.
- * @returns {{look: string, title: string, words: string, short: string}} look: sure, unsure, stop, wait
+ * @returns {{look: string, title: string, words: string, short: string}} look: sure, unsure, stop
+ *     or wait; short: for the list
  */
 function verdict(entry) {
   if (entry.state === "failed") {
     return { look: "stop", title: entry.error.title, words: entry.error.words, short: "No answer" };
   }
   if (entry.state === "busy") {
-    return { look: "wait", title: "The server is busy", words: entry.note, short: "The server is busy" };
+    return {
+      look: "wait",
+      title: "The server is busy",
+      words: entry.note,
+      short: "The server is busy",
+    };
   }
   if (entry.state !== "answered") {
-    if (!state.model) return { look: "wait", title: "Waiting for the server …", words: "", short: "Waiting …" };
-    return { look: "wait", title: entry.result ? "Asking again …" : "Asking the model …", words: "", short: "Asking …" };
+    if (!state.model)
+      return { look: "wait", title: "Waiting for the server …", words: "", short: "Waiting …" };
+    return {
+      look: "wait",
+      title: entry.result ? "Asking again …" : "Asking the model …",
+      words: "",
+      short: "Asking …",
+    };
   }
   return answeredVerdict(entry.result, entry.coverage);
 }
@@ -86,28 +99,41 @@ function answeredVerdict(result, coverage) {
   switch (result.reason) {
     case "":
       return {
-        look: "sure", short: "Not referred", title: "Not referred: one class remains",
+        look: "sure",
+        short: "Not referred",
+        title: "Not referred: one class remains",
         words: `At ${level} every other class is ruled out. The model can still be wrong.`,
       };
     case "unsure":
       return {
-        look: "unsure", short: "Refer: unsure", title: "Refer: the model is unsure",
+        look: "unsure",
+        short: "Refer: unsure",
+        title: "Refer: the model is unsure",
         words: kept
           ? `At ${level} ${kept} classes remain, and it cannot tell which.`
           : `At ${level} no class fits well enough.`,
       };
     case "unlike":
       return {
-        look: "stop", short: "Refer: cannot judge", title: "Refer: cannot judge this image",
+        look: "stop",
+        short: "Refer: cannot judge",
+        title: "Refer: cannot judge this image",
         words: "This image does not look like a dermatoscopic image; no answer is shown.",
       };
     case "unreadable":
       return {
-        look: "stop", short: "Refer: cannot judge", title: "Refer: cannot judge this image",
+        look: "stop",
+        short: "Refer: cannot judge",
+        title: "Refer: cannot judge this image",
         words: `The file cannot be read as an image. ${capital(result.error?.message ?? result.reason_text)}`,
       };
     default:
-      return { look: "stop", short: "Refer", title: "Refer", words: result.reason_text || result.reason };
+      return {
+        look: "stop",
+        short: "Refer",
+        title: "Refer",
+        words: result.reason_text || result.reason,
+      };
   }
 }
 
@@ -118,7 +144,7 @@ function announce(text) {
 
 // ---- the server ------------------------------------------------------------------------------
 
-/** A failure in words for the reader. `again`: trying again may help; `wait`: seconds until then. */
+/** A failure in words. `again`: trying again may help; `wait`: seconds until then, or null. */
 class Failure extends Error {
   constructor(title, words, { again = true, status = 0, wait = null } = {}) {
     super(title);
@@ -147,7 +173,9 @@ const GONE = new Failure(
 function retryAfter(headers) {
   const text = headers.get("Retry-After");
   if (text === null) return null;
-  const seconds = Number.isNaN(Number(text)) ? (Date.parse(text) - Date.now()) / 1000 : Number(text);
+  const seconds = Number.isNaN(Number(text))
+    ? (Date.parse(text) - Date.now()) / 1000
+    : Number(text);
   return Number.isFinite(seconds) ? clamp(Math.ceil(seconds), 1, 120) : 1;
 }
 
@@ -160,11 +188,18 @@ async function call(path, { body = null, signal = null } = {}) {
   try {
     const headers = state.key ? { "X-API-Key": state.key } : {};
     const method = body ? "POST" : "GET";
-    const response = await fetch(path, { method, body, headers, signal: timer.signal, cache: "no-store" });
+    const response = await fetch(path, {
+      method,
+      body,
+      headers,
+      signal: timer.signal,
+      cache: "no-store",
+    });
     return await understood(response);
   } catch (fault) {
     if (fault instanceof Failure || signal?.aborted) throw fault;
-    if (timer.signal.aborted) throw new Failure("No answer in time", `The server took longer than ${PATIENCE} seconds.`);
+    if (timer.signal.aborted)
+      throw new Failure("No answer in time", `The server took longer than ${PATIENCE} seconds.`);
     throw body && (await isAlive()) ? brokenOff() : GONE;
   } finally {
     clearTimeout(late);
@@ -177,7 +212,8 @@ async function understood(response) {
   const body = await response.json().catch(() => null);
   if (body && (response.ok || Array.isArray(body.results))) return body;
   const { status } = response;
-  const title = TITLES[status] ?? (status >= 500 ? "The server failed" : "Unexpected answer of the server");
+  const title =
+    TITLES[status] ?? (status >= 500 ? "The server failed" : "Unexpected answer of the server");
   const words = body?.error?.message ?? `It answered with status ${status}.`;
   const again = ![413, 415, 422].includes(status);
   const wait = retryAfter(response.headers) ?? (status === 429 ? 2 : null);
@@ -225,9 +261,15 @@ function raiseAlarm(failure) {
 function introduce(model) {
   at("notice").textContent = model.notice || at("notice").textContent;
   at("about").textContent = [
-    `Model ${model.name} ${model.version}`, `fingerprint ${model.fingerprint}`, model.precision, model.licence,
-  ].filter(Boolean).join(" · ");
-  for (const field of ["age", "sex", "site"]) at(field).parentElement.hidden = !model.fields.includes(field);
+    `Model ${model.name} ${model.version}`,
+    `fingerprint ${model.fingerprint}`,
+    model.precision,
+    model.licence,
+  ]
+    .filter(Boolean)
+    .join(" · ");
+  for (const field of ["age", "sex", "site"])
+    at(field).parentElement.hidden = !model.fields.includes(field);
   fillSelect(at("sex"), [["", "Not given"], ...model.sexes.map((each) => [each, capital(each)])]);
   fillSelect(at("site"), [["", "Not given"], ...model.sites.map((each) => [each, capital(each)])]);
 }
@@ -267,7 +309,8 @@ function remove(entry) {
   const place = state.entries.indexOf(entry);
   forget(entry);
   state.entries.splice(place, 1);
-  if (state.chosen === entry) state.chosen = state.entries[place] ?? state.entries[place - 1] ?? null;
+  if (state.chosen === entry)
+    state.chosen = state.entries[place] ?? state.entries[place - 1] ?? null;
   render();
   announce(`${entry.name} removed.`);
   (state.chosen ? at("detail-title") : at("choose")).focus();
@@ -309,7 +352,8 @@ function pump() {
   const waiting = state.entries.filter((each) => each.state === "waiting");
   waiting.sort((one, two) => (two === state.chosen) - (one === state.chosen));
   for (const entry of waiting.slice(0, PARALLEL - state.running)) {
-    if (Date.now() < state.pausedUntil) postpone(entry, Math.ceil((state.pausedUntil - Date.now()) / 1000));
+    if (Date.now() < state.pausedUntil)
+      postpone(entry, Math.ceil((state.pausedUntil - Date.now()) / 1000));
     else ask(entry);
   }
 }
@@ -339,7 +383,10 @@ async function formOf(entry) {
   try {
     bytes = await entry.sent.arrayBuffer();
   } catch {
-    throw new Failure("This file can no longer be read", "It was moved, changed or is a folder. Choose it again.");
+    throw new Failure(
+      "This file can no longer be read",
+      "It was moved, changed or is a folder. Choose it again.",
+    );
   }
   form.append("images", new Blob([bytes], { type: entry.sent.type }), entry.name);
   for (const field of state.model.fields) {
@@ -353,8 +400,15 @@ function take(entry, body) {
   const result = body.results[0];
   at("alarm").hidden = true;
   Object.assign(entry, {
-    state: "answered", result, coverage: body.coverage, model: body.model, revealed: false, error: null,
-    mapOf: result.classes.some((each) => each.label === entry.mapOf) ? entry.mapOf : result.predicted,
+    state: "answered",
+    result,
+    coverage: body.coverage,
+    model: body.model,
+    revealed: false,
+    error: null,
+    mapOf: result.classes.some((each) => each.label === entry.mapOf)
+      ? entry.mapOf
+      : result.predicted,
   });
   if (entry === state.chosen) announce(spoken(entry));
   else if (state.entries.every(isDone)) announce(`${counted(state.entries.length, "image")} done.`);
@@ -395,7 +449,10 @@ function fail(entry, failure) {
 }
 
 function postpone(entry, seconds) {
-  Object.assign(entry, { state: "busy", note: `Trying again by itself in ${counted(seconds, "second")}.` });
+  Object.assign(entry, {
+    state: "busy",
+    note: `Trying again by itself in ${counted(seconds, "second")}.`,
+  });
   entry.timer = setTimeout(() => {
     if (entry.state !== "busy") return;
     entry.state = "waiting";
@@ -405,12 +462,14 @@ function postpone(entry, seconds) {
 
 // ---- drawing the page ------------------------------------------------------------------------
 
-/** What figures and map were last built from: a render in between leaves them, and the focus, alone. */
+/** What figures and map were last built from: renders in between leave them, and the focus, alone. */
 const drawn = { figures: null, map: null, maps: null };
 
 /** Whether the figures of an entry are shown: there are some, and they are not held back. */
 const shows = (entry) =>
-  Boolean(entry.result?.classes.length) && entry.state !== "failed" && (entry.result.reason !== "unlike" || entry.revealed);
+  Boolean(entry.result?.classes.length) &&
+  entry.state !== "failed" &&
+  (entry.result.reason !== "unlike" || entry.revealed);
 
 function render() {
   const focused = document.activeElement;
@@ -440,7 +499,10 @@ function progressWords() {
 function renderList() {
   const wanted = state.entries.map((entry) => (entry.item ??= newItem(entry)));
   const list = at("items");
-  if (wanted.length !== list.children.length || wanted.some((item, i) => item !== list.children[i])) {
+  if (
+    wanted.length !== list.children.length ||
+    wanted.some((item, i) => item !== list.children[i])
+  ) {
     list.replaceChildren(...wanted);
   }
   for (const entry of state.entries) renderItem(entry);
@@ -454,7 +516,8 @@ function newItem(entry) {
   button.addEventListener("click", () => {
     choose(entry);
     at("detail-title").focus({ preventScroll: true });
-    if (at("detail").getBoundingClientRect().top > window.innerHeight * 0.6) at("detail-title").scrollIntoView();
+    if (at("detail").getBoundingClientRect().top > window.innerHeight * 0.6)
+      at("detail-title").scrollIntoView();
   });
   button.addEventListener("keydown", (event) => walk(event, entry));
   return item;
@@ -468,7 +531,9 @@ function renderItem(entry) {
   if (entry === state.chosen) button.setAttribute("aria-current", "true");
   else button.removeAttribute("aria-current");
   button.querySelector(".first").textContent = first ? capital(first.name) : short;
-  button.querySelector(".second").textContent = first ? `${percent(first.probability)} · ${short}` : "";
+  button.querySelector(".second").textContent = first
+    ? `${percent(first.probability)} · ${short}`
+    : "";
   const thumb = button.querySelector(".thumb");
   if (entry.thumb && thumb.firstChild !== entry.thumb) thumb.replaceChildren(entry.thumb);
 }
@@ -552,7 +617,8 @@ function renderVerdict(entry) {
   at("verdict-words").textContent = words;
   at("again").hidden = !(entry.state === "failed" && entry.error.again);
   const unlike = entry.state === "answered" && entry.result.reason === "unlike";
-  const large = entry.state === "failed" && (entry.error.status === 413 || entry.error.status === 0);
+  const large =
+    entry.state === "failed" && (entry.error.status === 413 || entry.error.status === 0);
   at("crop-hint").hidden = !entry.showable || !(unlike || (large && entry.error !== GONE));
   at("reveal").hidden = !unlike;
   at("reveal").open = unlike && entry.revealed;
@@ -604,7 +670,9 @@ function renderPoints(result) {
 /** "90 % sensitivity for melanoma: reached (13 % or more)". */
 function pointWords(point, name) {
   const [, level, what] = /^at_(\d+)_([a-z_]+)/.exec(point.name) ?? [];
-  const label = level ? `${level}\u00a0% ${what.replaceAll("_", " ")} for ${name}` : `${point.name}`;
+  const label = level
+    ? `${level}\u00a0% ${what.replaceAll("_", " ")} for ${name}`
+    : `${point.name}`;
   return `${capital(label)}: ${point.reached ? "reached" : "not reached"} (from ${percent(point.threshold)})`;
 }
 
@@ -612,9 +680,23 @@ function pointWords(point, name) {
 
 // Viridis (public domain): perceptually uniform, and the same to most colour-blind eyes.
 const PALETTE = [
-  [68, 1, 84], [72, 24, 106], [71, 45, 123], [66, 64, 134], [59, 82, 139], [51, 99, 141],
-  [44, 114, 142], [38, 130, 142], [33, 145, 140], [31, 160, 136], [40, 174, 128], [63, 188, 115],
-  [94, 201, 98], [132, 212, 75], [173, 220, 48], [216, 226, 25], [253, 231, 37],
+  [68, 1, 84],
+  [72, 24, 106],
+  [71, 45, 123],
+  [66, 64, 134],
+  [59, 82, 139],
+  [51, 99, 141],
+  [44, 114, 142],
+  [38, 130, 142],
+  [33, 145, 140],
+  [31, 160, 136],
+  [40, 174, 128],
+  [63, 188, 115],
+  [94, 201, 98],
+  [132, 212, 75],
+  [173, 220, 48],
+  [216, 226, 25],
+  [253, 231, 37],
 ];
 
 /** Colour and cover of a value from 0 to 1: [red, green, blue, alpha], 0 to 255. Weak is clear. */
@@ -629,7 +711,7 @@ function mixedColour(value) {
 
 const COLOURS = Array.from({ length: 256 }, (_, i) => mixedColour(i / 255));
 
-/** The value of a grid at (u, v), both 0 to 1 from the upper left; bilinear between cell centres. */
+/** A grid's value at (u, v), both 0 to 1 from the upper left; bilinear between cell centres. */
 function sample(map, u, v) {
   const x = clamp(u * map.columns - 0.5, 0, map.columns - 1);
   const y = clamp(v * map.rows - 0.5, 0, map.rows - 1);
@@ -644,7 +726,8 @@ function sample(map, u, v) {
 /** The part of the image that the model sees, in fractions of it: it may crop or pad. */
 function seen(width, height, input) {
   const ratio = width / height / (input.width / input.height); // above 1: the image is wider
-  if (input.fit === "stretch" || !Number.isFinite(ratio)) return { x: 0, y: 0, width: 1, height: 1 };
+  if (input.fit === "stretch" || !Number.isFinite(ratio))
+    return { x: 0, y: 0, width: 1, height: 1 };
   const inside = input.fit === "crop" ? ratio > 1 : ratio < 1;
   const size = inside ? { width: 1 / ratio, height: 1 } : { width: 1, height: ratio };
   return { ...size, x: (1 - size.width) / 2, y: (1 - size.height) / 2 };
@@ -681,8 +764,14 @@ function renderMap(entry) {
   const map = maps.find((each) => each.label === entry.mapOf) ?? maps[0];
   at("map").hidden = !map || map.blank || !entry.showable;
   if (!map) return;
-  const mapped = entry.result.classes.filter((each) => maps.some((one) => one.label === each.label));
-  if (drawn.maps !== maps) fillSelect(at("map-class"), mapped.map((each) => [each.label, capital(each.name)]));
+  const mapped = entry.result.classes.filter((each) =>
+    maps.some((one) => one.label === each.label),
+  );
+  if (drawn.maps !== maps)
+    fillSelect(
+      at("map-class"),
+      mapped.map((each) => [each.label, capital(each.name)]),
+    );
   drawn.maps = maps;
   at("map-class").value = map.label;
   if (drawn.map === map) return;
@@ -690,15 +779,16 @@ function renderMap(entry) {
   const words = mapWords(map, small(mapped.find((each) => each.label === map.label).name), entry);
   at("map-words").textContent = words;
   at("map").setAttribute("aria-label", words);
-  if (!map.blank) drawMap(at("map"), map, entry.result.width, entry.result.height, state.model.input);
+  if (!map.blank)
+    drawMap(at("map"), map, entry.result.width, entry.result.height, state.model.input);
 }
 
 function mapWords(map, name, entry) {
   if (map.blank) return `The map is blank: no part of the image speaks for ${name}.`;
   const peak = map.values.indexOf(Math.max(...map.values));
   const part = seen(entry.result.width, entry.result.height, state.model.input);
-  const u = part.x + ((peak % map.columns) + 0.5) / map.columns * part.width;
-  const v = part.y + (Math.floor(peak / map.columns) + 0.5) / map.rows * part.height;
+  const u = part.x + (((peak % map.columns) + 0.5) / map.columns) * part.width;
+  const v = part.y + ((Math.floor(peak / map.columns) + 0.5) / map.rows) * part.height;
   return `What speaks for ${name} is strongest ${placeWords(u, v)}. A map shows where, not why.`;
 }
 
@@ -711,8 +801,9 @@ function setOpacity() {
 
 // ---- thumbnails and crops --------------------------------------------------------------------
 
-/** The pixels of a file as they are stored, upright; colour profiles are left alone, as on the server. */
-const decode = (file) => createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+/** A file's pixels as they are stored, upright; colour profiles are left alone, as on the server. */
+const decode = (file) =>
+  createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
 
 let thumbs = Promise.resolve(); // one after the other: a decoded photograph takes 100 MB
 
@@ -772,7 +863,10 @@ function centred(width, height) {
 /** Fit the board into the dialog and the window. */
 function sizeBoard() {
   const style = getComputedStyle(at("board").parentElement);
-  const room = at("board").parentElement.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  const room =
+    at("board").parentElement.clientWidth -
+    parseFloat(style.paddingLeft) -
+    parseFloat(style.paddingRight);
   const { width, height } = crop.bitmap;
   crop.scale = Math.min(room / width, (0.46 * window.innerHeight) / height);
   const sharp = window.devicePixelRatio || 1;
@@ -789,10 +883,16 @@ const square = () => at("cropper").querySelector("[value=square]").checked;
 function setFrame({ x, y, width, height }) {
   const { bitmap } = crop;
   const least = Math.min(SMALLEST, bitmap.width, bitmap.height);
-  let [w, h] = [clamp(Math.round(width), least, bitmap.width), clamp(Math.round(height), least, bitmap.height)];
+  let [w, h] = [
+    clamp(Math.round(width), least, bitmap.width),
+    clamp(Math.round(height), least, bitmap.height),
+  ];
   if (square()) w = h = Math.min(w, h);
   crop.frame = {
-    x: clamp(Math.round(x), 0, bitmap.width - w), y: clamp(Math.round(y), 0, bitmap.height - h), width: w, height: h,
+    x: clamp(Math.round(x), 0, bitmap.width - w),
+    y: clamp(Math.round(y), 0, bitmap.height - h),
+    width: w,
+    height: h,
   };
   drawBoard();
   for (const side of ["x", "y", "width", "height"]) at(`crop-${side}`).value = crop.frame[side];
@@ -808,12 +908,21 @@ function drawBoard() {
   pen.fillStyle = "rgb(8 12 16 / 62%)";
   pen.fill(new Path2D(`M0 0H${board.width}V${board.height}H0ZM${x} ${y}V${y + h}H${x + w}V${y}Z`));
   const thin = board.width / board.clientWidth || 1;
-  for (const [colour, width] of [["#000", 4], ["#fff", 2]]) { // seen on dark and on light skin
+  for (const [colour, width] of [
+    ["#000", 4],
+    ["#fff", 2],
+  ]) {
+    // seen on dark and on light skin
     pen.strokeStyle = colour;
     pen.lineWidth = width * thin;
     pen.strokeRect(x, y, w, h);
   }
-  for (const [cx, cy] of [[x, y], [x + w, y], [x, y + h], [x + w, y + h]]) {
+  for (const [cx, cy] of [
+    [x, y],
+    [x + w, y],
+    [x, y + h],
+    [x + w, y + h],
+  ]) {
     pen.beginPath();
     pen.arc(cx, cy, 7 * thin, 0, 2 * Math.PI);
     pen.fillStyle = "#fff";
@@ -857,12 +966,18 @@ function drag(event) {
 /** A frame whose one corner is moved while the opposite one stays. */
 function stretched(frame, dx, dy, right, bottom) {
   const { bitmap } = crop;
-  const room = { width: right ? bitmap.width - frame.x : frame.x + frame.width, height: bottom ? bitmap.height - frame.y : frame.y + frame.height };
+  const room = {
+    width: right ? bitmap.width - frame.x : frame.x + frame.width,
+    height: bottom ? bitmap.height - frame.y : frame.y + frame.height,
+  };
   let width = clamp(frame.width + (right ? dx : -dx), SMALLEST, room.width);
   let height = clamp(frame.height + (bottom ? dy : -dy), SMALLEST, room.height);
   if (square()) width = height = Math.min(Math.max(width, height), room.width, room.height);
   return {
-    x: right ? frame.x : frame.x + frame.width - width, y: bottom ? frame.y : frame.y + frame.height - height, width, height,
+    x: right ? frame.x : frame.x + frame.width - width,
+    y: bottom ? frame.y : frame.y + frame.height - height,
+    width,
+    height,
   };
 }
 
@@ -876,24 +991,36 @@ function nudge(event) {
   const [dx, dy] = ARROWS[event.key].map((each) => each * stride);
   const { frame } = crop;
   if (!event.shiftKey) setFrame({ ...frame, x: frame.x + dx, y: frame.y + dy });
-  else if (square()) setFrame({ ...frame, width: frame.width + dx + dy, height: frame.height + dx + dy });
+  else if (square())
+    setFrame({ ...frame, width: frame.width + dx + dy, height: frame.height + dx + dy });
   else setFrame({ ...frame, width: frame.width + dx, height: frame.height + dy });
 }
 
 function typeFrame() {
-  const [x, y, width, height] = ["x", "y", "width", "height"].map((side) => Number(at(`crop-${side}`).value));
-  setFrame({ x, y, width: Math.min(width, crop.bitmap.width - x), height: Math.min(height, crop.bitmap.height - y) });
+  const [x, y, width, height] = ["x", "y", "width", "height"].map((side) =>
+    Number(at(`crop-${side}`).value),
+  );
+  setFrame({
+    x,
+    y,
+    width: Math.min(width, crop.bitmap.width - x),
+    height: Math.min(height, crop.bitmap.height - y),
+  });
 }
 
 /** Cut the frame out at the image's own resolution and ask about it. */
 async function useCrop() {
   const { frame, bitmap, entry } = crop;
-  const canvas = Object.assign(document.createElement("canvas"), { width: frame.width, height: frame.height });
+  const canvas = Object.assign(document.createElement("canvas"), {
+    width: frame.width,
+    height: frame.height,
+  });
   canvas.getContext("2d").drawImage(bitmap, -frame.x, -frame.y);
   const type = frame.width * frame.height <= LOSSLESS ? "image/png" : "image/jpeg";
   const blob = await new Promise((done) => canvas.toBlob(done, type, 0.95));
   if (!blob) {
-    at("cropper-fault").textContent = "The crop is too large for this browser. Choose a smaller frame.";
+    at("cropper-fault").textContent =
+      "The crop is too large for this browser. Choose a smaller frame.";
     return;
   }
   at("cropper").close();
@@ -907,9 +1034,17 @@ function useWhole() {
 
 function replace(entry, blob, frame) {
   URL.revokeObjectURL(entry.url);
-  Object.assign(entry, { sent: blob, url: URL.createObjectURL(blob), crop: frame, result: null, mapOf: null });
+  Object.assign(entry, {
+    sent: blob,
+    url: URL.createObjectURL(blob),
+    crop: frame,
+    result: null,
+    mapOf: null,
+  });
   drawThumb(entry);
-  announce(frame ? `Cropped to ${frame.width} × ${frame.height} pixels.` : "The whole image again.");
+  announce(
+    frame ? `Cropped to ${frame.width} × ${frame.height} pixels.` : "The whole image again.",
+  );
   again(entry);
 }
 
@@ -925,18 +1060,33 @@ function cell(value) {
 function csvRow(entry, labels) {
   const result = entry.state === "answered" ? entry.result : null;
   const frame = entry.crop;
-  const name = frame ? `${entry.name}#xywh=${frame.x},${frame.y},${frame.width},${frame.height}` : entry.name;
-  const chance = Object.fromEntries((result?.classes ?? []).map((each) => [each.label, each.probability]));
+  const name = frame
+    ? `${entry.name}#xywh=${frame.x},${frame.y},${frame.width},${frame.height}`
+    : entry.name;
+  const chance = Object.fromEntries(
+    (result?.classes ?? []).map((each) => [each.label, each.probability]),
+  );
   const reason = result ? result.reason : entry.state === "failed" ? "failed" : "waiting";
   return [
-    name, result?.predicted ?? "", ...labels.map((label) => chance[label] ?? ""),
-    result?.set.join(" ") ?? "", reason, entry.model?.fingerprint ?? state.model.fingerprint,
+    name,
+    result?.predicted ?? "",
+    ...labels.map((label) => chance[label] ?? ""),
+    result?.set.join(" ") ?? "",
+    reason,
+    entry.model?.fingerprint ?? state.model.fingerprint,
   ];
 }
 
 function tableOf(entries) {
   const labels = state.model.classes.map((each) => each.label);
-  const head = ["image", "predicted", ...labels.map((label) => `p_${label}`), "set", "reason", "model_fingerprint"];
+  const head = [
+    "image",
+    "predicted",
+    ...labels.map((label) => `p_${label}`),
+    "set",
+    "reason",
+    "model_fingerprint",
+  ];
   const rows = [head, ...entries.map((entry) => csvRow(entry, labels))];
   return rows.map((row) => row.map(cell).join(",") + "\r\n").join("");
 }
@@ -944,7 +1094,10 @@ function tableOf(entries) {
 function exportTable() {
   const text = "\ufeff" + tableOf(state.entries); // the mark tells spreadsheets that it is UTF-8
   const url = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
-  const link = Object.assign(document.createElement("a"), { href: url, download: "lesionlab-answers.csv" });
+  const link = Object.assign(document.createElement("a"), {
+    href: url,
+    download: "lesionlab-answers.csv",
+  });
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
   announce(`${counted(state.entries.length, "row")} exported.`);
@@ -954,10 +1107,17 @@ function exportTable() {
 
 /** Files that were dropped or pasted; folders are named, not taken. */
 function filesOf(transfer) {
-  const folders = [...(transfer.items ?? [])].filter((each) => each.webkitGetAsEntry?.()?.isDirectory);
+  const folders = [...(transfer.items ?? [])].filter(
+    (each) => each.webkitGetAsEntry?.()?.isDirectory,
+  );
   if (folders.length) {
-    raiseAlarm({ title: "A folder cannot be dropped here.", words: "Open it and drop the images in it." });
-    return [...transfer.items].filter((each) => each.kind === "file" && !folders.includes(each)).map((each) => each.getAsFile());
+    raiseAlarm({
+      title: "A folder cannot be dropped here.",
+      words: "Open it and drop the images in it.",
+    });
+    return [...transfer.items]
+      .filter((each) => each.kind === "file" && !folders.includes(each))
+      .map((each) => each.getAsFile());
   }
   return [...transfer.files];
 }
@@ -966,7 +1126,11 @@ function paste(event) {
   const files = filesOf(event.clipboardData ?? { files: [] });
   if (!files.length || document.querySelector("dialog[open]")) return;
   event.preventDefault();
-  add(files.map((file) => (file.name === "image.png" ? renamed(file, `pasted-${state.count + 1}.png`) : file)));
+  add(
+    files.map((file) =>
+      file.name === "image.png" ? renamed(file, `pasted-${state.count + 1}.png`) : file,
+    ),
+  );
 }
 
 const renamed = (file, name) => new File([file], name, { type: file.type });
@@ -995,7 +1159,9 @@ function takeInput(event) {
 function changePatient(field) {
   const input = at(field);
   const fault = field === "age" && !input.validity.valid;
-  at("age-fault").textContent = fault ? "Give the age in whole years, from 0 to 120, or leave it empty." : "";
+  at("age-fault").textContent = fault
+    ? "Give the age in whole years, from 0 to 120, or leave it empty."
+    : "";
   if (fault || state.chosen.patient[field] === input.value) return;
   state.chosen.patient[field] = input.value;
   again(state.chosen);
@@ -1043,7 +1209,8 @@ function keyGiven() {
 // ---- themes ----------------------------------------------------------------------------------
 
 const isDark = () =>
-  (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  (document.documentElement.dataset.theme ??
+    (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 
 /** A setting of this browser; some refuse to keep any. */
 function kept(value) {
@@ -1111,7 +1278,8 @@ function listenToCropper(on) {
   on("board", "pointercancel", () => (crop.drag = null));
   on("board", "keydown", nudge);
   for (const side of ["x", "y", "width", "height"]) on(`crop-${side}`, "change", typeFrame);
-  for (const input of document.querySelectorAll("[name=shape]")) input.addEventListener("change", () => setFrame(crop.frame));
+  for (const input of document.querySelectorAll("[name=shape]"))
+    input.addEventListener("change", () => setFrame(crop.frame));
   on("cropper", "close", () => {
     crop.bitmap.close();
     at("crop").focus();
