@@ -442,7 +442,7 @@ def test_crop_sends_the_pixels_themselves(visit, server, photograph):
 
 @pytest.mark.slow
 def test_crop_with_a_finger_and_a_square(visit, photograph):
-    page = visit(390, 844, touch=True)
+    page = visit(390, 480, touch=True)  # so low that the dialog scrolls, but not under the frame
     give(page, photograph)
     open_crop(page)
     before = frame_of(page)
@@ -450,9 +450,14 @@ def test_crop_with_a_finger_and_a_square(visit, photograph):
     touch = page.context.new_cdp_session(page)
 
     def drag(start, end):
-        for kind, place in (("touchStart", start), ("touchMove", end), ("touchEnd", None)):
-            points = [{"x": place[0], "y": place[1]}] if place else []
-            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        way = [np.add(start, np.subtract(end, start) * share) for share in np.linspace(0, 1, 6)]
+        kinds = ["touchStart"] + ["touchMove"] * 5
+        for kind, (x, y) in zip(kinds, np.array(way).tolist(), strict=True):
+            touch.send(
+                "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]}
+            )
+            page.wait_for_timeout(30)
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
     scale = 160 / box["width"]
     centre = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -715,7 +720,15 @@ def test_no_answer_in_time(visit, server, photograph):
 
 
 @pytest.mark.slow
-def test_an_answer_to_an_older_question_is_dropped(visit, server, photograph):
+def test_an_answer_to_an_older_question_is_dropped(visit, server, photograph, monkeypatch):
+    made = []
+
+    def numbered(*asked):
+        made.append(answer(*asked))
+        made[-1]["classes"][0]["name"] = f"answer {len(made)}"
+        return made[-1]
+
+    monkeypatch.setattr("stand_in.answer", numbered)
     server.plan = [Planned(delay=1.5), Planned()]
     page = visit()
     page.set_input_files("#choose", [str(photograph)])
@@ -723,7 +736,9 @@ def test_an_answer_to_an_older_question_is_dropped(visit, server, photograph):
     page.select_option("#sex", "male")
     settle(page)
     page.wait_for_timeout(2000)
+    assert len(made) == 2
     assert server.asked[-1].fields["sex"] == "male"
+    assert text(page, "#likeliest-name") == "Answer 1"  # the second question's came first
     assert page.is_visible("#figures")
     assert page.input_value("#sex") == "male"
 

@@ -60,7 +60,7 @@ function placeWords(u, v) {
   const row = v < 1 / 3 ? "upper" : v > 2 / 3 ? "lower" : "";
   if (!row && !column) return "in the centre";
   if (!column) return row === "upper" ? "at the top" : "at the bottom";
-  return `on the ${[row, column].filter(Boolean).join(" ")}`;
+  return row ? `in the ${row} ${column}` : `on the ${column}`;
 }
 
 /**
@@ -849,6 +849,7 @@ async function openCrop() {
   crop.frame = entry.crop ?? centred(width * 0.8, height * 0.8);
   at("cropper").querySelector("[value=free]").checked = true;
   at("cropper-fault").textContent = "";
+  at("crop-whole").hidden = !entry.crop;
   at("cropper").showModal();
   sizeBoard();
   setFrame(crop.frame);
@@ -868,7 +869,7 @@ function sizeBoard() {
     parseFloat(style.paddingLeft) -
     parseFloat(style.paddingRight);
   const { width, height } = crop.bitmap;
-  crop.scale = Math.min(room / width, (0.46 * window.innerHeight) / height);
+  crop.scale = Math.min(room / width, (0.42 * window.innerHeight) / height);
   const sharp = window.devicePixelRatio || 1;
   const board = at("board");
   board.width = Math.round(width * crop.scale * sharp);
