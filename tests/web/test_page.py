@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from stand_in import NAMES, NOTICE, STATIC, Planned, StandIn, answer, model
 
 CHROMIUM = os.environ.get("LESIONLAB_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
@@ -483,6 +485,24 @@ def test_crop_with_a_finger_and_a_square(visit, photograph):
 
 
 @pytest.mark.slow
+def test_crop_leaves_the_stored_colours_alone(visit, server, photograph, tmp_path):
+    """As the server does, which reads pixels and no colour profile."""
+    wide = PngInfo()  # the primaries of Adobe RGB, and no gamma
+    primaries = (31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
+    wide.add(b"gAMA", struct.pack(">I", 100000))
+    wide.add(b"cHRM", struct.pack(">8I", *primaries))
+    image = Image.open(photograph)
+    image.save(tmp_path / "wide.png", pnginfo=wide)
+    page = visit()
+    give(page, tmp_path / "wide.png")
+    open_crop(page)
+    x, y, width, height = frame_of(page)
+    use_crop(page)
+    sent = Image.open(io.BytesIO(server.asked[-1].content)).convert("RGB")
+    assert np.array_equal(sent, np.asarray(image)[y : y + height, x : x + width])
+
+
+@pytest.mark.slow
 def test_crop_of_a_photograph_lying_on_its_side(visit, server, photograph, tmp_path):
     image = Image.open(photograph)
     exif = image.getexif()
@@ -765,7 +785,7 @@ def states(page, server, lesions, grey, broken):
     give(page, lesions[0])
     page.click("#points summary")
     yield "one"
-    page.click("#clear")
+    page.click("#remove")
     page.route("**/v1/predict", lambda route: route.abort())
     page.route("**/healthz", lambda route: route.abort())
     give(page, lesions[1], lesions[2])
