@@ -176,6 +176,7 @@ def unreadable(name, message):
 
 class _Handler(BaseHTTPRequestHandler):
     server: StandIn
+    timeout = 10  # seconds that a silent connection is kept
 
     def log_message(self, *_):
         """Keep the tests' output clean."""
@@ -267,7 +268,7 @@ class _Handler(BaseHTTPRequestHandler):
 class StandIn(ThreadingHTTPServer):
     """The server on a free port of this machine; a context that starts and stops it."""
 
-    daemon_threads = True
+    daemon_threads = False  # so that closing waits for the answers under way
 
     def __init__(self, port=0):
         super().__init__(("127.0.0.1", port), _Handler)
