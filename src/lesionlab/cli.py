@@ -57,6 +57,9 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "submit": ("challenge", "predictions as an ISIC challenge submission"),
     "isic": ("challenge", "score a submission: the official ISIC scorer's numbers"),
     "demo": ("machine", "the default model, then the whole chain, on drawn lesions or yours"),
+    "serve": ("serving", "answer over HTTP, with a page"),
+    "trail": ("serving", "what a server answered, where it was told to keep it"),
+    "demo": ("machine", "the whole chain, on drawn lesions or on yours"),
     "doctor": ("machine", "what this machine has, and what is missing"),
 }
 

@@ -97,7 +97,7 @@ FAULTS = {
     missing_image: ("path", r"{0}\.jpg does not exist"),
     truncated: ("path", r"{0}\.jpg is a JPEG without its end: the file is cut off"),
     empty_file: ("path", r"{0}\.jpg has 0 bytes"),
-    unreadable: ("path", r"{0}\.jpg is not an image that Pillow can read"),
+    unreadable: ("path", r"{0}\.jpg is not a JPEG, PNG, BMP, TIFF or WebP image that can be read"),
     unknown_diagnosis: ("target", r"'scc'; known: akiec, bcc, bkl, df, mel, nv, vasc"),
     duplicate_image_id: ("image_id", r"{0} stands in 2 rows"),
     lesion_with_two_diagnoses: ("lesion_id", r"has 2 diagnoses: df, nv"),

@@ -247,7 +247,7 @@ def _look(reader: Reader, image_id: str, path: str, decode: bool) -> FileFacts:
             say("rotated", f"{path} says that it is rotated; it will be turned upright", "note")
         if decode:
             image.load()
-            pixels = np.asarray(to_rgb(image))
+            pixels = np.asarray(to_rgb(image, path))
             facts.pixel_hash = hashlib.sha256(
                 pixels.tobytes() + str(pixels.shape).encode()
             ).hexdigest()
@@ -255,7 +255,7 @@ def _look(reader: Reader, image_id: str, path: str, decode: bool) -> FileFacts:
                 say("blank", f"{path} is one colour all over", "warning")
     except ImageFault as fault:
         say(fault.kind, str(fault))
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # decoders of broken files fail in many ways
         kind = "truncated" if "truncated" in str(error) else "unreadable"
         say(kind, f"{path} cannot be decoded: {error}")
     return facts

@@ -33,9 +33,17 @@ if TYPE_CHECKING:
     from lesionlab.recipe import Images
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+"""What is opened, told by the content; Pillow knows dozens more, each a way in for a bad file."""
 PREPROCESSING = 1
 """Version of what `to_pixels` does; raised when its output changes."""
 _CHUNK = 512  # images between two writes of the cache's index
+_FORMATS_SAID = "a JPEG, PNG, BMP, TIFF or WebP image"
+_LONGEST_SIDE = 65_535  # pixels, as in a JPEG
+_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; 0 and restarts stand in its data
+_MOST_MARKERS = 20_000
+_MOST_PASSES = 12  # over an image of the most pixels: a progressive JPEG has about ten scans
 
 
 def preprocessing_fingerprint(images: Images) -> str:
@@ -102,6 +110,7 @@ class Reader:
             ) from error
         except Image.DecompressionBombError as error:
             raise ImageFault("too_large", f"{path} is too large to decode safely") from error
+        return open_image(self.bytes_of(path) if content is None else content, path)
 
     def pixels(self, path: str, images: Images, sha256: str = "") -> NDArray[np.uint8]:
         """Decode, turn upright, convert to RGB and resize one image.
@@ -161,6 +170,57 @@ class Reader:
             return np.asarray(arrays[array], np.uint8)
 
 
+def open_image(content: bytes, name: str, max_pixels: int | None = None) -> Image.Image:
+    """Open an image by what it holds, whatever it is called; nothing is decoded yet.
+
+    Args:
+        content: a file's bytes.
+        name: what to call it in messages.
+        max_pixels: the most that its header may announce; None: what Pillow thinks is safe.
+
+    Raises:
+        ImageFault: "empty_file", "unreadable" (none of `FORMATS`), "too_large" (more pixels), or
+            "unsupported" (costs far more to decode than its size tells).
+    """
+    if not content:
+        raise ImageFault("empty_file", f"{name} has 0 bytes")
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageFault("too_large", f"{name} is too large to decode safely") from error
+    except Exception as error:  # parsers of headers fail in many ways: struct.error, TypeError, ...
+        raise ImageFault("unreadable", f"{name} is not {_FORMATS_SAID} that can be read") from error
+    width, height = image.size
+    if max(width, height) > _LONGEST_SIDE:  # resizing makes the other side larger first
+        raise ImageFault("too_large", f"{name} has {width} x {height} pixels: too long a side")
+    if max_pixels is not None and width * height > max_pixels:
+        raise ImageFault(
+            "too_large",
+            f"{name} has {width} x {height} pixels, and {max_pixels:,} in all are the most. "
+            "Make it smaller, or crop it to the lesion",
+        )
+    passes = _MOST_PASSES * (max_pixels or Image.MAX_IMAGE_PIXELS or 0)
+    if image.format in ("JPEG", "MPO") and _scans(content) * width * height > passes:
+        raise ImageFault("unsupported", f"{name} holds too many scans. Save it as a plain JPEG")
+    if image.tile and image.tile[0][0] == "bmp_rle":  # decoded in Python: seconds per megabyte
+        raise ImageFault("unsupported", f"{name} is a run-length coded BMP. Save it as PNG")
+    return image
+
+
+def _scans(content: bytes) -> int:
+    """How often a JPEG's decoder passes over the image; a few bytes can ask for one more."""
+    scans, place = 0, 2
+    for _ in range(_MOST_MARKERS):
+        marker = _MARKER.search(content, place)
+        if marker is None or marker[1] == b"\xd9":  # its end
+            return scans
+        place = marker.end()
+        if marker[1] not in (b"\x01", b"\xd8"):  # all others tell their length
+            scans += marker[1] == b"\xda"
+            place += int.from_bytes(content[place : place + 2])
+    return _MOST_MARKERS
+
+
 def in_array(path: str) -> bool:
     """Whether a catalogue's path means a row of an array and not a file of its own."""
     return re.search(r"\.(npz|csv)#", path, re.IGNORECASE) is not None
@@ -213,10 +273,10 @@ def to_pixels(image: Image.Image, images: Images, name: str = "the image") -> ND
         upright = ImageOps.exif_transpose(image)
     except Image.DecompressionBombError as error:
         raise ImageFault("too_large", f"{name} is too large to decode safely") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # decoders of broken files fail in many ways
         kind = "truncated" if "truncated" in str(error) else "unreadable"
         raise ImageFault(kind, f"{name} cannot be decoded: {error}") from error
-    colour = to_rgb(upright)
+    colour = to_rgb(upright, name)
     if images.fit == "crop":
         sized = ImageOps.fit(colour, (width, height), Image.Resampling.BILINEAR)
     elif images.fit == "pad":
@@ -230,10 +290,18 @@ def _on_its_side(image: Image.Image) -> bool:
     return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # its orientation
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a decoded image of any mode to RGB; 16-bit grey is scaled, not clipped."""
+def to_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
+    """Convert a decoded image to RGB; 16-bit grey is scaled, not clipped.
+
+    Raises:
+        ImageFault: if its values have no known range.
+    """
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ImageFault(
+            "unsupported", f"{name} has 32 bits a channel and no known scale. Save it with 8 bits"
+        )
     return image.convert("RGB")
 
 

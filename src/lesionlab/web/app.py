@@ -1,0 +1,246 @@
+"""The application: routes, and what stands in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+
+from lesionlab._version import __version__
+from lesionlab.web import wording
+from lesionlab.web.guard import CARD_POLICY, Guard
+from lesionlab.web.openapi import describe, responses
+from lesionlab.web.refusals import Refusal
+from lesionlab.web.schemas import Health, Model, Prediction
+from lesionlab.web.service import Service
+from lesionlab.web.settings import Settings
+from lesionlab.web.trail import short_hash
+
+if TYPE_CHECKING:
+    from lesionlab.prediction.bundle import Bundle
+    from lesionlab.prediction.predictor import Predictor
+
+STATIC = {
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+}
+"""The page's files and their types; no others are served, whatever lies beside them."""
+
+
+def create_app(
+    bundle: Bundle | str | Path | None = None,
+    settings: Settings | None = None,
+    *,
+    predictor: Predictor | None = None,
+) -> FastAPI:
+    """Make the application that answers over HTTP.
+
+    Args:
+        bundle: opened, or its file; None: the default model.
+        settings: limits, keys and the like.
+        predictor: to be used instead of one made from the bundle.
+
+    Raises:
+        BundleError: if the bundle cannot be used.
+        DataError: if the audit trail cannot be used.
+    """
+    settings = settings or Settings()
+    if predictor is None:
+        from lesionlab.prediction.predictor import Predictor
+
+        predictor = Predictor(bundle, threads=settings.threads)
+    service = Service(predictor, settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(service.start)
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(
+        title="lesionlab",
+        version=__version__,
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(HTTPException, _missed)
+    _answers(app, service)
+    _pages(app, service)
+    app.openapi = lambda: describe(app, service.bundle, settings)  # type: ignore[method-assign]
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "X-API-Key"),
+            expose_headers=("Retry-After",),
+        )
+    app.add_middleware(Guard, settings=settings, metrics=service.metrics)
+    return app
+
+
+def _answers(app: FastAPI, service: Service) -> None:
+    """The routes that programs use."""
+    keys = _Keys(service.settings.api_keys)
+
+    @app.post(
+        "/v1/predict",
+        response_model=Prediction,
+        responses=responses(400, 401, 403, 408, 413, 415, 422, 429, 503),
+        tags=["answers"],
+        summary="Answers about images",
+    )
+    async def predict(request: Request) -> Response:
+        key = keys.checked(request)
+        try:
+            status, body = await service.answer(request, key)
+        except ClientDisconnect:
+            service.metrics.refusals.labels("gone").inc()
+            return Response(status_code=400)  # that nobody reads
+        return Response(body, status, media_type="application/json")
+
+    @app.get(
+        "/v1/model",
+        response_model=Model,
+        responses=responses(401),
+        tags=["model"],
+        summary="What the model is and takes",
+    )
+    async def model(request: Request) -> Response:
+        keys.checked(request)
+        return JSONResponse(wording.model(service.bundle))
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, **responses(401)},
+        tags=["running"],
+        summary="Counters for Prometheus",
+    )
+    async def metrics(request: Request) -> Response:
+        keys.checked(request)
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    @app.get("/healthz", response_model=Health, tags=["running"], summary="Does it run?")
+    async def healthz() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @app.get(
+        "/readyz",
+        response_model=Health,
+        responses={503: {"model": Health, "description": "Not yet, or not any more."}},
+        tags=["running"],
+        summary="Does it take questions?",
+    )
+    async def readyz() -> Response:
+        if service.started and not service.draining:
+            return JSONResponse({"status": "ok"})
+        status = "stopping" if service.draining else "starting"
+        return JSONResponse({"status": status}, 503)
+
+
+def _pages(app: FastAPI, service: Service) -> None:
+    """The routes that people use."""
+    found = {name: _Static(name, kind) for name, kind in STATIC.items()}
+
+    @app.get("/v1/card", response_class=HTMLResponse, tags=["model"], summary="The model card")
+    async def card() -> Response:
+        text = service.bundle.card_html or "<!doctype html><title>Card</title>This model has none."
+        return HTMLResponse(text, headers={"Content-Security-Policy": CARD_POLICY})
+
+    @app.get("/", include_in_schema=False)
+    async def page(request: Request) -> Response:
+        return found["index.html"].sent(request)
+
+    @app.get("/static/{name}", include_in_schema=False)
+    async def static(name: str, request: Request) -> Response:
+        if name not in found:
+            raise HTTPException(404)
+        return found[name].sent(request)
+
+
+class _Keys:
+    """Tells known API keys from others, in a time that says nothing about them."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = [(hashlib.sha256(each.encode()).digest(), short_hash(each)) for each in keys]
+
+    def checked(self, request: Request) -> str:
+        """Short hash of a request's key; "" where none is asked for.
+
+        Raises:
+            Refusal: 401 if it has none that is known.
+        """
+        if not self._keys:
+            return ""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = request.headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
+        digest = hashlib.sha256(given.strip().encode("utf-8", "replace")).digest()
+        found = [name for known, name in self._keys if hmac.compare_digest(known, digest)]
+        if not found:
+            raise Refusal(
+                401,
+                "no_key",
+                "Send an API key of this server in the header X-API-Key, or as Bearer token.",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        return found[0]
+
+
+class _Static:
+    """A file of the page, read once."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        path = Path(str(files("lesionlab.web"))) / "static" / name
+        self._body = path.read_bytes() if path.is_file() else None
+        self._kind = kind
+        self._tag = f'"{hashlib.sha256(self._body or b"").hexdigest()[:16]}"'
+
+    def sent(self, request: Request) -> Response:
+        """The file, or word that the browser has it already."""
+        if self._body is None:
+            raise HTTPException(404)
+        headers = {"ETag": self._tag, "Cache-Control": "no-cache"}  # kept, but asked about
+        if request.headers.get("if-none-match") == self._tag:
+            return Response(status_code=304, headers=headers)
+        return Response(self._body, headers={**headers, "Content-Type": self._kind})
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)  # registered for nothing else
+    service: Service = request.app.state.service
+    service.metrics.refusals.labels(error.kind).inc()
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _missed(_: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    kind, message = {
+        404: ("not_found", "There is nothing here. /openapi.json lists what there is."),
+        405: ("wrong_method", "This is asked for with another method: see the header Allow."),
+    }.get(status, ("refused", "The request cannot be understood."))
+    return JSONResponse(
+        {"error": {"kind": kind, "message": message}}, status, getattr(error, "headers", None)
+    )
+
+
+def openapi_text(app: FastAPI) -> str:
+    """The application's OpenAPI description, as it is kept in files."""
+    return json.dumps(app.openapi(), indent=2) + "\n"

@@ -1,0 +1,124 @@
+"""The OpenAPI description, made for the bundle that is served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi.openapi.utils import get_openapi
+
+from lesionlab.web.question import MAPS, OLDEST
+from lesionlab.web.schemas import Error, Prediction
+from lesionlab.web.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from lesionlab.prediction.bundle import Bundle
+
+_TEXT = """\
+Calibrated class probabilities, conformal sets and a refer-or-not advice for dermatoscopic images.
+
+Research and education only. Not a medical device. Not for diagnosis, triage or screening.
+
+    curl -F images=@photo.jpg http://127.0.0.1:8000/v1/predict
+
+Images are held in memory while they are answered and never stored or logged."""
+
+_REFUSALS = {
+    400: ("bad_form", "The form has a field that it should not have, or lacks one."),
+    401: ("no_key", "The server asks for an API key, and this is none of its."),
+    403: ("foreign_page", "A page of another site asked, in a browser."),
+    408: ("too_slow", "The body did not come in time."),
+    413: ("too_many_bytes", "Too many bytes, or too many images."),
+    415: ("not_multipart", "The body is not multipart/form-data."),
+    429: ("busy", "Too much to do. Ask again after the seconds in Retry-After."),
+    503: ("timed_out", "No answer was found in time, or it could not be put on record."),
+}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer besides 200."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        if status == 422:
+            found[status] = {
+                "model": Prediction,
+                "description": "No image could be read; the results say why.",
+            }
+            continue
+        kind, text = _REFUSALS[status]
+        example = {"error": {"kind": kind, "message": text}}
+        found[status] = {
+            "model": Error,
+            "description": text,
+            "content": {"application/json": {"example": example}},
+        }
+        if status in (429, 503):
+            found[status]["headers"] = {
+                "Retry-After": {
+                    "description": "Seconds until there should be room.",
+                    "schema": {"type": "integer", "minimum": 1},
+                }
+            }
+    return found
+
+
+def describe(app: FastAPI, bundle: Bundle, settings: Settings) -> dict[str, Any]:
+    """The description of an application that serves a bundle; made once."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    schema = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary="Answers about dermatoscopic images",
+        description=_TEXT,
+        routes=app.routes,
+    )
+    schema["paths"]["/v1/predict"]["post"]["requestBody"] = {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": _form(bundle, settings)}},
+    }
+    if settings.api_keys:
+        schema["components"]["securitySchemes"] = {
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "bearer": {"type": "http", "scheme": "bearer"},
+        }
+        for path, method in (("/v1/predict", "post"), ("/v1/model", "get"), ("/metrics", "get")):
+            schema["paths"][path][method]["security"] = [{"header": []}, {"bearer": []}]
+    app.openapi_schema = schema
+    return schema
+
+
+def _form(bundle: Bundle, settings: Settings) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "images": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "minItems": 1,
+            "maxItems": settings.max_images,
+            "description": "JPEG, PNG, BMP, TIFF or WebP, told by the content alone.",
+        }
+    }
+    about = {
+        "age": {"type": "number", "minimum": 0, "maximum": OLDEST, "description": "Years."},
+        "sex": {"type": "string", "enum": list(bundle.sexes)},
+        "site": {
+            "type": "string",
+            "enum": list(bundle.sites),
+            "description": "Where on the body.",
+        },
+    }
+    fields |= {name: about[name] for name in ("age", "sex", "site") if name in bundle.fields}
+    if bundle.map_grid is not None:
+        fields["maps"] = {
+            "type": "string",
+            "enum": list(MAPS),
+            "default": "none",
+            "description": "Of which classes to say where the image speaks for them.",
+        }
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": ["images"],
+        "additionalProperties": False,
+    }

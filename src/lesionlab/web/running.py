@@ -1,0 +1,129 @@
+"""Listening, and stopping without dropping anything."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from lesionlab.errors import SettingsError
+from lesionlab.web.settings import Settings
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from fastapi import FastAPI
+
+    from lesionlab.web.service import Service
+
+_IDLE = 15.0  # seconds that a connection may be open without a whole request's head
+
+
+def run(app: FastAPI, settings: Settings, ready: Callable[[str], None] = lambda _: None) -> None:
+    """Serve until SIGTERM or Ctrl-C, then finish what was accepted.
+
+    Args:
+        app: from `create_app`.
+        settings: those that it was made with.
+        ready: told the address once it listens.
+
+    Raises:
+        SettingsError: if the address cannot be listened on.
+    """
+    listener = _listener(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,  # it would name who asked when
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        lifespan="on",
+        limit_concurrency=settings.connections,
+        timeout_keep_alive=int(_IDLE),
+        timeout_graceful_shutdown=int(settings.timeout) + 5,
+    )
+    with listener:
+        _Server(config, app.state.service, lambda: ready(_address(listener))).run([listener])
+
+
+class _Server(uvicorn.Server):
+    """Says that it is not ready before it closes the door, and closes on those who only hold it."""
+
+    def __init__(
+        self, config: uvicorn.Config, service: Service, listening: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._service, self._listening = service, listening
+        self._told = 0.0
+        self._silent: dict[Any, float] = {}
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._listening()
+
+    async def on_tick(self, counter: int) -> bool:
+        now = time.monotonic()
+        if self._told and now - self._told >= self._service.settings.drain:
+            self.should_exit = True
+        if counter % 10 == 0:
+            self._close_silent(now)
+        return await super().on_tick(counter)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals that stop it; uvicorn's own would raise them again at the end."""
+        kinds = (signal.SIGINT, signal.SIGTERM)
+        before = {kind: signal.signal(kind, self.handle_exit) for kind in kinds}
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if not self._told:
+            self._told = time.monotonic()
+            self._service.draining = True
+        elif sig == signal.SIGINT:  # asked twice by hand
+            self.should_exit = self.force_exit = True
+
+    def _close_silent(self, now: float) -> None:
+        """Close connections that for too long have sent nothing, or a head bit by bit."""
+        waiting = {
+            each
+            for each in self.server_state.connections
+            if getattr(each, "cycle", None) is None or each.cycle.response_complete
+        }
+        self._silent = {each: self._silent.get(each, now) for each in waiting}
+        for each, since in self._silent.items():
+            if now - since > 2 * _IDLE and not each.transport.is_closing():
+                each.transport.close()
+
+
+def _listener(settings: Settings) -> socket.socket:
+    kind = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(kind, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(
+            f"{settings.host}, port {settings.port}, cannot be listened on: {reason}. "
+            "Choose another with --host or --port; --port 0 takes any that is free."
+        ) from error
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,181 @@
+"""One question from its head to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from lesionlab.data.images import ImageFault
+from lesionlab.errors import DataError
+from lesionlab.web import wording
+from lesionlab.web.engine import Engine, Job
+from lesionlab.web.form import Form, boundary_of, read_form, too_long
+from lesionlab.web.gate import Gate
+from lesionlab.web.metrics import Metrics
+from lesionlab.web.question import Maps, question
+from lesionlab.web.refusals import Refusal
+from lesionlab.web.settings import Settings
+from lesionlab.web.trail import Trail
+
+if TYPE_CHECKING:
+    from lesionlab.prediction.predictor import Predictor
+
+
+class Service:
+    """All that one server holds.
+
+    Args:
+        predictor: that answers.
+        settings: limits.
+
+    Attributes:
+        bundle: of the predictor.
+        settings: as given.
+        gate: how much is held.
+        metrics: what was counted.
+        started: whether it takes questions.
+        draining: whether it was told to stop.
+    """
+
+    def __init__(self, predictor: Predictor, settings: Settings) -> None:
+        self.bundle = predictor.bundle
+        self.settings = settings
+        self.gate = Gate(settings)
+        self.metrics = Metrics(lambda: self.gate.images)
+        self.started = self.draining = False
+        self._engine = Engine(predictor, settings, self.gate, self.metrics)
+        self._trail = Trail(settings.audit, settings.retention) if settings.audit else None
+
+    def start(self) -> None:
+        """Get ready to take questions."""
+        self._engine.start()
+        self.started = True
+
+    def close(self) -> None:
+        """Finish what was taken."""
+        self.started = False
+        self._engine.close()
+        if self._trail:
+            self._trail.close()
+
+    async def answer(self, request: Request, key: str) -> tuple[int, bytes]:
+        """Answer a question.
+
+        Args:
+            request: whose body is still to be read.
+            key: short hash of its API key.
+
+        Returns:
+            Status and JSON.
+
+        Raises:
+            Refusal: if it cannot be answered.
+            ClientDisconnect: if nobody waits for the answer any more.
+        """
+        boundary, size = self._looked_at(request)
+        until = asyncio.get_running_loop().time() + self.settings.timeout
+        self.gate.enter(1, size)
+        held, jobs = 1, list[Job]()
+        try:
+            form = await self._read(request, boundary, until)
+            person, maps = question(form, self.bundle)
+            names = [name for name, _ in form.images]
+            if len(names) > 1:
+                self.gate.enter(len(names) - 1)
+                held = len(names)
+            jobs += [
+                self._engine.submit(
+                    content, person, maps=maps != "none", hashed=self._trail is not None
+                )
+                for _, content in form.images
+            ]
+            form.images.clear()  # the engine lets go of each as it is decoded
+            await self._wait(request, jobs, until)
+            return await self._worded(names, jobs, maps, key)
+        finally:
+            self._let_go(jobs, held, size)
+
+    def _looked_at(self, request: Request) -> tuple[bytes, int]:
+        """The body's boundary, and how many bytes it may have, by its head alone."""
+        told = request.headers.get("content-length")
+        size = int(told) if told is not None and told.isdigit() else self.settings.max_bytes
+        if size > self.settings.max_bytes:
+            raise too_long(self.settings)
+        boundary = boundary_of(request.headers.get("content-type", ""))
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise Refusal(415, "compressed", "Send the body as it is, without Content-Encoding.")
+        return boundary, size
+
+    async def _read(self, request: Request, boundary: bytes, until: float) -> Form:
+        try:
+            async with asyncio.timeout_at(until):
+                return await read_form(request.stream(), boundary, self.settings)
+        except TimeoutError as error:
+            raise Refusal(
+                408,
+                "too_slow",
+                f"The body did not come within {self.settings.timeout:g} seconds.",
+            ) from error
+
+    async def _wait(self, request: Request, jobs: list[Job], until: float) -> None:
+        """Wait until all images are answered, the time is up, or nobody waits any more."""
+        work = asyncio.gather(
+            *(asyncio.wrap_future(each.done) for each in jobs), return_exceptions=True
+        )
+        gone = asyncio.ensure_future(request.receive())  # the body is read: the next is good-bye
+        try:
+            left = until - asyncio.get_running_loop().time()
+            done, _ = await asyncio.wait((work, gone), timeout=left, return_when="FIRST_COMPLETED")
+            if work not in done:
+                if gone in done:
+                    raise ClientDisconnect
+                raise Refusal(
+                    503,
+                    "timed_out",
+                    f"No answer was found within {self.settings.timeout:g} seconds. Ask again.",
+                    {"Retry-After": "5"},
+                )
+        finally:
+            gone.cancel()
+            work.cancel()
+
+    async def _worded(
+        self, names: list[str], jobs: list[Job], maps: Maps, key: str
+    ) -> tuple[int, bytes]:
+        results = [
+            self._result(name, each.done, maps) for name, each in zip(names, jobs, strict=True)
+        ]
+        if self._trail:
+            kept = [(job.sha256, each) for job, each in zip(jobs, results, strict=True)]
+            try:
+                await asyncio.to_thread(self._trail.write, key, self.bundle.fingerprint, kept)
+            except DataError as error:
+                raise Refusal(
+                    503,
+                    "no_trail",
+                    "The answer could not be put on record, so it is not given.",
+                    {"Retry-After": "30"},
+                ) from error
+        status = 422 if all(each["error"] for each in results) else 200
+        return status, json.dumps(wording.answer(self.bundle, results), allow_nan=False).encode()
+
+    def _result(self, name: str, done: Future[Any], maps: Maps) -> dict[str, Any]:
+        try:
+            seen = done.result()
+        except ImageFault as fault:
+            self.metrics.images.labels(fault.kind).inc()
+            return wording.unread(name, fault)
+        self.metrics.images.labels("answered").inc()
+        return wording.result(self.bundle, name, seen, maps)
+
+    def _let_go(self, jobs: list[Job], held: int, size: int) -> None:
+        """Give places back; those of images still being worked on as soon as that is over."""
+        running = [each for each in jobs if not each.done.done()]
+        for job in running:
+            job.dropped = True
+            job.done.add_done_callback(lambda _: self.gate.leave(1))
+        self.gate.leave(held - len(running), size)
