@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import cannot_write, fingerprint, locked, write_csv, write_json

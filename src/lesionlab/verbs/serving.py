@@ -61,7 +61,7 @@ def serve(
     """
     try:
         from lesionlab.web.app import create_app
-        from lesionlab.web.running import run
+        from lesionlab.web.running import Server
         from lesionlab.web.settings import Settings, cores, read_keys
     except ModuleNotFoundError as error:
         raise SettingsError(
@@ -100,7 +100,7 @@ def serve(
     def ready(address: str) -> None:
         listen(Notice(f"{model.name} {model.version} ({model.fingerprint}) answers at {address}"))
 
-    run(app, settings, ready)
+    Server(app, settings, ready).listen()
     return Outcome(lines=["Stopped: all that was accepted is answered."])
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
+from lesionlab.cli import NOTICE
 from lesionlab.web.question import MAPS, OLDEST
 from lesionlab.web.schemas import Error, Prediction
 from lesionlab.web.settings import Settings
@@ -33,6 +34,44 @@ _REFUSALS = {
     415: ("not_multipart", "The body is not multipart/form-data."),
     429: ("busy", "Too much to do. Ask again after the seconds in Retry-After."),
     503: ("timed_out", "No answer was found in time, or it could not be put on record."),
+}
+
+_EXAMPLE = {
+    "model": {
+        "name": "mobilenetv4",
+        "version": "1.0",
+        "fingerprint": "0123456789abcdef",
+        "precision": "int8",
+    },
+    "notice": NOTICE,
+    "coverage": 0.9,
+    "results": [
+        {
+            "name": "photo.jpg",
+            "width": 600,
+            "height": 450,
+            "error": None,
+            "predicted": "mel",
+            "classes": [
+                {"label": "mel", "name": "Melanoma", "probability": 0.61, "in_set": True},
+                {"label": "nv", "name": "Melanocytic nevus", "probability": 0.39, "in_set": True},
+            ],
+            "set": ["mel", "nv"],
+            "refer": True,
+            "reason": "unsure",
+            "reason_text": "The model cannot narrow it down to one class.",
+            "novelty": {"score": 12.3, "threshold": 40.1, "unlike": False},
+            "thresholds": [
+                {
+                    "name": "at_90_sensitivity/mel",
+                    "label": "mel",
+                    "threshold": 0.13,
+                    "reached": True,
+                }
+            ],
+            "maps": [],
+        }
+    ],
 }
 
 
@@ -78,6 +117,7 @@ def describe(app: FastAPI, bundle: Bundle, settings: Settings) -> dict[str, Any]
         "required": True,
         "content": {"multipart/form-data": {"schema": _form(bundle, settings)}},
     }
+    schema["components"]["schemas"]["Prediction"]["examples"] = [_EXAMPLE]  # its nulls included
     if settings.api_keys:
         schema["components"]["securitySchemes"] = {
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

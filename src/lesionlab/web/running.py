@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 _IDLE = 15.0  # seconds that a connection may be open without a whole request's head
 
 
-def run(app: FastAPI, settings: Settings, ready: Callable[[str], None] = lambda _: None) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish what was accepted.
+class Server(uvicorn.Server):
+    """Serves until it is told to stop, then finishes what was accepted.
+
+    It says that it is not ready before it closes the door, and closes on those who only hold it.
 
     Args:
         app: from `create_app`.
@@ -35,41 +38,49 @@ def run(app: FastAPI, settings: Settings, ready: Callable[[str], None] = lambda 
     Raises:
         SettingsError: if the address cannot be listened on.
     """
-    listener = _listener(settings)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        log_level="warning",
-        access_log=False,  # it would name who asked when
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        lifespan="on",
-        limit_concurrency=settings.connections,
-        timeout_keep_alive=int(_IDLE),
-        timeout_graceful_shutdown=int(settings.timeout) + 5,
-    )
-    with listener:
-        _Server(config, app.state.service, lambda: ready(_address(listener))).run([listener])
-
-
-class _Server(uvicorn.Server):
-    """Says that it is not ready before it closes the door, and closes on those who only hold it."""
 
     def __init__(
-        self, config: uvicorn.Config, service: Service, listening: Callable[[], None]
+        self, app: FastAPI, settings: Settings, ready: Callable[[str], None] = lambda _: None
     ) -> None:
-        super().__init__(config)
-        self._service, self._listening = service, listening
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                log_level="warning",
+                access_log=False,  # it would name who asked when
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                lifespan="on",
+                limit_concurrency=settings.connections,
+                timeout_keep_alive=int(_IDLE),
+                timeout_graceful_shutdown=int(settings.timeout) + 5,
+            )
+        )
+        self._service: Service = app.state.service
+        self._ready = ready
+        self._listener = _listener(settings)
         self._told = 0.0
         self._silent: dict[Any, float] = {}
 
+    def listen(self) -> None:
+        """Serve until SIGTERM, Ctrl-C or `stop`."""
+        with self._listener:
+            self.run([self._listener])
+
+    def stop(self) -> None:
+        """Say no longer that it is ready, and stop soon after."""
+        self._told = self._told or time.monotonic()
+        self._service.draining = True
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say so."""
         await super().startup(sockets)
         if self.started:
-            self._listening()
+            self._ready(_address(self._listener))
 
     async def on_tick(self, counter: int) -> bool:
+        """Look, ten times a second, whether to stop."""
         now = time.monotonic()
         if self._told and now - self._told >= self._service.settings.drain:
             self.should_exit = True
@@ -80,6 +91,9 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Take the signals that stop it; uvicorn's own would raise them again at the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         kinds = (signal.SIGINT, signal.SIGTERM)
         before = {kind: signal.signal(kind, self.handle_exit) for kind in kinds}
         try:
@@ -89,17 +103,17 @@ class _Server(uvicorn.Server):
                 signal.signal(kind, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if not self._told:
-            self._told = time.monotonic()
-            self._service.draining = True
-        elif sig == signal.SIGINT:  # asked twice by hand
+        """Stop; at once if Ctrl-C is pressed twice."""
+        if self._told and sig == signal.SIGINT:  # asked twice by hand
             self.should_exit = self.force_exit = True
+        self.stop()
 
     def _close_silent(self, now: float) -> None:
         """Close connections that for too long have sent nothing, or a head bit by bit."""
+        connections: set[Any] = set(self.server_state.connections)
         waiting = {
             each
-            for each in self.server_state.connections
+            for each in connections
             if getattr(each, "cycle", None) is None or each.cycle.response_complete
         }
         self._silent = {each: self._silent.get(each, now) for each in waiting}

@@ -99,61 +99,6 @@ class Result(_Closed):
 class Prediction(_Closed):
     """Answers about the images of a question, in their order."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "model": {
-                        "name": "mobilenetv4",
-                        "version": "1.0",
-                        "fingerprint": "0123456789abcdef",
-                        "precision": "int8",
-                    },
-                    "notice": "Research and education only. Not a medical device.",
-                    "coverage": 0.9,
-                    "results": [
-                        {
-                            "name": "photo.jpg",
-                            "width": 600,
-                            "height": 450,
-                            "error": None,
-                            "predicted": "mel",
-                            "classes": [
-                                {
-                                    "label": "mel",
-                                    "name": "Melanoma",
-                                    "probability": 0.61,
-                                    "in_set": True,
-                                },
-                                {
-                                    "label": "nv",
-                                    "name": "Melanocytic nevus",
-                                    "probability": 0.39,
-                                    "in_set": True,
-                                },
-                            ],
-                            "set": ["mel", "nv"],
-                            "refer": True,
-                            "reason": "unsure",
-                            "reason_text": "The model cannot narrow it down to one class.",
-                            "novelty": {"score": 12.3, "threshold": 40.1, "unlike": False},
-                            "thresholds": [
-                                {
-                                    "name": "at_90_sensitivity/mel",
-                                    "label": "mel",
-                                    "threshold": 0.13,
-                                    "reached": True,
-                                }
-                            ],
-                            "maps": [],
-                        }
-                    ],
-                }
-            ]
-        },
-    )
-
     model: ModelName
     notice: str
     coverage: float = Field(description="How often a set holds the true class, as promised.")
