@@ -1,4 +1,4 @@
-"""Files that are not what they say: a fault or an answer, and never a failure, a hang or a crash."""
+"""Files that are not what they say: a fault or an answer; never a failure, a hang or a crash."""
 
 import io
 import struct

@@ -13,6 +13,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -139,8 +140,7 @@ class Reader:
             ImageFault: if the image cannot be read or is not the one that was catalogued.
         """
         image = self._catalogued(path, sha256)
-        width, height = image.size
-        return image, (width, height) if _on_its_side(image) else (height, width)
+        return image, upright_size(image, path)
 
     def _catalogued(self, path: str, sha256: str) -> Image.Image:
         content = self.bytes_of(path)
@@ -266,16 +266,11 @@ def to_pixels(image: Image.Image, images: Images, name: str = "the image") -> ND
         ImageFault: if the image is truncated or broken.
     """
     height, width = images.size
-    try:
+    with _decoding(name):
         turned = _on_its_side(image)
         image.draft("RGB", (2 * height, 2 * width) if turned else (2 * width, 2 * height))
         image.load()
         upright = ImageOps.exif_transpose(image)
-    except Image.DecompressionBombError as error:
-        raise ImageFault("too_large", f"{name} is too large to decode safely") from error
-    except Exception as error:  # decoders of broken files fail in many ways
-        kind = "truncated" if "truncated" in str(error) else "unreadable"
-        raise ImageFault(kind, f"{name} cannot be decoded: {error}") from error
     colour = to_rgb(upright, name)
     if images.fit == "crop":
         sized = ImageOps.fit(colour, (width, height), Image.Resampling.BILINEAR)
@@ -284,6 +279,29 @@ def to_pixels(image: Image.Image, images: Images, name: str = "the image") -> ND
     else:
         sized = colour.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(sized)
+
+
+def upright_size(image: Image.Image, name: str = "the image") -> tuple[int, int]:
+    """Height and width in pixels of an opened image once it is turned upright.
+
+    Raises:
+        ImageFault: if the image is truncated or broken.
+    """
+    width, height = image.size
+    with _decoding(name):
+        return (width, height) if _on_its_side(image) else (height, width)
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Whatever goes wrong in Pillow is a fault of the image."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise ImageFault("too_large", f"{name} is too large to decode safely") from error
+    except Exception as error:  # decoders of broken files fail in many ways
+        kind = "truncated" if "truncated" in str(error) else "unreadable"
+        raise ImageFault(kind, f"{name} cannot be decoded: {error}") from error
 
 
 def _on_its_side(image: Image.Image) -> bool:

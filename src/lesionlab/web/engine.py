@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lesionlab.data.images import open_image, to_pixels
+from lesionlab.data.images import open_image, to_pixels, upright_size
 from lesionlab.web.gate import Gate
 from lesionlab.web.metrics import Metrics
 from lesionlab.web.settings import Settings
@@ -39,14 +39,14 @@ class Seen:
     """An image that was answered.
 
     Attributes:
-        width: in pixels, as it is seen upright.
-        height: in pixels.
+        height: in pixels, as it is seen upright.
+        width: in pixels.
         answers: of the images that went through the network with it.
         row: which of them it is.
     """
 
-    width: int
     height: int
+    width: int
     answers: Answers
     row: int
 
@@ -68,7 +68,7 @@ class Job:
         since: when it was taken in, in seconds of `time.monotonic`.
         dropped: nobody waits for it any more.
         sha256: of the content.
-        size: width and height in pixels, as it is seen upright.
+        size: height and width in pixels, as it is seen upright.
         pixels: decoded.
     """
 
@@ -156,8 +156,7 @@ class Engine:
                 if job.hashed:
                     job.sha256 = hashlib.sha256(job.content).hexdigest()
                 opened = open_image(job.content, NAMELESS, self._settings.max_pixels)
-                turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-                job.size = opened.size[::-1] if turned else opened.size
+                job.size = upright_size(opened, NAMELESS)
                 job.pixels = to_pixels(opened, self._predictor.bundle.images, NAMELESS)
         except Exception as fault:  # an ImageFault, or a mistake that its request must hear of
             job.done.set_exception(fault)
