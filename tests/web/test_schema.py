@@ -1,0 +1,69 @@
+"""The server against its own OpenAPI description, over HTTP."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.config import SchemathesisConfig
+from schemathesis import GenerationMode
+from servers import listening
+
+KEY = "first-key-of-the-clinic"
+CONFIG = {
+    "checks": {
+        # random bytes are no image: 422 in the documented shape is the right answer to them
+        "positive_data_acceptance": {"expected-statuses": ["2XX", "422"]},
+        "negative_data_rejection": {"expected-statuses": ["400", "401", "413", "415", "422"]},
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def described(bundle_file):
+    with listening(bundle_file, queue=64) as (address, service, _):
+        config = SchemathesisConfig.from_dict(CONFIG)
+        yield schemathesis.openapi.from_url(f"{address}/openapi.json", config=config)
+        assert service.gate.images == service.gate.bytes == 0
+
+
+@pytest.fixture(scope="module")
+def locked(bundle_file):
+    with listening(bundle_file, api_keys=(KEY,)) as (address, _, _):
+        config = SchemathesisConfig.from_dict(CONFIG)
+        yield schemathesis.openapi.from_url(f"{address}/openapi.json", config=config)
+
+
+def explore(schema, examples, **sent):
+    """Ask every route what fits its description, and the form what does not."""
+    tried = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        asks = operation.label == "POST /v1/predict"
+        for mode in GenerationMode if asks else (GenerationMode.POSITIVE,):
+
+            @given(case=operation.as_strategy(generation_mode=mode))
+            @settings(
+                max_examples=examples if asks else 3,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            )
+            def keeps_to_it(case):
+                nonlocal tried
+                tried += 1
+                case.call_and_validate(**sent)
+
+            keeps_to_it()
+    return tried
+
+
+def test_it_keeps_to_its_description(described):
+    assert explore(described, 25) > 50
+
+
+def test_it_keeps_to_its_description_with_a_key(locked):
+    assert explore(locked, 10, headers={"X-API-Key": KEY}) > 20
+
+
+@pytest.mark.slow
+def test_it_keeps_to_its_description_for_long(described):
+    assert explore(described, 500) > 1000
