@@ -2,6 +2,7 @@ import errno
 import io
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,15 @@ from PIL import Image, ImageOps
 
 from lesionlab.data import images as module
 from lesionlab.data.catalogues import catalogue
-from lesionlab.data.images import Cache, ImageFault, Reader, cache, to_pixels
+from lesionlab.data.images import (
+    Cache,
+    ImageFault,
+    Reader,
+    cache,
+    open_image,
+    to_pixels,
+    upright_size,
+)
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.progress import Notice
 from lesionlab.recipe import Images
@@ -166,6 +175,67 @@ def test_a_file_cut_off_anywhere_is_a_fault_and_nothing_else(tmp_path, kind, fau
             reader.pixels("x", SMALL)
         assert caught.value.kind in ("unreadable", "truncated")
     assert fault in (None, caught.value.kind)
+
+
+def bytes_of(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def fault_of(content, max_pixels=None):
+    with pytest.raises(ImageFault) as caught:
+        to_pixels(open_image(content, "x.jpg", max_pixels), SMALL, "x.jpg")
+    assert str(caught.value).startswith("x.jpg")
+    return caught.value.kind
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO", "TGA", "EPS"])
+def test_formats_that_nobody_asked_for_are_not_opened(kind):
+    assert fault_of(bytes_of(corners(), kind)) == "unreadable"
+
+
+def test_more_pixels_than_allowed_are_not_decoded(monkeypatch):
+    content = bytes_of(corners(), "PNG")
+    assert to_pixels(open_image(content, "x", 2400), SMALL).shape == (24, 32, 3)
+    assert fault_of(content, 2399) == "too_large"
+
+
+def test_a_side_that_is_too_long_to_resize():
+    assert fault_of(bytes_of(Image.new("1", (1, 70_000)), "PNG")) == "too_large"
+
+
+def test_a_jpeg_with_endless_scans_is_not_decoded():
+    content = bytes_of(Image.new("RGB", (800, 800), "brown"), "JPEG", progressive=True)
+    last = content[content.rfind(b"\xff\xda") : -2]
+    more = content[:-2] + 2000 * last + b"\xff\xd9"
+    assert fault_of(more, 1_000_000) == "unsupported"
+    assert fault_of(b"\xff\xd8" + b"\xff\xfe\0\2" * 30_000 + content[2:], 1) == "too_large"
+    assert fault_of(b"\xff\xd8" + b"\xff\xfe\0\2" * 30_000 + content[2:], 10**6) == "unsupported"
+    few = content[:-2] + 3 * last + b"\xff\xd9" + more  # what stands behind its end is no scan
+    to_pixels(open_image(few, "x", 1_000_000), SMALL)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_values_without_a_known_range_are_not_guessed(mode):
+    assert fault_of(bytes_of(corners("L").convert(mode), "TIFF")) == "unsupported"
+
+
+def test_whatever_pillow_raises_is_a_fault_of_the_image(monkeypatch):
+    def fails(*_):
+        raise struct.error("unpack requires a buffer of 8 bytes")
+
+    content = bytes_of(corners(), "JPEG")
+    monkeypatch.setattr(ImageOps, "exif_transpose", fails)
+    assert fault_of(content) == "unreadable"
+    monkeypatch.setattr(Image, "open", fails)
+    assert fault_of(content) == "unreadable"
+
+
+def test_the_size_of_a_broken_image_is_a_fault_and_nothing_else():
+    content = bytes_of(corners(), "PNG")[:-60]
+    with pytest.raises(ImageFault):
+        upright_size(open_image(content, "x"), "x")
 
 
 def test_rows_of_arrays_that_are_not_there(tmp_path):

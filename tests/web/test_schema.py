@@ -3,8 +3,8 @@
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from schemathesis.config import SchemathesisConfig
 from schemathesis import GenerationMode
+from schemathesis.config import SchemathesisConfig
 from servers import listening
 
 KEY = "first-key-of-the-clinic"

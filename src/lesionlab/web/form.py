@@ -159,7 +159,7 @@ class _Collector:
         elif self._name in self.form.fields:
             raise Refusal(400, "bad_form", f"The field {self._name[:40]!r} stands in it twice.")
         else:
-            self.form.fields[self._name] = self._data.decode("utf-8", "replace").strip()
+            self.form.fields[self._name] = self._data.decode("utf-8", "replace")
         self._data = bytearray()
 
     def _on_end(self) -> None:

@@ -140,22 +140,30 @@ def _form(bundle: Bundle, settings: Settings) -> dict[str, Any]:
         }
     }
     about = {
-        "age": {"type": "number", "minimum": 0, "maximum": OLDEST, "description": "Years."},
-        "sex": {"type": "string", "enum": list(bundle.sexes)},
+        "age": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": OLDEST,
+            "description": "Years; unknown: leave it out.",
+        },
+        "sex": {
+            "type": "string",
+            "enum": ["", *bundle.sexes],
+            "description": "Empty: unknown.",
+        },
         "site": {
             "type": "string",
-            "enum": list(bundle.sites),
-            "description": "Where on the body.",
+            "enum": ["", *bundle.sites],
+            "description": "Where on the body; empty: unknown.",
         },
     }
     fields |= {name: about[name] for name in ("age", "sex", "site") if name in bundle.fields}
-    if bundle.map_grid is not None:
-        fields["maps"] = {
-            "type": "string",
-            "enum": list(MAPS),
-            "default": "none",
-            "description": "Of which classes to say where the image speaks for them.",
-        }
+    fields["maps"] = {
+        "type": "string",
+        "enum": list(MAPS if bundle.map_grid else MAPS[:1]),
+        "default": "none",
+        "description": "Of which classes to say where the image speaks for them.",
+    }
     return {
         "type": "object",
         "properties": fields,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import threading
@@ -57,6 +58,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=int(settings.timeout) + 5,
             )
         )
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # of others' bad forms
         self._service: Service = app.state.service
         self._ready = ready
         self._listener = _listener(settings)
@@ -65,6 +67,7 @@ class Server(uvicorn.Server):
 
     def listen(self) -> None:
         """Serve until SIGTERM, Ctrl-C or `stop`."""
+        _allow_files(2 * self._service.settings.connections)
         with self._listener:
             self.run([self._listener])
 
@@ -120,6 +123,19 @@ class Server(uvicorn.Server):
         for each, since in self._silent.items():
             if now - since > 2 * _IDLE and not each.transport.is_closing():
                 each.transport.close()
+
+
+def _allow_files(wanted: int) -> None:
+    """Let the process have so many files open, as far as the system lets it: sockets are files."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # not on Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listener(settings: Settings) -> socket.socket:

@@ -39,7 +39,7 @@ class Settings:
         batch_wait: seconds to wait for images that are still being decoded; none are: no wait.
         timeout: seconds from a question's first byte to its answer.
         drain: seconds between being told to stop and closing the door; /readyz says 503 meanwhile.
-        connections: open at once.
+        connections: open at once; past that they are turned away with 503.
         threads: of the network.
         decoders: threads that decode.
         audit: SQLite file that keeps every answer; None: nothing is kept.
@@ -63,7 +63,7 @@ class Settings:
     batch_wait: float = 0.004
     timeout: float = 30.0
     drain: float = 1.0
-    connections: int = 512
+    connections: int = 4096
     threads: int = field(default_factory=cores)
     decoders: int = field(default_factory=cores)
     audit: Path | None = None
