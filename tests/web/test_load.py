@@ -14,7 +14,9 @@ from fastapi.testclient import TestClient
 from servers import ask, form, listening, picture, refused, serving
 
 from lesionlab.web.app import create_app
+from lesionlab.web.engine import Engine, Person
 from lesionlab.web.gate import Gate
+from lesionlab.web.metrics import Metrics
 from lesionlab.web.refusals import Refusal
 from lesionlab.web.settings import Settings
 
@@ -138,6 +140,7 @@ def test_who_hangs_up_is_not_worked_for(held):
             time.sleep(0.01)
         assert service.gate.images == 0
         assert len(held.batches) - before < 2
+        assert 'refusals_total{reason="gone"} 3.0' in service.metrics.text().decode()
 
 
 # ---- batches
@@ -235,3 +238,16 @@ def test_threads_end_with_the_application(bundle_file):
         begun = set(threading.enumerate()) - before
         assert {each.name.partition("_")[0] for each in begun} >= {"answer", "decode"}
     assert not any(each.is_alive() and each.name.startswith(("answer", "decode")) for each in begun)
+
+
+def test_an_engine_that_is_closed_finishes_what_it_took(held):
+    settings = Settings(threads=1, decoders=1, batch=2)
+    gate = Gate(settings)
+    engine = Engine(held, settings, gate, Metrics(lambda: gate.images))
+    engine.start()
+    large = picture(size=(2000, 1500), kind="PNG")  # takes a while to decode
+    jobs = [engine.submit(large, Person(), maps=False, hashed=False) for _ in range(5)]
+    engine.close()
+    assert all(job.done.done() and job.done.result().row in (0, 1) for job in jobs)
+    with pytest.raises(RuntimeError):
+        engine.submit(large, Person(), maps=False, hashed=False)

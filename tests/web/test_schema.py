@@ -2,7 +2,7 @@
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
 from servers import listening
@@ -32,6 +32,16 @@ def locked(bundle_file):
         yield schemathesis.openapi.from_url(f"{address}/openapi.json", config=config)
 
 
+def lost_on_the_way(body):
+    """Whether what is wrong with a form can not be seen in its parts, which are texts."""
+    if not isinstance(body, dict):
+        return False
+    told = {name: body[name] for name in ("age", "sex", "site", "maps") if name in body}
+    if any(isinstance(each, list | dict) or each is None for each in told.values()):
+        return True
+    return isinstance(told.get("age"), str) and told["age"].replace(".", "").isdigit()
+
+
 def explore(schema, examples, **sent):
     """Ask every route what fits its description, and the form what does not."""
     tried = 0
@@ -49,6 +59,7 @@ def explore(schema, examples, **sent):
             )
             def keeps_to_it(case):
                 nonlocal tried
+                assume(mode is GenerationMode.POSITIVE or not lost_on_the_way(case.body))
                 tried += 1
                 case.call_and_validate(**sent)
 

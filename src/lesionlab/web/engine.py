@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -111,6 +112,7 @@ class Engine:
 
     def start(self) -> None:
         """Run the network once on as much as it will ever get at once, then take images."""
+        os.environ.setdefault("LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER", "12")  # its own: 100
         height, width = self._predictor.bundle.images.size
         blank = np.zeros((self._settings.batch, height, width, 3), np.uint8)
         people = _table([Person()] * len(blank))
