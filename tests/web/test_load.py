@@ -245,7 +245,7 @@ def test_an_engine_that_is_closed_finishes_what_it_took(held):
     gate = Gate(settings)
     engine = Engine(held, settings, gate, Metrics(lambda: gate.images))
     engine.start()
-    large = picture(size=(2000, 1500), kind="PNG")  # takes a while to decode
+    large = picture(size=(1000, 800), kind="PNG")  # takes a while to decode
     jobs = [engine.submit(large, Person(), maps=False, hashed=False) for _ in range(5)]
     engine.close()
     assert all(job.done.done() and job.done.result().row in (0, 1) for job in jobs)
