@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -239,8 +238,3 @@ async def _missed(_: Request, error: Exception) -> Response:
     return JSONResponse(
         {"error": {"kind": kind, "message": message}}, status, getattr(error, "headers", None)
     )
-
-
-def openapi_text(app: FastAPI) -> str:
-    """The application's OpenAPI description, as it is kept in files."""
-    return json.dumps(app.openapi(), indent=2) + "\n"
