@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lesionlab._version import __version__
 from lesionlab.errors import LesionlabError
+from lesionlab.notice import NOTICE
 from lesionlab.progress import Notice, Step
 
 if TYPE_CHECKING:
@@ -56,16 +57,12 @@ VERBS = {  # the module of lesionlab.verbs that holds it, and what it does
     "export": ("shipping", "one file that answers without torch: a bundle"),
     "submit": ("challenge", "predictions as an ISIC challenge submission"),
     "isic": ("challenge", "score a submission: the official ISIC scorer's numbers"),
-    "demo": ("machine", "the default model, then the whole chain, on drawn lesions or yours"),
     "serve": ("serving", "answer over HTTP, with a page"),
     "trail": ("serving", "what a server answered, where it was told to keep it"),
-    "demo": ("machine", "the whole chain, on drawn lesions or on yours"),
+    "demo": ("machine", "the default model, then the whole chain, on drawn lesions or yours"),
     "doctor": ("machine", "what this machine has, and what is missing"),
 }
 
-NOTICE = (
-    "Research and education only. Not a medical device. Not for diagnosis, triage or screening."
-)
 _EPILOGUE = """The usual order:
   lesionlab fetch ham10000 --to data/ham10000
   lesionlab catalogue data/ham10000

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from lesionlab.recipe import Images
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom")
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """What is opened, told by the content; Pillow knows dozens more, each a way in for a bad file."""
 PREPROCESSING = 1
@@ -103,15 +102,7 @@ class Reader:
             from lesionlab.data.dicom import open_dicom  # it imports from here
 
             return open_dicom(content, path)
-        try:
-            return Image.open(io.BytesIO(content))
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-            raise ImageFault(
-                "unreadable", f"{path} is not an image that Pillow can read"
-            ) from error
-        except Image.DecompressionBombError as error:
-            raise ImageFault("too_large", f"{path} is too large to decode safely") from error
-        return open_image(self.bytes_of(path) if content is None else content, path)
+        return open_image(content, path)
 
     def pixels(self, path: str, images: Images, sha256: str = "") -> NDArray[np.uint8]:
         """Decode, turn upright, convert to RGB and resize one image.

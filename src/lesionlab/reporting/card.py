@@ -22,13 +22,13 @@ from lesionlab.evaluation import evaluate
 from lesionlab.evaluation.calibration import calibration
 from lesionlab.evaluation.inputs import open_predictions
 from lesionlab.files import write_json, write_text
+from lesionlab.notice import NOTICE
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.reporting import (
     card_data,
     card_pages,
     card_results,
     card_training,
-    facts,
 )
 from lesionlab.reporting.answers import NOT_APPLICABLE, Answers
 from lesionlab.reporting.card_facts import OUTLINE, CardTable, Fact, Subject, Told
@@ -104,7 +104,7 @@ class Card:
             "kind": KIND,
             "lesionlab": __version__,
             "name": self.name,
-            "notice": facts.NOTICE,
+            "notice": NOTICE,
             "facts": {
                 key: {
                     "label": fact.label,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lesionlab._version import __version__
-from lesionlab.reporting import facts
+from lesionlab.notice import NOTICE
 from lesionlab.reporting.card_facts import OUTLINE, CardTable
 from lesionlab.reporting.contents import csv_link
 from lesionlab.reporting.pages import template
@@ -31,7 +31,7 @@ def html(card: Card) -> str:
         statuses=STATUSES,
         who=WHO,
         said=_SAID,
-        notice=facts.NOTICE,
+        notice=NOTICE,
         version=__version__,
         links={name: csv_link(table.data) for name, table in card.tables.items()},
         items_links={key: csv_link(items_table(card, key)) for key in card.standards},
@@ -65,7 +65,7 @@ def markdown(card: Card) -> str:
 def _lines(card: Card) -> Iterator[str]:
     yield f"# Model card: {_escaped(card.name)}"
     yield ""
-    yield f"> **{_escaped(facts.NOTICE)}**"
+    yield f"> **{_escaped(NOTICE)}**"
     for heading in OUTLINE:
         yield from ("", f"## {_escaped(heading.title)}", "")
         if heading.name == "caveats":

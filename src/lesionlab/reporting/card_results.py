@@ -9,6 +9,7 @@ import pandas as pd
 
 from lesionlab.evaluation import Estimate, Evaluation, evaluate
 from lesionlab.evaluation.operating import fixes_specificity
+from lesionlab.notice import NOTICE
 from lesionlab.reporting import card_data, contents, facts, gallery
 from lesionlab.reporting.card_facts import CardTable, Subject, Told
 from lesionlab.reporting.contents import count, decimal, percent, span
@@ -64,8 +65,8 @@ def of_card(subject: Subject) -> dict[str, Told]:
             f"{what} sorts images of skin lesions into {len(result.classes)} classes. On "
             f"{_size(subject)} (part {result.part}){unseen}: {_headline(result)}."
         ),
-        "use.limits": Told(facts.NOTICE),
-        "legal.notice": Told(facts.NOTICE),
+        "use.limits": Told(NOTICE),
+        "legal.notice": Told(NOTICE),
     }
     if subject.run is not None:
         version = subject.info.get("environment", {}).get("lesionlab", "")

@@ -15,12 +15,6 @@ from lesionlab.reporting.contents import count, lesions, parts_of
 from lesionlab.run import Run
 from lesionlab.taxonomy import full_name
 
-NOTICE = (
-    "Research and education only. Not a medical device. Not for diagnosis, triage or screening. "
-    "See a clinician."
-)
-"""Printed on every report."""
-
 _SELECT = {"balanced_accuracy": "balanced accuracy", "macro_auroc": "macro AUROC"}
 
 

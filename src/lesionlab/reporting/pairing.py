@@ -18,8 +18,8 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.descriptors import inverse, posed
 from lesionlab.data.images import ImageFault, Reader, to_pixels
 from lesionlab.files import write_text
+from lesionlab.notice import NOTICE
 from lesionlab.recipe import Images
-from lesionlab.reporting.facts import NOTICE
 from lesionlab.reporting.pages import template
 from lesionlab.taxonomy import full_name
 

@@ -17,6 +17,7 @@ from lesionlab.evaluation import Evaluation, evaluate, roc
 from lesionlab.evaluation.ensemble import FILE_NAME as BLEND
 from lesionlab.evaluation.inputs import open_predictions
 from lesionlab.files import write_text
+from lesionlab.notice import NOTICE
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting import contents, explaining, facts, figures, gallery
 from lesionlab.reporting.depth import in_depth
@@ -268,7 +269,7 @@ def _render(sections: list[dict[str, Any]], comparison: dict[str, Any] | None) -
     return template("report.html.jinja", "reporting").render(
         sections=sections,
         comparison=comparison,
-        notice=facts.NOTICE,
+        notice=NOTICE,
         version=__version__,
         full_name=full_name,
         percent=contents.percent,

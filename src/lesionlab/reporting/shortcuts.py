@@ -19,10 +19,10 @@ from lesionlab.evaluation.drift import Drift
 from lesionlab.evaluation.shortcuts import ALL, MEAN, Shortcuts
 from lesionlab.evaluation.suspects import HISTOLOGY, Suspects
 from lesionlab.files import write_text
+from lesionlab.notice import NOTICE
 from lesionlab.progress import Listener, Step, silent
 from lesionlab.reporting.charts import chart, name_rows
 from lesionlab.reporting.exhibits import Exhibit, Section, flat
-from lesionlab.reporting.facts import NOTICE
 from lesionlab.reporting.figures import ACCENT, WARM, percent_axes
 from lesionlab.reporting.gallery import thumbnail
 from lesionlab.reporting.intervals import whisker

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
-from lesionlab.cli import NOTICE
+from lesionlab.notice import NOTICE
 from lesionlab.web.question import MAPS, OLDEST
 from lesionlab.web.schemas import Error, Prediction
 from lesionlab.web.settings import Settings

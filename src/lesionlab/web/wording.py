@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lesionlab.cli import NOTICE
 from lesionlab.data.images import ImageFault
+from lesionlab.notice import NOTICE
 from lesionlab.web.engine import Seen
 from lesionlab.web.question import Maps
 
