@@ -22,8 +22,8 @@ from lesionlab.explanation.cam import spread
 from lesionlab.explanation.explanations import ClassMap, Explained, Explanations
 from lesionlab.explanation.pictures import colours, outlined, overlay
 from lesionlab.files import replacing, write_csv, write_text
+from lesionlab.notice import NOTICE
 from lesionlab.reporting.contents import percent
-from lesionlab.reporting.facts import NOTICE
 from lesionlab.reporting.pages import template
 from lesionlab.taxonomy import full_name
 

@@ -25,10 +25,10 @@ from lesionlab.explanation.pictures import outlined, overlay, photograph
 from lesionlab.explanation.trust_result import Trust
 from lesionlab.files import write_text
 from lesionlab.models.zoo import Architecture
+from lesionlab.notice import NOTICE
 from lesionlab.recipe import Images
 from lesionlab.reporting.contents import csv_link, percent
 from lesionlab.reporting.explaining import drawn, made_of, replaced
-from lesionlab.reporting.facts import NOTICE
 from lesionlab.reporting.pages import template
 from lesionlab.taxonomy import full_name
 

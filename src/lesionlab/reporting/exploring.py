@@ -19,11 +19,11 @@ from lesionlab.data.images import ImageFault, Reader
 from lesionlab.data.splitting import Split
 from lesionlab.errors import FindingsError
 from lesionlab.files import write_text
+from lesionlab.notice import NOTICE
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting.cautions import cautions
 from lesionlab.reporting.chapters import sections
 from lesionlab.reporting.contents import count, percent
-from lesionlab.reporting.facts import NOTICE
 from lesionlab.reporting.gallery import thumbnail
 from lesionlab.reporting.pages import template
 from lesionlab.reporting.showing import shown_sections, write_exhibits
