@@ -125,6 +125,7 @@ TRAINABLE = {  # parameters that learn in each phase
     "e_lenet": [5_407_031],
     "e_resnet18": [11_180_103],
     "mobilenetv4_conv_small": [2_501_991],
+    "mobilenetv4_conv_small_long": [2_501_991],
     "mobilenetv4_conv_small_metadata": [2_501_991],  # the image network; the branch depends on data
 }
 PRINTED = {  # by the sources, in millions; Keras' Inception nets have no scale in their batch norm
@@ -254,6 +255,7 @@ LAST_EPOCHS = {  # of the last phase: as many as these few images and steps need
     "e_lenet": 40,
     "e_resnet18": 14,
     "mobilenetv4_conv_small": 30,
+    "mobilenetv4_conv_small_long": 30,
     "mobilenetv4_conv_small_metadata": 30,
     "probe_linear": 1,
     "probe_neighbours": 1,
@@ -263,6 +265,7 @@ LAST_EPOCHS = {  # of the last phase: as many as these few images and steps need
 LONG = {  # minutes each, and another recipe runs the same network or kind of training
     *("a_densenet169", "a_densenet201", "a_resnet152", "b_mirror", "b_oversampling", "b_weighted"),
     *("b_vgg19", "c_densenet201", "c_inception_v3"),
+    "mobilenetv4_conv_small_long",
 }
 
 

@@ -228,7 +228,7 @@ def test_bits_that_turn_over_are_noticed_or_do_no_harm(bundle_file, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("classes", ["a", "a"], "repeat"),
+        ("classes", ["mel", "mel"], "repeat"),
         ("full_names", {}, "full names"),
         ("images", {"size": [10**6, 10**6], "fit": "stretch"}, "not a bundle"),
         ("members", [], "no network"),

@@ -37,6 +37,8 @@ def lost_on_the_way(body):
     if not isinstance(body, dict):
         return False
     told = {name: body[name] for name in ("age", "sex", "site", "maps") if name in body}
+    if any(each is None or each in ([], {}) for each in body.values()):  # leaves nothing behind
+        return True
     if any(isinstance(each, list | dict) or each is None for each in told.values()):
         return True
     return isinstance(told.get("age"), str) and told["age"].replace(".", "").isdigit()
@@ -63,6 +65,7 @@ def ask_for(operation, mode, examples, sent):
         max_examples=examples,
         deadline=None,
         database=None,
+        derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
     def keeps_to_it(case):
