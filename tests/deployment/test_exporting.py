@@ -92,6 +92,9 @@ def test_what_is_fitted_is_fitted_on_val_alone(runs, bundle):
 def test_the_card_goes_in_and_is_of_the_run(runs, bundle):
     assert bundle.card["kind"] == "lesionlab card 1"
     assert "Model card: one" in bundle.card_html
+    seen = bundle.info["saw"]["train"]
+    assert f"trained on {seen['images']} images of {seen['lesions']} lesions" in bundle.card_html
+    assert not any("other weights" in each for each in bundle.card["caveats"])
     assert bundle.licence == "CC-BY-NC-4.0"
     own = runs[0].info["identity"]
     assert bundle.info["members"][0]["identity"]["recipe"] == own["recipe"]

@@ -155,7 +155,9 @@ def export(
         content[DETECTOR] = _packed(arrays)
     name = name or out.stem
     about = card_of or (runs[0] if "test" in set(parts) else None)
-    content |= _texts(about, opened, name, licence)
+    of_others = about is not None and _folder(about) != runs[0].folder.resolve()
+    saw = {part: images.size(part) for part in PARTS if images.size(part)["images"]}
+    content |= _texts(about, opened, name, licence, _shipped(saw, of_others, int8, passed))
     info = {
         "name": name,
         "version": __version__,
@@ -184,7 +186,7 @@ def export(
             for i, each in enumerate(made)
         ],
         **fitted,
-        "saw": {part: images.size(part) for part in PARTS if images.size(part)["images"]},
+        "saw": saw,
         "gates": passed,
     }
     bundle = write_bundle(out, info, content)
@@ -429,8 +431,45 @@ def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return packed.getvalue()
 
 
+def _folder(source: Run | Folds | Path | str) -> Path:
+    return (source.folder if isinstance(source, Run | Folds) else Path(source)).resolve()
+
+
+def _shipped(
+    saw: Mapping[str, Mapping[str, int]], of_others: bool, int8: bool, passed: Mapping[str, Any]
+) -> list[str]:
+    """What the card says of the very weights that ship."""
+
+    def size(part: str) -> str:
+        return f"{saw[part]['images']:,} images of {saw[part]['lesions']:,} lesions"
+
+    told = [
+        f"The shipped weights were trained on {size('train')}. Temperature, thresholds, conformal "
+        f"quantiles and the limit for unlike images were fitted on {size('val')}, which the "
+        "weights have not seen."
+    ]
+    if of_others:
+        told.append(
+            "The figures on this card are of other weights: those of the named run or folds, "
+            "trained by the same recipe."
+        )
+    if int8:
+        gate = passed["int8"]
+        told.append(
+            f"The shipped weights are in eight-bit integers, the figures on this card in 32 bits. "
+            f"On {gate['pictures']:,} held-out pictures {gate['agreement']:.1%} of the likeliest "
+            f"classes are the same, and balanced accuracy falls by {gate['fall']:.3f} "
+            f"({gate['fall_low']:.3f} to {gate['fall_high']:.3f})."
+        )
+    return told
+
+
 def _texts(
-    card_of: Run | Folds | Path | str | None, data: Catalogue, name: str, licence: str
+    card_of: Run | Folds | Path | str | None,
+    data: Catalogue,
+    name: str,
+    licence: str,
+    shipped: Sequence[str],
 ) -> dict[str, bytes]:
     """The model card under the bundle's name, as values and as a page, and the licence."""
     from lesionlab.reporting.card import card
@@ -439,7 +478,8 @@ def _texts(
     if card_of is None:
         return {LICENCE: said.encode()}
     source = card_of if isinstance(card_of, Run | Folds) else open_run(card_of)
-    filled = replace(card(source, data=data), name=name)
+    filled = card(source, data=data)
+    filled = replace(filled, name=name, caveats=(*shipped, *filled.caveats))
     values = json.dumps(filled.to_json(), indent=1, ensure_ascii=False)
     page = filled.to_html()
     return {CARD: values.encode(), CARD_PAGE: page.encode(), LICENCE: said.encode()}
