@@ -36,6 +36,7 @@ def main() -> None:
         int8=True,
         views=given.views,
         card_of=source,
+        answers=Path(__file__).with_name("ship.yaml"),
         name="lesionlab default",
         listen=lambda event: print(event.text) if isinstance(event, Notice) else None,
     )

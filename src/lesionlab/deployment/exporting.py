@@ -82,6 +82,7 @@ def export(
     int8: bool = False,
     views: int = 1,
     card_of: Run | Folds | Path | str | None = None,
+    answers: Path | str | None = None,
     name: str = "",
     licence: str = RESEARCH,
     cache_to: str | Path | None = None,
@@ -102,6 +103,7 @@ def export(
         int8: in eight-bit integers.
         views: how many symmetries of an image are averaged: 1, 2, 4 or 8; the time goes with it.
         card_of: whose model card goes in, such as folds of the same recipe; by default the run's.
+        answers: what the author knows for the card, a YAML file; see `card`.
         name: of the model; by default that of the file.
         licence: SPDX expression of the weights.
         cache_to: folder of the image caches; by default `cache` beside the catalogue.
@@ -157,7 +159,8 @@ def export(
     about = card_of or (runs[0] if "test" in set(parts) else None)
     of_others = about is not None and _folder(about) != runs[0].folder.resolve()
     saw = {part: images.size(part) for part in PARTS if images.size(part)["images"]}
-    content |= _texts(about, opened, name, licence, _shipped(saw, of_others, int8, passed))
+    shipped = _shipped(saw, of_others, int8, passed)
+    content |= _texts(about, opened, answers, name, licence, shipped)
     info = {
         "name": name,
         "version": __version__,
@@ -467,6 +470,7 @@ def _shipped(
 def _texts(
     card_of: Run | Folds | Path | str | None,
     data: Catalogue,
+    answers: Path | str | None,
     name: str,
     licence: str,
     shipped: Sequence[str],
@@ -478,7 +482,7 @@ def _texts(
     if card_of is None:
         return {LICENCE: said.encode()}
     source = card_of if isinstance(card_of, Run | Folds) else open_run(card_of)
-    filled = card(source, data=data)
+    filled = card(source, data=data, answers=answers)
     filled = replace(filled, name=name, caveats=(*shipped, *filled.caveats))
     values = json.dumps(filled.to_json(), indent=1, ensure_ascii=False)
     page = filled.to_html()

@@ -19,6 +19,7 @@ def export(
     int8: bool = False,
     views: Literal[1, 2, 4, 8] = 1,
     card: Path | None = None,
+    answers: Path | None = None,
     name: str = "",
     licence: str = "CC-BY-NC-4.0",
     data: Path | None = None,
@@ -44,6 +45,7 @@ def export(
         views: average so many symmetries of each image: 2 adds the mirror image, 4 all flips, 8 all
             turns; the time goes with it.
         card: a folder of `train` or `folds` whose model card goes in; by default the first run's.
+        answers: what the author knows for the card, as YAML: lesionlab card RUN --template FILE.
         name: of the model; by default that of the file.
         licence: SPDX expression of the weights. Those trained on HAM10000 stay CC-BY-NC-4.0.
         data: the catalogue that the runs were trained on, if it is no longer where it was.
@@ -58,6 +60,7 @@ def export(
         int8=int8,
         views=views,
         card_of=card,
+        answers=answers,
         name=name,
         licence=licence,
         cache_to=cache,
