@@ -168,6 +168,9 @@ def test_the_page_is_served_by_a_list_of_names(client, monkeypatch):
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", page.text)
+    head = client.head("/static/page.js")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == script.headers["content-length"]
     tag = script.headers["etag"]
     again = client.get("/static/page.js", headers={"If-None-Match": tag})
     assert (again.status_code, again.content) == (304, b"")

@@ -164,11 +164,11 @@ def _pages(app: FastAPI, service: Service) -> None:
         text = service.bundle.card_html or "<!doctype html><title>Card</title>This model has none."
         return HTMLResponse(text, headers={"Content-Security-Policy": CARD_POLICY})
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page(request: Request) -> Response:
         return found["index.html"].sent(request)
 
-    @app.get("/static/{name}", include_in_schema=False)
+    @app.api_route("/static/{name}", methods=["GET", "HEAD"], include_in_schema=False)
     async def static(name: str, request: Request) -> Response:
         if name not in found:
             raise HTTPException(404)
