@@ -264,7 +264,7 @@ LAST_EPOCHS = {  # of the last phase: as many as these few images and steps need
 
 LONG = {  # minutes each, and another recipe runs the same network or kind of training
     *("a_densenet169", "a_densenet201", "a_resnet152", "b_mirror", "b_oversampling", "b_weighted"),
-    *("b_vgg19", "c_densenet201", "c_inception_v3"),
+    *("b_batch_norm", "b_vgg19", "c_densenet201", "c_inception_v3", "c_inception_v3_top"),
     "mobilenetv4_conv_small_long",
 }
 

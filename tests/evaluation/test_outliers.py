@@ -266,3 +266,29 @@ def test_the_verb_tells_and_writes(ours, others, tmp_path, capsys):
     assert len(figures) == len(METHODS) * len(FIGURES)
     assert main([*words, "--methods", "x"]) == 2
     assert "no method x" in capsys.readouterr().err
+
+
+def test_a_small_detector_is_the_whole_one_where_it_keeps_all_axes_that_differ():
+    rng = np.random.default_rng(0)
+    variances = np.concatenate([[9.0, 4.0, 2.0], np.ones(17)])
+    turned = np.linalg.qr(rng.normal(size=(20, 20)))[0]
+    data = (rng.normal(size=(4000, 20)) * np.sqrt(variances)) @ turned
+    targets = np.repeat([0, 1], 2000)
+    data[2000:] += 3
+    lesions = np.array([f"l{i}" for i in range(500)], dtype=object)
+    val = data[rng.choice(4000, 500, replace=False)]
+    whole = fit_detector(data, targets, val, lesions)
+    small = fit_detector(data, targets, val, lesions, rank=3)
+    assert set(small.arrays) == {"means", "axes", "gains", "rest"}
+    assert small.arrays["axes"].shape == (3, 20)
+    new = rng.normal(size=(300, 20)) * 2
+    np.testing.assert_allclose(small.score(new), whole.score(new), rtol=0.15)
+    assert np.corrcoef(small.score(new), whole.score(new))[0, 1] > 0.99
+    centred = data - np.stack([data[:2000].mean(axis=0), data[2000:].mean(axis=0)])[targets]
+    axes, rest = small.arrays["axes"].astype(float), float(small.arrays["rest"])
+    precision = rest * np.eye(20) + axes.T @ np.diag(small.arrays["gains"]) @ axes
+    away = new[:, None] - small.arrays["means"].astype(float)
+    byhand = np.einsum("nkd,de,nke->nk", away, precision, away).min(axis=1)
+    np.testing.assert_allclose(small.score(new), byhand, rtol=1e-6)
+    spread = np.linalg.eigvalsh(np.cov(centred.T))
+    assert rest == pytest.approx(1 / spread[:17].mean(), rel=0.02)

@@ -262,9 +262,10 @@ def _score(
         place = min(neighbours, near.shape[1]) - 1
         return np.sqrt(np.maximum(np.partition(near, place, axis=1)[:, place], 0.0))
     if "axes" in arrays:
-        away = rows[:, None] - arrays["means"]
-        along = (away @ arrays["axes"].T) ** 2 @ arrays["gains"]
-        return np.asarray((along + arrays["rest"] * (away**2).sum(axis=2)).min(axis=1))
+        means, axes = (arrays[name].astype(np.float64) for name in ("means", "axes"))
+        away = (rows**2).sum(axis=1)[:, None] - 2 * rows @ means.T + (means**2).sum(axis=1)
+        along = (rows @ axes.T)[:, None] - means @ axes.T
+        return np.asarray((along**2 @ arrays["gains"] + arrays["rest"] * away).min(axis=1))
     if method in ("mahalanobis", "relative"):
         nearest = np.min(
             [_squared(rows - mean, arrays["precision"]) for mean in arrays["means"]], axis=0
