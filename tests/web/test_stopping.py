@@ -1,5 +1,6 @@
 """A server in a process of its own: started by the verb, stopped by a signal."""
 
+import http.client
 import json
 import os
 import re
@@ -143,3 +144,18 @@ def test_an_open_door_is_warned_of(bundle_file, monkeypatch, capsys):
     monkeypatch.setattr("lesionlab.web.running._listener", lambda _: None)
     assert main(["serve", str(bundle_file), "--host", "0.0.0.0", "--port", "0"]) == 0
     assert "no API key is set" in " ".join(capsys.readouterr().err.split())
+
+
+def test_answers_are_sent_at_once_and_not_when_the_client_has_confirmed(bundle_file):
+    """Without TCP_NODELAY the second half of an answer waits for a delayed acknowledgement."""
+    with listening(bundle_file) as (address, _, _):
+        host, port = address.removeprefix("http://").split(":")
+        told = http.client.HTTPConnection(host, int(port))
+        seconds = []
+        for _ in range(15):
+            begun = time.perf_counter()
+            told.request("GET", "/healthz")
+            told.getresponse().read()
+            seconds.append(time.perf_counter() - begun)
+        told.close()
+    assert min(seconds[5:]) < 0.030  # a delayed acknowledgement takes 40 ms, every time
