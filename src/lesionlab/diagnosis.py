@@ -13,18 +13,33 @@ import pandas as pd
 
 from lesionlab._version import __version__
 
+_EXTRAS = {
+    "serve": ("onnxruntime", "fastapi", "uvicorn", "python-multipart", "prometheus-client"),
+    "train": (
+        *("torch", "torchvision", "timm", "lightning", "torchmetrics", "safetensors"),
+        *("onnx", "onnxscript"),
+    ),
+}
 _PACKAGES = {
     "numpy": "",
     "pandas": "",
     "pillow": "",
     "scikit-learn": "",
     "matplotlib": "",
-    "torch": "train, predict, demo",
-    "torchvision": "train, predict, demo",
-    "timm": "train, predict, demo",
+    "torch": "train, predict with a run, demo",
+    "torchvision": "train, predict with a run, demo",
+    "timm": "train, predict with a run, demo",
     "lightning": "train, demo",
     "torchmetrics": "train, demo",
-    "safetensors": "train, predict, demo",
+    "safetensors": "train, predict with a run, demo",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "predict, serve, export",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "python-multipart": "serve",
+    "prometheus-client": "serve",
+    "pydicom": "DICOM; optional",
     "optuna": "tune; optional",
     "tensorboard": "live curves; optional",
     "pyarrow": "reading Parquet; optional",
@@ -58,14 +73,17 @@ def diagnose() -> tuple[pd.DataFrame, list[str]]:
             missing.append(name)
     if "torch" not in missing:
         rows += _accelerator()
-    needed = [name for name in missing if "optional" not in _PACKAGES[name]]
-    if needed:
-        names = ", ".join(needed)
-        lines = [
-            f"To train and predict, install {names}: pip install -c constraints.txt '.[train]'"
-        ]
-    else:
-        lines = ["All is there. See it work: lesionlab demo"]
+    lines = []
+    for extra, purpose in (("serve", "To answer about images"), ("train", "To train and export")):
+        if needed := [name for name in _EXTRAS[extra] if name in missing]:
+            lines.append(
+                f"{purpose}, install {', '.join(needed)}: "
+                f"pip install -c constraints.txt '.[{extra}]'"
+            )
+        elif extra == "serve":
+            lines.append("An answer about an image: lesionlab predict photo.jpg")
+        else:
+            lines.append("The whole chain: lesionlab demo")
     return pd.DataFrame(rows, columns=["what", "found", "needed for"]), lines
 
 
@@ -80,7 +98,7 @@ def _accelerator() -> list[tuple[str, str, str]]:
     try:
         import torch
     except ImportError as error:
-        return [("torch", f"installed, but broken: {error}", "train, predict, demo")]
+        return [("torch", f"installed, but broken: {error}", "train, demo")]
     if not torch.cuda.is_available():
         return [
             ("CUDA", "none: training runs on the processor", ""),
