@@ -921,13 +921,14 @@ def test_keyboard_alone(visit, server, lesions):
     page.keyboard.type("44")
     tab_to(page, "sex")
     page.keyboard.press("f")
+    assert question(server, lesions[1].name, age="44", sex="female")
     settle(page)
     page.wait_for_function("() => document.querySelector('#answer').ariaBusy === 'false'")
-    assert question(server, lesions[1].name, age="44", sex="female")
-    for _ in range(60):
+    for _ in range(120):
         page.keyboard.press("Shift+Tab")
         if page.evaluate("document.activeElement.id") == "export":
             break
+    assert page.evaluate("document.activeElement.id") == "export"
     with page.expect_download():
         page.keyboard.press("Enter")
 
