@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from blocking import TORCH, blocking
 
 import lesionlab
 
@@ -47,14 +48,7 @@ def room(name: str) -> str:
     return parts[1] if len(parts) > 1 and (SOURCE / parts[1]).is_dir() else ""
 
 
-BLOCK = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "timm", "lightning", "torchmetrics"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Refuse())
-"""
+BLOCK = blocking(*TORCH)
 
 
 def test_the_base_install_works_with_torch_blocked(tmp_path):

@@ -82,6 +82,24 @@ class Run(Folder):
     kind = "run folder"
     hint = "Train first: lesionlab train"
 
+    @classmethod
+    def finished(cls, run: Run | str | Path) -> Run:
+        """A run that is finished.
+
+        Args:
+            run: opened, or its folder.
+
+        Raises:
+            RunError: if the folder is no run, or the run is not finished.
+        """
+        run = run if isinstance(run, Run) else cls.open(run)
+        if not run.complete:
+            raise RunError(
+                f"{run.folder} is not finished: give the same `lesionlab train` command again "
+                "first."
+            )
+        return run
+
     @property
     def complete(self) -> bool:
         """Whether training and prediction are finished."""

@@ -13,8 +13,8 @@ from PIL import Image
 
 pydicom = pytest.importorskip("pydicom")
 
+from dicoms import dataset as unfilled  # noqa: E402
 from pydicom import Dataset  # noqa: E402
-from pydicom.dataset import FileMetaDataset  # noqa: E402
 from pydicom.encaps import encapsulate  # noqa: E402
 from pydicom.pixels import convert_color_space, set_pixel_data  # noqa: E402
 from pydicom.sr.codedict import codes  # noqa: E402
@@ -47,16 +47,9 @@ def photograph(seed=0):
     return np.asarray(small.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
 
 
-def dataset(syntax=ExplicitVRLittleEndian, kind=DermoscopicPhotographyImageStorage):
-    """A file without pixels, full of what must not leave it."""
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = syntax
-    data.file_meta.MediaStorageSOPClassUID = kind
-    data.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    data.SOPClassUID, data.SOPInstanceUID = kind, "1.2.3"
-    data.PatientName, data.PatientID = "Doe^Jane", "SECRET-17"
-    data.PatientBirthDate, data.InstitutionName = "19700101", "Clinic of Secrets"
+def dataset(*what):
+    """A file of these pictures' size, without pixels yet."""
+    data = unfilled(*what)
     data.Rows, data.Columns = HEIGHT, WIDTH
     return data
 

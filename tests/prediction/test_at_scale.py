@@ -418,18 +418,11 @@ def test_a_file_that_is_not_the_catalogued_one_is_an_error(predictor, ham_copy, 
 
 def test_metadata_of_a_table_and_of_dicom_files(predictor, alone, photos, tmp_path):
     pytest.importorskip("pydicom")
-    from pydicom.dataset import Dataset, FileMetaDataset
+    from dicoms import dataset
     from pydicom.pixels import set_pixel_data
-    from pydicom.uid import DermoscopicPhotographyImageStorage, ExplicitVRLittleEndian
 
     pixels = np.asarray(Image.open(photos / "photo_00.png"))
-    image = Dataset()
-    image.file_meta = FileMetaDataset()
-    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image.file_meta.MediaStorageSOPClassUID = DermoscopicPhotographyImageStorage
-    image.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    image.SOPClassUID, image.SOPInstanceUID = DermoscopicPhotographyImageStorage, "1.2.3"
-    image.PatientName, image.PatientID = "Doe^Jane", "SECRET-17"
+    image = dataset()
     image.PatientAge, image.PatientSex, image.BodyPartExamined = "045Y", "F", "BACK"
     image.NumberOfFrames = 1
     set_pixel_data(image, pixels, "RGB", 8, generate_instance_uid=False)

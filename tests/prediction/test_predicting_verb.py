@@ -7,19 +7,14 @@ import sys
 
 import pandas as pd
 import pytest
+from blocking import TORCH, blocking
 
 from lesionlab.cli import main
 
-BLOCK = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "timm", "lightning", "onnx"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Refuse())
-from lesionlab.cli import main
-raise SystemExit(main(sys.argv[1:]))
-"""
+BLOCK = (
+    blocking(*TORCH, "onnx")
+    + "from lesionlab.cli import main\nraise SystemExit(main(sys.argv[1:]))\n"
+)
 
 
 @pytest.fixture

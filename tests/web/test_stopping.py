@@ -14,18 +14,12 @@ import urllib.error
 import urllib.request
 
 import pytest
+from blocking import TORCH, blocking
 from servers import form, listening, picture
 
 from lesionlab.cli import main
 
-BLOCKED = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "timm", "lightning", "torchmetrics"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Refuse())
-"""
+BLOCKED = blocking(*TORCH)
 SLOW = """
 import time
 from lesionlab.prediction.predictor import Predictor

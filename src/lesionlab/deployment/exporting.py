@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from lesionlab.models import zoo
 from lesionlab.models.metadata import numbers_of
 from lesionlab.models.zoo import Architecture
 from lesionlab.prediction.bundle import CARD, CARD_PAGE, DETECTOR, LICENCE, Bundle, write_bundle
-from lesionlab.prediction.inputs import cache_home, catalogue_of, parts_of
+from lesionlab.prediction.inputs import cache_home, catalogue_of, most_learnt, parts_of
 from lesionlab.prediction.predictor import session_of
 from lesionlab.prediction.views import averaged, check_views
 from lesionlab.progress import Listener, Notice, Step, silent
@@ -202,13 +202,7 @@ def _runs(source: Run | Path | str | Sequence[Run | Path | str]) -> list[Run]:
     given = [source] if isinstance(source, Run | Path | str) else list(source)
     if not given:
         raise BundleError("Name at least one run to export.")
-    runs = [each if isinstance(each, Run) else Run.open(each) for each in given]
-    for run in runs:
-        if not run.complete:
-            raise RunError(
-                f"{run.folder} is not finished: give the same `lesionlab train` command again "
-                "first."
-            )
+    runs = [Run.finished(each) for each in given]
     first = runs[0].info["identity"]
     if any(run.info["identity"]["catalogue"] != first["catalogue"] for run in runs):
         raise BundleError("The runs were trained on different catalogues: their val parts differ.")
@@ -217,9 +211,7 @@ def _runs(source: Run | Path | str | Sequence[Run | Path | str]) -> list[Run]:
 
 def _parts(runs: Sequence[Run], data: Catalogue, listen: Listener) -> pd.Series:
     """The part of each image: of several runs', the one that learns from it most."""
-    rank = {name: place for place, name in enumerate(PARTS)}
-    ranks = pd.concat([parts_of(run, data, listen).map(rank) for run in runs], axis=1).min(axis=1)
-    parts = ranks.map(dict(enumerate(PARTS)))
+    parts = most_learnt([parts_of(run, data, listen) for run in runs])
     if not (parts == "val").any():
         raise BundleError(
             "No image is in the val part of every run, so there is nothing to calibrate on. Export "
@@ -274,16 +266,12 @@ class _Images:
 
     def batches(
         self, member: _Network, places: NDArray[np.intp], mirrored: bool = False
-    ) -> list[dict[str, NDArray[Any]]]:
+    ) -> Iterator[dict[str, NDArray[Any]]]:
         """What a graph takes, some images at a time."""
-        made = []
         for start in range(0, len(places), BATCH):
             some = places[start : start + BATCH]
             pixels = self.pixels[self.rows[some]]
-            made.append(
-                member.given(pixels[:, :, ::-1] if mirrored else pixels, self.table.iloc[some])
-            )
-        return made
+            yield member.given(pixels[:, :, ::-1] if mirrored else pixels, self.table.iloc[some])
 
 
 def _run(
@@ -291,13 +279,13 @@ def _run(
     graph: bytes,
     images: _Images,
     places: NDArray[np.intp],
-    wanted: Sequence[str],
+    wanted: str,
     mirrored: bool = False,
-) -> list[NDArray[np.float32]]:
-    """Outputs of a graph for some images."""
+) -> NDArray[np.float32]:
+    """An output of a graph for some images."""
     session = session_of(graph, 2)
-    found = [session.run(list(wanted), given) for given in images.batches(member, places, mirrored)]
-    return [np.concatenate(each) for each in zip(*found, strict=True)]
+    batches = images.batches(member, places, mirrored)
+    return np.concatenate([session.run([wanted], given)[0] for given in batches])
 
 
 def _smaller(member: _Network, images: _Images, folder: Path, listen: Listener) -> bytes:
@@ -306,12 +294,12 @@ def _smaller(member: _Network, images: _Images, folder: Path, listen: Listener) 
     rng = np.random.default_rng(images.seed)
     rng.shuffle(drawn)
     measured, tried = drawn[: len(drawn) // 3], drawn[len(drawn) // 3 :]
-    given = images.batches(member, measured)
-    (right,) = _run(member, member.onnx, images, tried, ["logits"])
+    given = list(images.batches(member, measured))
+    right = _run(member, member.onnx, images, tried, "logits")
     best, kept = -np.inf, member.onnx
     for number, stem in enumerate(STEMS):
         graph = quantised(member.onnx, given, stem, folder)
-        (found,) = _run(member, graph, images, tried, ["logits"])
+        found = _run(member, graph, images, tried, "logits")
         same = float((found.argmax(axis=1) == right.argmax(axis=1)).mean())
         if same > best:
             best, kept = same, graph
@@ -328,7 +316,7 @@ def _blend(
 ) -> NDArray[np.floating]:
     """Logits of the bundle's mean probability."""
     logits = [
-        _run(member, graph, images, places, ["logits"], mirrored)[0]
+        _run(member, graph, images, places, "logits", mirrored)
         for member, graph in zip(made, graphs, strict=True)
     ]
     return averaged(np.stack(logits))
@@ -407,7 +395,7 @@ def _detector(
     features = [
         np.concatenate(
             [
-                _run(member, graph, images, places, ["features"])[0]
+                _run(member, graph, images, places, "features")
                 for member, graph in zip(made, graphs, strict=True)
             ],
             axis=1,

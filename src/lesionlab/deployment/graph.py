@@ -8,7 +8,9 @@ derivatives, which the graph computes beside the logits, for all classes at once
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,11 +21,13 @@ from torch import Tensor, nn
 
 from lesionlab.augmentation.batch import normalise
 from lesionlab.augmentation.symmetries import symmetry
+from lesionlab.deployment.quantising import plain
 from lesionlab.errors import BundleError, SettingsError
 from lesionlab.explanation.layers import Layer, evaluating, target_layer
 from lesionlab.models.fusion import Fused, image_net
 from lesionlab.models.heads import head_of
 from lesionlab.models.zoo import Architecture
+from lesionlab.prediction.embedding import features_of
 
 OUTPUTS = ("logits", "features", "maps")
 _CLOSE = 1e-4  # logits of the tail, followed by hand, against the network's own
@@ -52,7 +56,7 @@ class Graph(nn.Module):
         head = head_of(inner)
         head.register_forward_pre_hook(lambda _, given: self._keep("features", given[0].flatten(1)))
         size = architecture.images.size
-        self.features = self._features(inner, size)
+        self.features = _features(inner, size)
         self.layer, self._tail = self._find_tail(inner, size)
 
     def forward(self, pixels: Tensor, metadata: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -96,12 +100,6 @@ class Graph(nn.Module):
 
     def _keep(self, name: str, value: Tensor) -> None:
         self._seen[name] = value
-
-    def _features(self, inner: nn.Module, size: tuple[int, int]) -> int:
-        self._seen.clear()
-        with torch.inference_mode():
-            inner(torch.zeros(1, 3, *size))
-        return self._seen["features"].shape[1] if "features" in self._seen else 0
 
     def _maps(self, layer: Layer) -> Tensor:
         places = layer.spatial(self._seen["layer"])
@@ -153,6 +151,15 @@ class Graph(nn.Module):
         return layer, tail
 
 
+def _features(network: nn.Module, size: tuple[int, int]) -> int:
+    """How many numbers the classifier gets; 0: there is no single one, or it gets a map."""
+    try:
+        with torch.inference_mode():
+            return features_of(network, torch.zeros(1, 3, *size)).shape[1]
+    except SettingsError:
+        return 0
+
+
 def to_onnx(graph: Graph, architecture: Architecture) -> bytes:
     """A graph as ONNX, for any number of images at once, its weights inside.
 
@@ -160,11 +167,6 @@ def to_onnx(graph: Graph, architecture: Architecture) -> bytes:
         graph: in evaluation mode.
         architecture: its input.
     """
-    import logging
-    import warnings
-
-    from lesionlab.deployment.quantising import plain
-
     given: tuple[Tensor, ...] = (torch.zeros(2, *architecture.images.size, 3, dtype=torch.uint8),)
     if architecture.metadata is not None:
         fields = len(architecture.metadata["categories"])

@@ -13,7 +13,7 @@ from torch import nn
 
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import Reader
-from lesionlab.errors import DataError, RunError, SettingsError
+from lesionlab.errors import DataError, SettingsError
 from lesionlab.explanation import page
 from lesionlab.explanation.choosing import PREDICTED, TARGET, check_words, choose, wanted_classes
 from lesionlab.explanation.explanations import ClassMap, Explained, Explanations
@@ -73,11 +73,7 @@ def explain(
     Example:
         >>> explain("runs/first", ["ISIC_0024306"], out="explained")  # doctest: +SKIP
     """
-    run = run if isinstance(run, Run) else Run.open(run)
-    if not run.complete:
-        raise RunError(
-            f"{run.folder} is not finished: give the same `lesionlab train` command again first."
-        )
+    run = Run.finished(run)
     check_words(classes, run.classes)
     rows, drawn = _chosen(run, images, files, count, part, data, seed)
     network, architecture = zoo.load(run.folder)

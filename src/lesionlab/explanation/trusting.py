@@ -10,7 +10,7 @@ import pandas as pd
 
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import Reader
-from lesionlab.errors import DataError, RunError, SettingsError
+from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.bootstrap import lesion_codes
 from lesionlab.evaluation.inputs import rows_of
 from lesionlab.evaluation.scoring import FEW_LESIONS
@@ -91,11 +91,7 @@ def trust(
     Example:
         >>> trust("runs/first", out="trusted")  # doctest: +SKIP
     """
-    run = run if isinstance(run, Run) else Run.open(run)
-    if not run.complete:
-        raise RunError(
-            f"{run.folder} is not finished: give the same `lesionlab train` command again first."
-        )
+    run = Run.finished(run)
     if steps < 2:
         raise SettingsError(f"steps: {steps} make no curve; take 2 or more, such as 10.")
     subject, facts = _subject(run, masks, count, part, data, seed, device, listen)

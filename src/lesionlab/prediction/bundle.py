@@ -166,7 +166,7 @@ class Bundle:
         """The sites of the body that it knows."""
         return self._known("site")
 
-    @property
+    @cached_property
     def card(self) -> Mapping[str, Any] | None:
         """The model card as plain values; None: it has none."""
         text = self._content.get(CARD)

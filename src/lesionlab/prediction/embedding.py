@@ -19,7 +19,7 @@ from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import ImageFault, Reader, cache, preprocessing_fingerprint
 from lesionlab.data.splitting import Split
 from lesionlab.embeddings import INFO, LOGITS, TABLE, VECTORS, Embeddings
-from lesionlab.errors import DataError, RunError, SettingsError
+from lesionlab.errors import DataError, SettingsError
 from lesionlab.files import (
     discard,
     fingerprint,
@@ -249,11 +249,7 @@ def _run_of(model: str | Path | Run) -> Run | None:
         if not Path(model).exists():
             return None
         model = Run.open(model)
-    if not model.complete:
-        raise RunError(
-            f"{model.folder} is not finished: give the same `lesionlab train` command again first."
-        )
-    return model
+    return Run.finished(model)
 
 
 def _from_name(

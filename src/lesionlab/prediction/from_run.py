@@ -17,7 +17,7 @@ from lesionlab.augmentation.batch import normalise
 from lesionlab.augmentation.symmetries import symmetry
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import ImageFault, Reader, cache
-from lesionlab.errors import DataError, RunError, SettingsError
+from lesionlab.errors import DataError, SettingsError
 from lesionlab.files import write_csv
 from lesionlab.logits import softmax
 from lesionlab.models import zoo
@@ -194,11 +194,7 @@ def predict(
             or metadata for a run that takes none.
     """
     check_views(views)
-    run = run if isinstance(run, Run) else Run.open(run)
-    if not run.complete:
-        raise RunError(
-            f"{run.folder} is not finished: give the same `lesionlab train` command again first."
-        )
+    run = Run.finished(run)
     if images and data is not None:
         raise SettingsError("Give images or a catalogue, not both: leave out one of the two.")
     if metadata is not None and isinstance(run.recipe.model.fusion, NoFusion):

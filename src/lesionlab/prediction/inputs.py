@@ -56,7 +56,7 @@ def parts_of(run: Run, data: Catalogue, listen: Listener) -> pd.Series:
     parts = isic_names(data.table["image_id"]).map(_parts_of_ids(told))
     if own is not None:
         told = [(own.table["sha256"], own.table["image_id"].map(known))]
-        parts = _most_learnt(parts, data.table["sha256"].map(_parts_of_ids(told)))
+        parts = most_learnt([parts, data.table["sha256"].map(_parts_of_ids(told))])
     unproved: list[str] = [] if own is not None or parts.notna().all() else ["copies of images"]
     for column, word in (("lesion_id", "lesions"), ("patient_id", "patients")):
         told = [(data.table[column], parts)]
@@ -110,10 +110,10 @@ def _parts_of_ids(told: Sequence[tuple[pd.Series, pd.Series]]) -> pd.Series:
     return first.map(dict(enumerate(PARTS)))
 
 
-def _most_learnt(one: pd.Series, other: pd.Series) -> pd.Series:
-    """Row by row, of two parts (nan where unknown) the one that a run learns from more."""
+def most_learnt(parts: Sequence[pd.Series]) -> pd.Series:
+    """Row by row, of several parts (nan where unknown) the one that a run learns from most."""
     rank = {name: rank for rank, name in enumerate(PARTS)}
-    ranks = pd.concat([one.map(rank), other.map(rank)], axis=1).min(axis=1)
+    ranks = pd.concat([each.map(rank) for each in parts], axis=1).min(axis=1)
     return ranks.map(dict(enumerate(PARTS)))
 
 
