@@ -316,6 +316,14 @@ def test_what_cannot_be_read_is_refused():
     assert refused(cut).kind in ("truncated", "unreadable")
 
 
+def test_an_encapsulated_jpeg_with_endless_scans_is_not_decoded(monkeypatch):
+    content = jpeg(photograph(), progressive=True)
+    scan = content[content.rfind(b"\xff\xda") : -2]
+    data = with_frame(content[:-2] + 2000 * scan + b"\xff\xd9", "YBR_FULL_422")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT)
+    assert refused(data).kind == "unsupported"
+
+
 def test_damaged_files_are_faults_and_nothing_else():
     rng = np.random.default_rng(0)
     whole = [

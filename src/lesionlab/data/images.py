@@ -161,26 +161,33 @@ class Reader:
             return np.asarray(arrays[array], np.uint8)
 
 
-def open_image(content: bytes, name: str, max_pixels: int | None = None) -> Image.Image:
+def open_image(
+    content: bytes,
+    name: str,
+    max_pixels: int | None = None,
+    formats: Sequence[str] = FORMATS,
+) -> Image.Image:
     """Open an image by what it holds, whatever it is called; nothing is decoded yet.
 
     Args:
         content: a file's bytes.
         name: what to call it in messages.
         max_pixels: the most that its header may announce; None: what Pillow thinks is safe.
+        formats: Pillow's names of those that it may be.
 
     Raises:
-        ImageFault: "empty_file", "unreadable" (none of `FORMATS`), "too_large" (more pixels), or
+        ImageFault: "empty_file", "unreadable" (none of `formats`), "too_large" (more pixels), or
             "unsupported" (costs far more to decode than its size tells).
     """
     if not content:
         raise ImageFault("empty_file", f"{name} has 0 bytes")
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=formats)
     except Image.DecompressionBombError as error:
         raise ImageFault("too_large", f"{name} is too large to decode safely") from error
     except Exception as error:  # parsers of headers fail in many ways: struct.error, TypeError, ...
-        raise ImageFault("unreadable", f"{name} is not {_FORMATS_SAID} that can be read") from error
+        said = _FORMATS_SAID if formats == FORMATS else f"a {' or '.join(formats)} image"
+        raise ImageFault("unreadable", f"{name} is not {said} that can be read") from error
     width, height = image.size
     if max(width, height) > _LONGEST_SIDE:  # resizing makes the other side larger first
         raise ImageFault("too_large", f"{name} has {width} x {height} pixels: too long a side")
