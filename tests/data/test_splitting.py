@@ -74,9 +74,12 @@ def test_folds_keep_lesions_together_and_classes_even(lesions, folds, seed):
 
 
 @QUICK
-@given(lesions=LESIONS, seed=st.integers(0, 99))
-def test_holdout_gives_each_part_its_share_of_every_class(lesions, seed):
-    shares = (0.6, 0.15, 0.25)
+@given(
+    lesions=LESIONS,
+    seed=st.integers(0, 99),
+    shares=st.sampled_from([(0.6, 0.15, 0.25), (0.9, 0.1, 0)]),
+)
+def test_holdout_gives_each_part_its_share_of_every_class(lesions, seed, shares):
     data = of_lesions(lesions)
     made = split(data, kind="holdout", shares=shares, seed=seed)
     assert_apart(data, made)
@@ -188,7 +191,8 @@ def test_too_few_patients_are_told():
         ({"folds": 61}, "61 folds are impossible with 60 groups"),
         ({"val": 0.95}, "above 0 and below 0.9"),
         ({"kind": "holdout", "shares": (0.8, 0.2)}, "three numbers above 0"),
-        ({"kind": "holdout", "shares": (0.8, 0.2, 0)}, "three numbers above 0"),
+        ({"kind": "holdout", "shares": (0.8, 0, 0.2)}, "or 0 for test"),
+        ({"kind": "holdout", "shares": (1.2, 0.1, -0.3)}, "three numbers above 0"),
         ({"kind": "official"}, "no official split"),
     ],
 )

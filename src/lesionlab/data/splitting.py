@@ -200,7 +200,8 @@ def split(
         by: lesion_id or patient_id. Images without a patient go with their lesion; images that
             have neither are groups of their own.
         folds: number of folds, for kind "folds".
-        shares: of train, val and test, for kind "holdout".
+        shares: of train, val and test, for kind "holdout"; 0 for test where a network is to learn
+            from all that calibration does not need, and folds have told how well it does.
         val: share of all but the test fold that becomes val, for kind "folds".
         seed: of the random draw.
         listen: told what cannot be proved (missing groups, patients that may cross).
@@ -229,11 +230,13 @@ def split(
     if kind == "official":
         table["fold_0"] = _official(data)
     elif kind == "holdout":
-        if len(shares) != 3 or min(shares) <= 0:
+        if len(shares) != 3 or min(shares) < 0 or min(shares[:2]) == 0:
             raise DataError(
-                f"Shares of train, val and test must be three numbers above 0, not {shares}."
+                "Shares of train, val and test must be three numbers above 0, or 0 for test, not "
+                f"{shares}."
             )
-        table["fold_0"] = np.array(PARTS)[_deal(table, np.asarray(shares, float), rng)]
+        dealt = np.trim_zeros(np.asarray(shares, float), "b")
+        table["fold_0"] = np.array(PARTS)[_deal(table, dealt, rng)]
     elif kind == "folds":
         if not 2 <= folds <= table["group"].nunique():
             raise DataError(f"{folds} folds are impossible with {table['group'].nunique()} groups.")

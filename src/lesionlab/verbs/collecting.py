@@ -178,7 +178,7 @@ def split(
         kind: folds (each is once the test part), holdout, or official (the source's own parts).
         by: what must not cross: lesion_id or patient_id.
         folds: number of folds, for --kind folds.
-        shares: of train, val and test, for --kind holdout; by default 0.7 0.1 0.2.
+        shares: of train, val and test, for --kind holdout; by default 0.7 0.1 0.2. Test may be 0.
         val: share of all but the test fold that becomes val, for --kind folds.
         seed: of the random draw.
         like: the split of another catalogue of these images: each stays in its part, and all other
