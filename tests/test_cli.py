@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -41,6 +43,12 @@ def test_help_teaches(verb, capsys):
     assert "Example: lesionlab" in out
     assert "Not a medical device" in out
     assert "<class '" not in out
+
+
+def test_the_readme_tells_of_every_verb():
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    told = re.findall(r"^\| `(\w+)` \| ", readme, re.MULTILINE)
+    assert sorted(told) == sorted(VERBS)
 
 
 def test_the_help_of_train_lists_every_setting(capsys):
