@@ -33,9 +33,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that measure t
 import numpy as np
 
 from lesionlab.data.images import Reader
-from lesionlab.prediction.at_scale import BLOCK, predict_files
+from lesionlab.prediction.at_scale import predict_files
 from lesionlab.prediction.bundle import Bundle
-from lesionlab.prediction.predictor import Predictor
+from lesionlab.prediction.predictor import BLOCK, Predictor
 from lesionlab.prediction.sources import files_of
 from lesionlab.recipe import Images
 

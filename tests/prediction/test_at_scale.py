@@ -440,6 +440,7 @@ def test_metadata_of_a_table_and_of_dicom_files(predictor, alone, photos, tmp_pa
         photos / "photo_00.png", metadata=pd.DataFrame({"image_id": ["photo_00"], **told})
     )
     assert chance(tmp_path / "scan.dcm") == photo
+    assert predictor([tmp_path / "scan.dcm"])["p_mel"][0] == photo
     assert chance(photos / "photo_00.png") != photo
     older = pd.DataFrame({"image_id": ["scan"], **told, "age": [75]})
     mended = pd.DataFrame({"image_id": ["scan"], "age": [75]})  # the header has the rest

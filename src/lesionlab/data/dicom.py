@@ -324,7 +324,7 @@ def _from_jpeg(data: Dataset, kind: str, name: str) -> Image.Image:
     if "ExtendedOffsetTable" in data:
         offsets = (data.ExtendedOffsetTable, data.ExtendedOffsetTableLengths)
     frame = get_frame(data.PixelData, 0, number_of_frames=_frames(data), extended_offsets=offsets)
-    image = open_image(frame, f"the image in {name}", formats=[kind])
+    image = open_image(frame, f"the image in {name}", formats=(kind,))
     if image.size != (data.Columns, data.Rows):
         raise ImageFault(
             "unreadable",

@@ -165,7 +165,7 @@ def open_image(
     content: bytes,
     name: str,
     max_pixels: int | None = None,
-    formats: Sequence[str] = FORMATS,
+    formats: tuple[str, ...] = FORMATS,
 ) -> Image.Image:
     """Open an image by what it holds, whatever it is called; nothing is decoded yet.
 

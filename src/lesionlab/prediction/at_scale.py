@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,22 @@ from numpy.typing import NDArray
 
 from lesionlab._version import __version__
 from lesionlab.data import dicom
-from lesionlab.data.images import PREPROCESSING, ImageFault, Reader
+from lesionlab.data.images import PREPROCESSING, Reader
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.files import fingerprint, locked
 from lesionlab.models.metadata import read_metadata
 from lesionlab.prediction.parts import Parts, check_name
-from lesionlab.prediction.predictor import Answers, Predictor, rows_of
+from lesionlab.prediction.predictor import (
+    BLOCK,
+    Block,
+    Predictor,
+    known,
+    rows_of,
+    unknown_metadata,
+)
 from lesionlab.prediction.sources import Sources, open_sources
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe import FEATURES
-
-BLOCK = 16
-"""Images that a network gets at once."""
 
 _AHEAD = 8  # blocks per thread that may be finished before the first of them is
 
@@ -172,7 +176,7 @@ def _prepare(
     elif bundle.fields and data is not None:
         told = data.table[list(FEATURES)].reset_index(drop=True)
     elif bundle.fields:
-        told = pd.DataFrame({"age": np.nan, "sex": "", "site": ""}, index=range(len(ids)))
+        told = unknown_metadata(len(ids))
     top = min(top, len(bundle.classes))
     columns = _columns(bundle.classes, top, data is not None)
     reader = Reader(sources.root)
@@ -220,7 +224,7 @@ def _tell(work: _Work, listen: Listener) -> None:
     """Say what the answers will lack."""
     bundle = work.predictor.bundle
     if bundle.fields and work.metadata is not None:
-        blank = [name for name in bundle.fields if not _known(work.metadata[name]).any()]
+        blank = [name for name in bundle.fields if not known(work.metadata[name]).any()]
         if blank:
             listen(
                 Notice(
@@ -236,10 +240,6 @@ def _tell(work: _Work, listen: Listener) -> None:
                 "warning",
             )
         )
-
-
-def _known(column: pd.Series) -> NDArray[np.bool_]:
-    return np.asarray(column.notna() & (column.astype(str) != ""))
 
 
 def _fill(work: _Work, parts: Parts, workers: int, listen: Listener) -> None:
@@ -297,76 +297,26 @@ def _result(queue: deque[tuple[int, range, Future[_Made]]]) -> tuple[int, range,
 
 
 def _predict(work: _Work, block: range) -> _Made:
-    """Rows of a block. What cannot be read is black to the network, so no other row changes."""
-    bundle = work.predictor.bundle
-    pixels = np.zeros((len(block), *bundle.images.size, 3), np.uint8)
-    told = None
-    if work.metadata is not None:
-        told = work.metadata.iloc[block.start : block.stop].reset_index(drop=True)
-    errors = [""] * len(block)
-    several = 0
-    for place, image in enumerate(block):
-        try:
-            pixels[place], facts = _read(work, image)
-        except ImageFault as fault:
-            errors[place] = str(fault)
-        except Exception as error:  # one image is never the end of all
-            what = f"{type(error).__name__}: {error}".splitlines()[0]
-            errors[place] = f"{work.sources.paths[image]} cannot be decoded: {what}"
-        else:
-            several += facts.frames > 1
-            if told is not None:
-                _add(told, place, facts)
-    good = [place for place, error in enumerate(errors) if not error]
-    answers = None
-    if good:
-        answers = work.predictor.answers(pixels, told)
-        if len(good) < len(block):
-            answers = _only(answers, good)
-    return _rows(work, block, answers, errors, good), several
+    """Rows of a block."""
+    paths = work.sources.paths[block.start : block.stop]
+    told = None if work.metadata is None else work.metadata.iloc[block.start : block.stop]
+    made = work.predictor.block(paths, told, lambda place: _read(work, block[place]))
+    return _rows(work, block, made), made.several
 
 
 def _read(work: _Work, image: int) -> tuple[NDArray[np.uint8], dicom.Facts]:
     """Pixels of an image, and what a DICOM file tells beside them."""
     path, data = work.sources.paths[image], work.sources.catalogue
-    images = work.predictor.bundle.images
-    if data is not None:
-        sha256 = str(data.table["sha256"].iloc[image])
-        return work.reader.pixels(path, images, sha256), dicom.Facts()
-    content = work.reader.bytes_of(path)
-    pixels = work.predictor.read(content, path)
-    return pixels, dicom.facts(content) if dicom.is_dicom(content) else dicom.Facts()
+    if data is None:
+        return work.predictor.read_file(path, work.reader)
+    sha256 = str(data.table["sha256"].iloc[image])
+    return work.reader.pixels(path, work.predictor.bundle.images, sha256), dicom.Facts()
 
 
-def _add(told: pd.DataFrame, place: int, facts: dicom.Facts) -> None:
-    """Fill in what a DICOM file tells and nobody else has."""
-    for name in FEATURES:
-        value = getattr(facts, name)
-        if value == value and value != "" and not _known(told[name].iloc[[place]])[0]:
-            told.loc[place, name] = value
-
-
-def _only(answers: Answers, places: list[int]) -> Answers:
-    return replace(
-        answers,
-        logits=answers.logits[places],
-        probabilities=answers.probabilities[places],
-        sets=answers.sets[places],
-        novelty=answers.novelty[places],
-        unlike=answers.unlike[places],
-    )
-
-
-def _rows(
-    work: _Work,
-    block: range,
-    answers: Answers | None,
-    errors: Sequence[str],
-    good: Sequence[int],
-) -> list[list[Any]]:
-    classes, data = work.predictor.bundle.classes, work.sources.catalogue
+def _rows(work: _Work, block: range, found: Block) -> list[list[Any]]:
+    classes, data, answers = work.predictor.bundle.classes, work.sources.catalogue, found.answers
     part = slice(block.start, block.stop)
-    made = rows_of(classes, answers, work.ids[part], work.sources.paths[part], errors)
+    made = rows_of(classes, answers, work.ids[part], work.sources.paths[part], found.errors)
     for row in made:
         row |= {f"top_{rank}": "" for rank in range(1, work.top + 1)}
         row |= {f"top_{rank}_p": np.nan for rank in range(1, work.top + 1)}
@@ -377,6 +327,7 @@ def _rows(
             row |= {f"logit_{label}": np.nan for label in classes}
     if answers is not None:
         likeliest = np.argsort(-answers.probabilities, axis=1, kind="stable")[:, : work.top]
+        good = (place for place, error in enumerate(found.errors) if not error)
         for index, place in enumerate(good):
             chances = answers.probabilities[index].tolist()
             for rank, label in enumerate(likeliest[index].tolist(), 1):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.data import dicom
 from lesionlab.data.images import ImageFault, Reader, to_pixels
 from lesionlab.errors import BundleError, DataError
 from lesionlab.logits import log_softmax
 from lesionlab.prediction.bundle import Bundle, Member
 from lesionlab.prediction.inputs import image_files
 from lesionlab.prediction.views import averaged
+from lesionlab.recipe import FEATURES
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,8 +34,8 @@ REASONS: Mapping[str, str] = MappingProxyType(
 )
 """Why an image is to be referred, in the order in which reasons count, and in words."""
 
-BLOCK = 32
-"""Images that `Predictor.__call__` runs at once."""
+BLOCK = 16
+"""Images that a network gets at once, where there are many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +81,38 @@ class Answers:
             for unlike, one in zip(self.unlike, single, strict=True)
         )
 
+    def only(self, images: Sequence[int]) -> Answers:
+        """Those about some of the images."""
+        places = list(images)
+        return replace(
+            self,
+            logits=self.logits[places],
+            probabilities=self.probabilities[places],
+            sets=self.sets[places],
+            novelty=self.novelty[places],
+            unlike=self.unlike[places],
+            maps=None if self.maps is None else self.maps[places],
+        )
+
     def set_of(self, image: int) -> tuple[str, ...]:
         """The conformal set of one image, the likeliest class first."""
         order = np.argsort(-self.probabilities[image], kind="stable")
         return tuple(self.classes[i] for i in order if self.sets[image, i])
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What comes of some images, of which some may not be readable.
+
+    Attributes:
+        answers: about those without an error, in their order; None: there is none.
+        errors: of each image; "" = read.
+        several: how many are DICOM files of several frames, of which the first counts.
+    """
+
+    answers: Answers | None
+    errors: tuple[str, ...]
+    several: int
 
 
 class Predictor:
@@ -167,45 +198,95 @@ class Predictor:
             found,
         )
 
+    def read_file(self, path: str, reader: Reader) -> tuple[NDArray[np.uint8], dicom.Facts]:
+        """Pixels of a file as from `read`, and what a DICOM file tells beside them.
+
+        Args:
+            path: of the file, from the reader's folder.
+            reader: of that folder.
+
+        Raises:
+            ImageFault: if it cannot be read whole.
+        """
+        content = reader.bytes_of(path)
+        pixels = self.read(content, path)
+        return pixels, dicom.facts(content) if dicom.is_dicom(content) else dicom.Facts()
+
+    def block(
+        self,
+        paths: Sequence[str],
+        metadata: pd.DataFrame | None,
+        read: Callable[[int], tuple[NDArray[np.uint8], dicom.Facts]],
+    ) -> Block:
+        """Answers about some images, each read here; one that cannot be is not the end of all.
+
+        What cannot be read is black to the network, so that no other image's answer changes.
+
+        Args:
+            paths: of the images, for messages.
+            metadata: as `answers` takes them; what is unknown there, a DICOM file may tell.
+            read: gives an image by its place, as `read_file` does.
+        """
+        pixels = np.zeros((len(paths), *self.bundle.images.size, 3), np.uint8)
+        told = unknown_metadata(len(paths)) if metadata is None else metadata.copy()
+        told = told.reset_index(drop=True)
+        errors = [""] * len(paths)
+        several = 0
+        for place, path in enumerate(paths):
+            try:
+                pixels[place], facts = read(place)
+            except ImageFault as fault:
+                errors[place] = str(fault)
+            except Exception as error:  # whatever a decoder fails with
+                what = f"{type(error).__name__}: {error}".splitlines()[0]
+                errors[place] = f"{path} cannot be decoded: {what}"
+            else:
+                several += facts.frames > 1
+                _add(told, place, facts)
+        good = [place for place, error in enumerate(errors) if not error]
+        answers = self.answers(pixels, told) if good else None
+        if answers is not None and len(good) < len(paths):
+            answers = answers.only(good)
+        return Block(answers, tuple(errors), several)
+
     def __call__(
         self, images: Sequence[str | Path], metadata: pd.DataFrame | None = None
     ) -> pd.DataFrame:
         """Answers about image files and folders as a table; see `predict_files` for many.
 
         Args:
-            images: files, and folders that are searched through.
+            images: files, and folders that are searched through. Of DICOM files age, sex and site
+                are taken, too.
             metadata: image_id (the file's name without its suffix) and any of age, sex and site.
 
         Returns:
             One row per image: image_id, path, predicted, p_<class>..., set (classes, the likeliest
             first), refer, reason (a key of `REASONS` or ""), novelty and error ("" = none).
+
+        Raises:
+            DataError: if there is no image, or none that can be read.
         """
         from lesionlab.models.metadata import read_metadata
 
-        paths = image_files([Path(each) for each in images])
-        names = [each.stem for each in paths]
-        told = None if metadata is None else read_metadata(metadata, names)
+        paths = [str(path) for path in image_files([Path(each) for each in images])]
+        names = [Path(path).stem for path in paths]
+        told = unknown_metadata(len(paths))
+        if metadata is not None:
+            told = read_metadata(metadata, names)[list(FEATURES)]
         rows: list[dict[str, Any]] = []
         for start in range(0, len(paths), BLOCK):
             part = slice(start, start + BLOCK)
-            read: list[NDArray[np.uint8]] = []
-            errors: list[str] = []
-            for path in paths[part]:
-                try:
-                    read.append(self.read(path))
-                    errors.append("")
-                except ImageFault as fault:
-                    errors.append(str(fault))
-            good = [start + i for i, error in enumerate(errors) if not error]
-            made = None
-            if read:
-                made = self.answers(np.stack(read), None if told is None else told.iloc[good])
-            rows += rows_of(self.bundle.classes, made, names[part], paths[part], errors)
+            some = paths[part]
+            made = self.block(some, told.iloc[part], partial(self._read_of, some))
+            rows += rows_of(self.bundle.classes, made.answers, names[part], some, made.errors)
         if all(row["error"] for row in rows):
             raise DataError(
                 f"None of the {len(rows)} images can be read. The first: {rows[0]['error']}."
             )
         return pd.DataFrame(rows)
+
+    def _read_of(self, paths: Sequence[str], place: int) -> tuple[NDArray[np.uint8], dicom.Facts]:
+        return self.read_file(paths[place], self._reader)
 
     def _novelty(
         self, logits: NDArray[np.floating], features: list[NDArray[np.float32]]
@@ -215,6 +296,24 @@ class Predictor:
             return np.full(len(logits), np.nan), np.zeros(len(logits), bool)
         score = detector.score(np.concatenate(features, axis=1) if detector.arrays else logits)
         return score, score > detector.threshold
+
+
+def unknown_metadata(images: int) -> pd.DataFrame:
+    """Columns age, sex and site of so many images of which nothing is known."""
+    return pd.DataFrame({"age": np.nan, "sex": "", "site": ""}, index=range(images))
+
+
+def known(column: pd.Series) -> NDArray[np.bool_]:
+    """Whether each value of age, sex or site is known."""
+    return np.asarray(column.notna() & (column.astype(str) != ""))
+
+
+def _add(told: pd.DataFrame, place: int, facts: dicom.Facts) -> None:
+    """Fill in what a DICOM file tells and nobody else has."""
+    for name in FEATURES:
+        value = getattr(facts, name)
+        if value == value and value != "" and not known(told[name].iloc[[place]])[0]:
+            told.loc[place, name] = value
 
 
 def rows_of(
