@@ -299,3 +299,8 @@ def _not_predictions(origin: str, faults: list[Finding]) -> str:
         "It needs image_id, target and one p_<class> column per class; "
         "lesion_id and part are optional."
     )
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun: "1 image", "2,003 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

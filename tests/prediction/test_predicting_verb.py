@@ -54,7 +54,9 @@ def test_the_answers_are_shown_in_words(bundle_file, drawn, here, capsys):
     assert full_name(table["predicted"][0]) in text
     assert f"{float(table['top_1_p'][0]):.3f}" in text
     assert table["set"][0] in text
-    assert "1 images unreadable: The image cannot be read." in text
+    assert f"{table['top_2'][0]} {float(table['top_2_p'][0]):.3f}" in text
+    assert "1 image unreadable: The image cannot be read." in text
+    assert "Not a medical device" in text
     assert "Written: predictions.csv (4 images)" in text
     assert predict("--model", bundle_file, *paths, "bad.jpg") == 0
     assert "is complete" in capsys.readouterr().err

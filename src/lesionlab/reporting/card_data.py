@@ -14,9 +14,9 @@ from lesionlab.errors import LesionlabError
 from lesionlab.recipe import Capped, NoFusion
 from lesionlab.reporting import contents, facts
 from lesionlab.reporting.card_facts import CardTable, Subject, Told
-from lesionlab.reporting.contents import count, percent
+from lesionlab.reporting.contents import percent
 from lesionlab.run import SPLIT
-from lesionlab.tables import classes_of
+from lesionlab.tables import classes_of, count
 from lesionlab.taxonomy import GROUPINGS, MALIGNANT_RULE, full_name
 
 # column `dataset` of HAM10000's metadata, version 2

@@ -12,7 +12,8 @@ from lesionlab.evaluation.operating import fixes_specificity
 from lesionlab.notice import NOTICE
 from lesionlab.reporting import card_data, contents, facts, gallery
 from lesionlab.reporting.card_facts import CardTable, Subject, Told
-from lesionlab.reporting.contents import count, decimal, percent, span
+from lesionlab.reporting.contents import decimal, percent, span
+from lesionlab.tables import count
 from lesionlab.taxonomy import full_name
 
 HEADLINE = (

@@ -22,8 +22,8 @@ from lesionlab.recipe import (
 from lesionlab.reporting import facts
 from lesionlab.reporting.card_data import metadata_fields
 from lesionlab.reporting.card_facts import Subject, Told
-from lesionlab.reporting.contents import count
 from lesionlab.run import Run
+from lesionlab.tables import count
 
 _FITS = {
     "stretch": "stretched where the shape differs",

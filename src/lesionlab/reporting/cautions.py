@@ -10,7 +10,8 @@ import pandas as pd
 from lesionlab.data import exploration, leaks
 from lesionlab.data.exploration import UNKNOWN, has
 from lesionlab.evaluation.bootstrap import wilson
-from lesionlab.reporting.contents import count, percent
+from lesionlab.reporting.contents import percent
+from lesionlab.tables import count
 
 FEW_LESIONS = 100
 """Below this many lesions a class is called small."""

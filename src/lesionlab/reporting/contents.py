@@ -11,7 +11,7 @@ import pandas as pd
 from lesionlab.evaluation import METRICS, Estimate, Evaluation
 from lesionlab.evaluation.bootstrap import lesion_codes
 from lesionlab.evaluation.operating import fixes_specificity
-from lesionlab.tables import PARTS, classes_of
+from lesionlab.tables import PARTS, classes_of, count
 from lesionlab.taxonomy import colours, full_name
 
 
@@ -61,11 +61,6 @@ def span(each: Estimate, share: bool = True) -> str:
 def decimal(value: float) -> str:
     """A figure from 0 to 1 as "0.923"; a dash where it is not defined."""
     return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def count(number: int, noun: str) -> str:
-    """A number and its noun: "1 image", "2,003 images"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def cards(result: Evaluation) -> list[Figure]:

@@ -16,7 +16,7 @@ from lesionlab.errors import DataError
 from lesionlab.evaluation.bootstrap import Estimate
 from lesionlab.files import read_json
 from lesionlab.reporting.charts import titled
-from lesionlab.reporting.contents import count, percent
+from lesionlab.reporting.contents import percent
 from lesionlab.reporting.exhibits import Exhibit, Section
 from lesionlab.reporting.figures import ACCENT, WARM, percent_axes
 from lesionlab.reporting.intervals import Row, dots
@@ -31,6 +31,7 @@ from lesionlab.reporting.verdicts import (
     find,
     with_span,
 )
+from lesionlab.tables import count
 
 IMAGES, SUMMARY, CURVES = "trust.csv", "summary.csv", "curves.csv"
 FORGETTING, FACTS = "randomised.csv", "trust.json"

@@ -23,10 +23,11 @@ from lesionlab.notice import NOTICE
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting.cautions import cautions
 from lesionlab.reporting.chapters import sections
-from lesionlab.reporting.contents import count, percent
+from lesionlab.reporting.contents import percent
 from lesionlab.reporting.gallery import thumbnail
 from lesionlab.reporting.pages import template
 from lesionlab.reporting.showing import shown_sections, write_exhibits
+from lesionlab.tables import count
 from lesionlab.taxonomy import MALIGNANT_RULE, colours, full_name
 
 _MOST_PICTURES = 150  # in one file, which is to stay below about 3 MB

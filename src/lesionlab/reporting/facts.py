@@ -11,8 +11,9 @@ import pandas as pd
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.evaluation import Evaluation
 from lesionlab.recipe import Recipe
-from lesionlab.reporting.contents import count, lesions, parts_of
+from lesionlab.reporting.contents import lesions, parts_of
 from lesionlab.run import Run
+from lesionlab.tables import count
 from lesionlab.taxonomy import full_name
 
 _SELECT = {"balanced_accuracy": "balanced accuracy", "macro_auroc": "macro AUROC"}

@@ -7,8 +7,9 @@ import pandas as pd
 from lesionlab.evaluation import Evaluation
 from lesionlab.evaluation.bootstrap import Estimate
 from lesionlab.evaluation.failures import Failures, failures
-from lesionlab.reporting.contents import count, percent, span
+from lesionlab.reporting.contents import percent, span
 from lesionlab.reporting.exhibits import Exhibit, Section
+from lesionlab.tables import count
 from lesionlab.taxonomy import full_name
 
 _ROWS = 8

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lesionlab.errors import DataError, RunError, SettingsError
+from lesionlab.notice import NOTICE
 from lesionlab.progress import Listener
+from lesionlab.tables import count
 from lesionlab.verbs.outcome import Outcome, training_room
 
 if TYPE_CHECKING:
@@ -119,12 +121,11 @@ def _answers(bundle: Bundle, found: Predicted) -> Outcome:
     from lesionlab.prediction.predictor import REASONS
 
     rows = found.first.head(_SHOWN)
-    columns = [f"p_{label}" for label in bundle.classes]
+    chances = rows[[f"p_{label}" for label in bundle.classes]]
     shown = rows[["image_id"]].assign(
         predicted=[bundle.full_names.get(label, "") for label in rows["predicted"]],
-        probability=[
-            "" if chance != chance else f"{chance:.3f}" for chance in rows[columns].max(axis=1)
-        ],
+        probability=chances.max(axis=1).map("{:.3f}".format, na_action="ignore").fillna(""),
+        then=[_runners_up(each) for _, each in chances.iterrows()],
         set=rows["set"],
         refer=[reason or "no" for reason in rows["reason"]],
     )
@@ -136,9 +137,9 @@ def _answers(bundle: Bundle, found: Predicted) -> Outcome:
         "training. refer: why to leave the image to a person."
     )
     lines += [
-        f"{count:,} images {reason}: {REASONS[reason]}"
+        f"{count(number, 'image')} {reason}: {REASONS[reason]}"
         for reason in REASONS
-        if (count := found.reasons.get(reason, 0))
+        if (number := found.reasons.get(reason, 0))
     ]
     if found.unreadable:
         lines.append("What is wrong with those that cannot be read says column `error`.")
@@ -150,9 +151,18 @@ def _answers(bundle: Bundle, found: Predicted) -> Outcome:
                 ". `evaluate` wants every image answered: leave those out of the catalogue first "
                 "(lesionlab audit, then lesionlab catalogue --exclude)"
             )
-    lines.append(f"Written: {found.path} ({found.images:,} images){following}")
+    lines.append(f"Written: {found.path} ({count(found.images, 'image')}){following}")
     lines.append(f"Model: {bundle.name} {bundle.version}, {bundle.precision}, {bundle.fingerprint}")
+    lines.append(NOTICE)
     return Outcome([("Predictions", shown)], lines)
+
+
+def _runners_up(chances: pd.Series) -> str:
+    """The second and third likeliest class of an image."""
+    if chances.isna().any():
+        return ""
+    order = chances.sort_values(ascending=False, kind="stable").iloc[1:3]
+    return ", ".join(f"{str(name)[2:]} {chance:.3f}" for name, chance in order.items())
 
 
 def _with_run(
@@ -187,12 +197,15 @@ def _with_run(
     )
     if not images:
         columns = ["image_id", "target", "part", "predicted", "probability"]
-        lines = [f"Written: {out} ({len(table)} images). Next: lesionlab evaluate {out}"]
+        written = f"Written: {out} ({count(len(table), 'image')}). Next: lesionlab evaluate {out}"
+        lines = [written, NOTICE]
         return Outcome([("Predictions", shown[columns].head(_SHOWN))], lines)
     good = shown[table["error"] == ""]
     failed = len(table) - len(good)
-    lines = [f"{failed} images could not be read; column `error` says why."] if failed else []
+    lines = []
+    if failed:
+        lines.append(f"{count(failed, 'image')} could not be read; column `error` says why.")
     return Outcome(
         [("Predictions", good[["image_id", "predicted", "probability"]].head(_SHOWN))],
-        [*lines, f"Written: {out} ({len(table)} images)"],
+        [*lines, f"Written: {out} ({count(len(table), 'image')})", NOTICE],
     )
