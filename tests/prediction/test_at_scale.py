@@ -233,6 +233,34 @@ def test_what_differs_is_refused_and_named(predictor, alone, photos, tmp_path):
     predict_files(predictor, [photos], out=out)
 
 
+def test_a_table_that_was_removed_stands_in_nobodys_way(predictor, photos, tmp_path):
+    out = tmp_path / "table.csv"
+    predict_files(predictor, [photos], out=out)
+    out.unlink()
+    predict_files(predictor, [photos / "photo_00.png"], out=out)
+    assert len(pd.read_csv(out)) == 1
+
+
+def test_without_a_name_each_question_has_its_table(predictor, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def name(number, **options):
+        return str(predict_files(predictor, [photos / f"photo_0{number}.png"], **options).path)
+
+    assert [name(0), name(1), name(0), name(2), name(1)] == [
+        "predictions.csv",
+        "predictions-2.csv",
+        "predictions.csv",
+        "predictions-3.csv",
+        "predictions-2.csv",
+    ]
+    (tmp_path / "predictions-2.csv").write_text("mine")
+    assert name(3) == "predictions-4.csv"
+    assert (tmp_path / "predictions-2.csv").read_text() == "mine"
+    assert name(4, fresh=True) == "predictions.csv"
+    assert pd.read_csv("predictions.csv")["image_id"].tolist() == ["photo_04"]
+
+
 def test_tables_of_others_are_not_written_over(predictor, photos, tmp_path):
     out = tmp_path / "table.csv"
     out.write_text("mine")

@@ -60,7 +60,7 @@ def test_the_answers_are_shown_in_words(bundle_file, drawn, here, capsys):
     assert "Written: predictions.csv (4 images)" in text
     assert predict("--model", bundle_file, *paths, "bad.jpg") == 0
     assert "is complete" in capsys.readouterr().err
-    assert predict("--model", bundle_file, *paths) == 2
+    assert predict("--model", bundle_file, *paths, "--out", "predictions.csv") == 2
     assert "images: 4" in capsys.readouterr().err
     assert predict("--model", bundle_file, *paths, "--fresh") == 0
 

@@ -27,7 +27,7 @@ from lesionlab.data.images import PREPROCESSING, Reader
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.files import fingerprint, locked
 from lesionlab.models.metadata import read_metadata
-from lesionlab.prediction.parts import Parts, check_name
+from lesionlab.prediction.parts import DEFAULT, Parts, check_name, free_name
 from lesionlab.prediction.predictor import (
     BLOCK,
     Block,
@@ -87,7 +87,7 @@ def predict_files(
     predictor: Predictor,
     sources: Sequence[str | Path],
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     metadata: pd.DataFrame | str | Path | None = None,
     top: int = 3,
     chunk: int = 128,
@@ -103,7 +103,8 @@ def predict_files(
     Args:
         predictor: of a bundle, best with one thread: calls run side by side.
         sources: see `open_sources`. Of DICOM files age, sex and site are taken, too.
-        out: the table, .csv or .parquet (which needs pyarrow).
+        out: the table, .csv or .parquet (which needs pyarrow). None: predictions.csv here, or
+            where that is of something else predictions-2.csv, and so on.
         metadata: a table, or a CSV, of image_id (a file's name without its suffix), age, sex and
             site. What it lacks is unknown. None: a catalogue has its own.
         top: how many of the likeliest classes get columns of their own.
@@ -125,8 +126,8 @@ def predict_files(
             if metadata are given to a bundle that takes none.
         RunError: if the table was begun with something else; every difference is named.
     """
-    out = Path(out)
-    check_name(out)
+    if out is not None:
+        check_name(Path(out))
     if top < 0 or chunk < 1 or (workers is not None and workers < 1):
         raise SettingsError("top is 0 or more, chunk and workers are 1 or more.")
     listen(Notice("Looking up the images."))
@@ -134,13 +135,15 @@ def predict_files(
     if found.repeated:
         listen(Notice(f"{found.repeated} images were given more than once; they count once."))
     work = _prepare(predictor, found, metadata, top, listen)
+    identity = _identity(work, chunk, metadata is not None)
+    out = Path(out or (DEFAULT if fresh else free_name(identity)))
     parts = Parts(out, work.columns, len(found.paths), chunk)
 
     def waiting() -> None:
         listen(Notice(f"Another process writes {out}: waiting for it."))
 
     with locked(out.with_name(f".{out.name}.lock"), waiting):
-        if parts.begin(_identity(work, chunk, metadata is not None), fresh=fresh):
+        if parts.begin(identity, fresh=fresh):
             listen(Notice(f"{out} is complete: nothing to do. --fresh would predict it again."))
             reasons = parts.reasons()
         else:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ import pandas as pd
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.files import discard, hash_file, read_json, replacing, write_json, write_text
 from lesionlab.run import holds, refuse_differences
+
+DEFAULT = "predictions.csv"
+"""The table where no other is named."""
 
 STATE = "predict.json"
 FIRST = 20
@@ -50,32 +53,25 @@ class Parts:
         """Where the parts lie."""
         return self.out.with_name(f"{self.out.name}.parts")
 
-    def begin(self, identity: Mapping[str, Any], *, fresh: bool) -> bool:
-        """Take up the table, or begin it.
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Make sure that the table can be taken up, or begun, without anything being lost.
 
         Args:
             identity: everything that decides what the table will be, as plain values.
-            fresh: discard what is there.
-
-        Returns:
-            Whether it is finished already.
 
         Raises:
             RunError: if it was begun otherwise, with every difference; if the table was changed
                 since, or is of something else.
         """
-        if fresh:
-            discard(self.folder)
-        self._sweep()
         if not holds(self.folder, STATE):
-            if self.out.exists() and not fresh:
+            if self.out.exists():
                 raise RunError(
                     f"{self.out} is there, and this command did not write it. Choose another file "
                     "with --out, or overwrite it with --fresh."
                 )
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._write_state(identity)
-            return False
+            return
+        if self._removed():
+            return
         state = read_json(self.folder / STATE)
         theirs = state["identity"]
         names = dict.fromkeys([*theirs, *identity])
@@ -88,17 +84,34 @@ class Parts:
             ],
             "file",
         )
-        if not state["table"]:
-            return False
-        if not self.out.is_file():
-            self._write_state(identity)
-            return False
-        if hash_file(self.out) != state["table"]["sha256"]:
+        if state["table"] and hash_file(self.out) != state["table"]["sha256"]:
             raise RunError(
                 f"{self.out} was changed since it was written. Choose another file with --out, or "
                 "make it again with --fresh."
             )
-        return True
+
+    def begin(self, identity: Mapping[str, Any], *, fresh: bool) -> bool:
+        """Take up the table, or begin it.
+
+        Args:
+            identity: see `check`.
+            fresh: discard what is there.
+
+        Returns:
+            Whether it is finished already.
+
+        Raises:
+            RunError: see `check`.
+        """
+        if fresh:
+            discard(self.folder)
+        self._sweep()
+        if not fresh:
+            self.check(identity)
+        if not holds(self.folder, STATE) or self._removed():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / STATE, {"identity": dict(identity), "table": None})
+        return bool(read_json(self.folder / STATE)["table"])
 
     def missing(self) -> list[int]:
         """Numbers of the parts that are still to be written."""
@@ -168,8 +181,9 @@ class Parts:
             ]
         return pd.DataFrame(rows, columns=list(self.columns))
 
-    def _write_state(self, identity: Mapping[str, Any]) -> None:
-        write_json(self.folder / STATE, {"identity": dict(identity), "table": None})
+    def _removed(self) -> bool:
+        """Whether the table was finished, and somebody has removed it since."""
+        return bool(read_json(self.folder / STATE)["table"]) and not self.out.is_file()
 
     def _sweep(self) -> None:
         """Remove what somebody who was killed had half written."""
@@ -178,6 +192,23 @@ class Parts:
             for each in folder.iterdir() if folder.is_dir() else ():
                 if each.name.startswith(start) and each.name.endswith(".part"):
                     each.unlink(missing_ok=True)
+
+
+def free_name(identity: Mapping[str, Any]) -> Path:
+    """predictions.csv in the current folder, or predictions-2.csv, -3, ...: one of nothing else.
+
+    Args:
+        identity: everything that decides what the table will be, as plain values.
+    """
+    out = Path(DEFAULT)
+    for number in count(2):
+        try:
+            Parts(out, (), 0, 1).check(identity)
+        except RunError:
+            out = out.with_stem(f"{Path(DEFAULT).stem}-{number}")
+        else:
+            break
+    return out
 
 
 def check_name(out: Path) -> None:

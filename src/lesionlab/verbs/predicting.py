@@ -28,7 +28,7 @@ def predict(
     *,
     model: Path | None = None,
     data: Path | None = None,
-    out: Path = Path("predictions.csv"),
+    out: Path | None = None,
     metadata: Path | None = None,
     top: int = 3,
     workers: int | None = None,
@@ -55,9 +55,10 @@ def predict(
             holds a catalogue; a run's folder or a bundle that stands first is the model.
         model: a bundle, or a run's folder; by default the bundle that comes with lesionlab.
         data: the folder of a catalogue to predict, instead of images.
-        out: the table to write, .csv, or with a bundle .parquet too: of images image_id, path,
-            predicted, p_<class>..., error; of a catalogue lesion_id, target, part and
-            logit_<class>..., too; with a bundle also top_<rank>, set, refer, reason and novelty.
+        out: the table to write, .csv, or with a bundle .parquet too; by default predictions.csv, or
+            with a bundle predictions-2.csv and so on where that is of something else. Of images
+            image_id, path, predicted, p_<class>..., error; of a catalogue lesion_id, target, part
+            and logit_<class>..., too; with a bundle also top_<rank>, set, refer, reason, novelty.
         metadata: for a model that takes them, a CSV of image_id, age, sex and site; what it lacks
             is unknown. Without it a catalogue and DICOM files have their own.
         top: with a bundle, how many of the likeliest classes get columns of their own.
@@ -82,7 +83,8 @@ def predict(
             raise RunError(f"{folder} holds several runs. Name one of them: {folder / 'fold_0'}")
     if model is not None and model.is_dir():
         _refuse(of_bundle, "a bundle", f"{model} is a run")
-        return _with_run(model, given, data, out, metadata, views, cache, device, listen)
+        table = out or Path("predictions.csv")
+        return _with_run(model, given, data, table, metadata, views, cache, device, listen)
     _refuse(of_run, "a run", f"{model or 'the model that comes with lesionlab'} is a bundle")
     if given and data is not None:
         raise SettingsError("Give images or a catalogue, not both: leave out one of the two.")
