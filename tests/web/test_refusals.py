@@ -58,8 +58,10 @@ def test_a_form_without_images(client):
         form(('name="other"; filename="x"', b"x")),
         form(('name="site"', b"x" * 2000), ('name="images"', b"x")),
         form(*[(f'name="f{i}"', b"x") for i in range(20)]),
+        form((f'name="images"; filename="{"x" * 9000}"', b"x")),
+        form(('name="images"' + "\r\nX-More: x" * 99, b"x")),
     ],
-    ids=["empty", "text", "cut", "nameless", "twice", "strange", "long", "many"],
+    ids=["empty", "text", "cut", "nameless", "twice", "strange", "long", "many", "head", "heads"],
 )
 def test_bodies_that_are_no_question(client, body):
     refused(send(client, body), 400, "bad_form")
