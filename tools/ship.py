@@ -14,13 +14,19 @@ from pathlib import Path
 
 from lesionlab.deployment.exporting import export
 from lesionlab.prediction.bundle import DEFAULT
-from lesionlab.progress import Notice
+from lesionlab.prediction.from_run import predict
+from lesionlab.progress import Notice, Step
 from lesionlab.run import open_run
 
 SHIPPED = Path(__file__).resolve().parents[1] / "src" / "lesionlab" / "shipped"
 PREDICTIONS = "predictions.csv.gz"
 MOST = 8_000_000
 """Bytes of the bundle at most."""
+
+
+def _tell(event: Step | Notice) -> None:
+    if isinstance(event, Notice):
+        print(event.text)
 
 
 def main() -> None:
@@ -30,20 +36,23 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=1)
     given = parser.parse_args()
     source = open_run(given.card or given.run)
+    table = source.predictions
+    if given.views > 1:
+        table = predict(source, views=given.views, listen=_tell)
     bundle = export(
         given.run,
         SHIPPED / DEFAULT,
         int8=True,
         views=given.views,
         card_of=source,
+        predictions=table,
         answers=Path(__file__).with_name("ship.yaml"),
         name="lesionlab default",
-        listen=lambda event: print(event.text) if isinstance(event, Notice) else None,
+        listen=_tell,
     )
     size = bundle.path.stat().st_size
     if size > MOST:
         raise SystemExit(f"{bundle.path} has {size:,} bytes, more than {MOST:,}.")
-    table = source.predictions
     table = table[table["part"] == "test"]
     kept = ["image_id", "lesion_id", "target", "part", *table.filter(regex="^p_").columns]
     text = table[kept].to_csv(index=False, float_format="%.9g", lineterminator="\n")

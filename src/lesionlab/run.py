@@ -177,6 +177,16 @@ class Folds(Folder):
         )
         return {n: run for n, run in found if (run.folder / INFO).is_file() and run.complete}
 
+    @property
+    def complete_runs(self) -> dict[int, Run]:
+        """The run of every fold.
+
+        Raises:
+            RunError: if not every fold is trained.
+        """
+        self._refuse_incomplete("predictions")
+        return self.runs
+
     def run_folder(self, fold: int) -> Path:
         """Where the run of a fold is."""
         return self.folder / f"fold_{fold}"
@@ -220,14 +230,17 @@ class Folds(Folder):
         return table
 
     def _table(self, name: str) -> pd.DataFrame:
+        self._refuse_incomplete(name)
+        return read_csv(self.folder / name)
+
+    def _refuse_incomplete(self, wanted: str) -> None:
         if not self.complete:
             missing = sorted(set(range(int(self.info["folds"]))) - set(self.runs))
             raise RunError(
-                f"{self.folder} has no {name} yet: fold {', '.join(map(str, missing)) or 'tables'} "
-                "not finished. Give the same `lesionlab folds` command again: it goes on where it "
-                "stopped."
+                f"{self.folder} has no {wanted} yet: fold "
+                f"{', '.join(map(str, missing)) or 'tables'} not finished. Give the same "
+                "`lesionlab folds` command again: it goes on where it stopped."
             )
-        return read_csv(self.folder / name)
 
 
 def holds(out: Path, marker: str) -> bool:

@@ -119,6 +119,10 @@ def test_views_are_averaged_in_the_graph(runs, tmp_path):
     assert (right["image_id"].to_numpy() == rows["image_id"].to_numpy()).all()
     found = np.exp(predictor.answers(pixels, table).logits)
     np.testing.assert_allclose(found, right.filter(regex="^p_").to_numpy(), atol=1e-4)
+    told = bundle.card["evaluation"]["estimates"]["log_loss"]["value"]
+    assert told == pytest.approx(ll.evaluate(right, replicates=0)["log_loss"].value)
+    assert told != pytest.approx(ll.evaluate(rows, replicates=0)["log_loss"].value)
+    assert any("4 symmetries" in each for each in bundle.card["caveats"])
 
 
 def test_int8_is_smaller_and_answers_alike(runs, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,9 +13,11 @@ from lesionlab.data.splitting import Split, split
 from lesionlab.errors import DataError, FindingsError, RunError, SettingsError
 from lesionlab.evaluation import evaluate
 from lesionlab.files import write_csv
+from lesionlab.prediction.from_run import predict
 from lesionlab.progress import Notice, Step
 from lesionlab.recipe import Recipe
 from lesionlab.run import PREDICTIONS, VAL_PREDICTIONS, Folds, open_run
+from lesionlab.tables import read_predictions
 from lesionlab.training.fit import train
 from lesionlab.training.folds import folds
 
@@ -255,6 +258,42 @@ def test_the_verbs_read_a_folder_of_folds(whole, thirds, tmp_path, capsys, monke
     assert isinstance(open_run(whole.folder), Folds)
     assert main([*words[:-4], "--only", "first"]) == 2
     assert "--only takes folds" in capsys.readouterr().err
+
+
+def test_folds_predict_out_of_fold(whole, thirds, tmp_path, capsys):
+    data, _ = thirds
+    chances = [f"p_{name}" for name in data.classes]
+    told = whole.predictions
+    again = predict(whole)
+    assert list(again.columns) == list(told.columns)
+    for name in ("image_id", "lesion_id", "target", "part", "fold"):
+        assert list(again[name].astype(str)) == list(told[name])
+    np.testing.assert_allclose(again[chances], told[chances], atol=1e-6)
+    path = tmp_path / "two.csv"
+    assert main(["predict", str(whole.folder), "--views", "2", "--out", str(path)]) == 0
+    assert f"lesionlab evaluate {path}" in capsys.readouterr().out
+    found = read_predictions(path)
+    assert list(found["image_id"]) == list(told["image_id"])
+    for fold, run in whole.runs.items():
+        alone = predict(run, views=2).set_index("image_id")
+        mine = found[found["fold"] == str(fold)].set_index("image_id")
+        np.testing.assert_allclose(mine[chances], alone.loc[mine.index, chances], atol=1e-6)
+    single = pd.read_csv(tmp_path / "two.views.csv")
+    mean = single.groupby("image_id")[chances].mean().loc[found["image_id"]]
+    np.testing.assert_allclose(found[chances], mean, atol=1e-6)
+
+
+def test_folds_predict_nothing_else(whole, thirds, tmp_path):
+    data, parts = thirds
+    with pytest.raises(SettingsError, match="name one of them"):
+        predict(whole, ["x.jpg"])
+    few = Catalogue(data.table.head(30), data.classes, data.root)
+    few.save(tmp_path / "few")
+    with pytest.raises(RunError, match="another catalogue"):
+        predict(whole, data=tmp_path / "few")
+    begun = folds(SMALL, data, parts, out=tmp_path / "begun", only=[1])
+    with pytest.raises(RunError, match="fold 0, 2 not finished"):
+        predict(begun)
 
 
 def test_the_verb_says_what_is_missing(thirds, tmp_path, capsys, monkeypatch):

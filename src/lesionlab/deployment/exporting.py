@@ -32,6 +32,7 @@ from lesionlab.models import zoo
 from lesionlab.models.metadata import numbers_of
 from lesionlab.models.zoo import Architecture
 from lesionlab.prediction.bundle import CARD, CARD_PAGE, DETECTOR, LICENCE, Bundle, write_bundle
+from lesionlab.prediction.from_run import predict
 from lesionlab.prediction.inputs import cache_home, catalogue_of, most_learnt, parts_of
 from lesionlab.prediction.predictor import session_of
 from lesionlab.prediction.views import averaged, check_views
@@ -82,6 +83,7 @@ def export(
     int8: bool = False,
     views: int = 1,
     card_of: Run | Folds | Path | str | None = None,
+    predictions: pd.DataFrame | None = None,
     answers: Path | str | None = None,
     name: str = "",
     licence: str = RESEARCH,
@@ -103,6 +105,8 @@ def export(
         int8: in eight-bit integers.
         views: how many symmetries of an image are averaged: 1, 2, 4 or 8; the time goes with it.
         card_of: whose model card goes in, such as folds of the same recipe; by default the run's.
+        predictions: of `card_of`, that the card's figures are computed from; by default its own, or
+            with several views those that it makes over them.
         answers: what the author knows for the card, a YAML file; see `card`.
         name: of the model; by default that of the file.
         licence: SPDX expression of the weights.
@@ -159,8 +163,13 @@ def export(
     about = card_of or (runs[0] if "test" in set(parts) else None)
     of_others = about is not None and _folder(about) != runs[0].folder.resolve()
     saw = {part: images.size(part) for part in PARTS if images.size(part)["images"]}
-    shipped = _shipped(saw, of_others, int8, passed)
-    content |= _texts(about, opened, answers, name, licence, shipped)
+    shipped = _shipped(saw, of_others, views, int8, passed)
+    if about is not None and predictions is None and views > 1:
+        listen(Notice(f"Predicting over {views} views, for the card."))
+        predictions = predict(
+            about, data=opened, views=views, cache_to=cache_to, device="cpu", listen=listen
+        )
+    content |= _texts(about, predictions, opened, answers, name, licence, shipped)
     info = {
         "name": name,
         "version": __version__,
@@ -427,7 +436,11 @@ def _folder(source: Run | Folds | Path | str) -> Path:
 
 
 def _shipped(
-    saw: Mapping[str, Mapping[str, int]], of_others: bool, int8: bool, passed: Mapping[str, Any]
+    saw: Mapping[str, Mapping[str, int]],
+    of_others: bool,
+    views: int,
+    int8: bool,
+    passed: Mapping[str, Any],
 ) -> list[str]:
     """What the card says of the very weights that ship."""
 
@@ -444,6 +457,11 @@ def _shipped(
             "The figures on this card are of other weights: those of the named run or folds, "
             "trained by the same recipe."
         )
+    if views > 1:
+        told.append(
+            f"An answer is the mean over {views} symmetries of the image, here and in the figures "
+            "on this card."
+        )
     if int8:
         gate = passed["int8"]
         told.append(
@@ -457,6 +475,7 @@ def _shipped(
 
 def _texts(
     card_of: Run | Folds | Path | str | None,
+    predictions: pd.DataFrame | None,
     data: Catalogue,
     answers: Path | str | None,
     name: str,
@@ -470,7 +489,7 @@ def _texts(
     if card_of is None:
         return {LICENCE: said.encode()}
     source = card_of if isinstance(card_of, Run | Folds) else open_run(card_of)
-    filled = card(source, data=data, answers=answers)
+    filled = card(source, data=data, answers=answers, predictions=predictions)
     filled = replace(filled, name=name, caveats=(*shipped, *filled.caveats))
     values = json.dumps(filled.to_json(), indent=1, ensure_ascii=False)
     page = filled.to_html()

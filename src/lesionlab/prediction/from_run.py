@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from lesionlab.augmentation.batch import normalise
 from lesionlab.augmentation.symmetries import symmetry
 from lesionlab.data.catalogues import Catalogue
 from lesionlab.data.images import ImageFault, Reader, cache
-from lesionlab.errors import DataError, SettingsError
+from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.files import write_csv
 from lesionlab.logits import softmax
 from lesionlab.models import zoo
@@ -33,7 +33,7 @@ from lesionlab.prediction.views import (
 )
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe import FEATURES, NoFusion
-from lesionlab.run import Run
+from lesionlab.run import Folds, Run, open_run
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -149,7 +149,7 @@ def predictions_table(
 
 
 def predict(
-    run: Run | str | Path,
+    run: Run | Folds | str | Path,
     images: Sequence[str | Path] = (),
     *,
     data: Catalogue | str | Path | None = None,
@@ -167,8 +167,11 @@ def predict(
     There, images of the run's own split keep their part, and so do other images of its lesions or
     patients: what the run has learnt from is never scored as test. All others are test.
 
+    Folds predict their own catalogue out of fold: every image of a test part, by the one network
+    that learnt nothing of its lesion.
+
     Args:
-        run: a finished run.
+        run: a finished run, or complete folds.
         images: files, and folders that are searched through.
         data: a catalogue to predict instead, or its folder; by default, where no images are given,
             the one that the run was trained on.
@@ -184,22 +187,30 @@ def predict(
 
     Returns:
         Of images, one row each: image_id, path, p_<class>..., predicted (the likeliest class),
-        error. Of a catalogue: see `predictions_table`.
+        error. Of a catalogue: see `predictions_table`; of folds with the column fold.
 
     Raises:
-        RunError: if the run is not finished, or its catalogue is gone or has changed.
+        RunError: if the run is not finished, or its catalogue is gone or has changed; if folds are
+            to predict another.
         DataError: if there is no image at all, or none that can be read; if the catalogue has
             classes that the run does not know.
         SettingsError: if views is none of 1, 2, 4 and 8, if both images and a catalogue are given,
-            or metadata for a run that takes none.
+            metadata for a run that takes none, or images for folds.
     """
     check_views(views)
-    run = Run.finished(run)
+    given = run if isinstance(run, Run | Folds) else open_run(run)
+    if images and isinstance(given, Folds):
+        raise SettingsError(
+            f"{given.folder} holds several runs, which predict their own catalogue out of fold. "
+            f"For images of your own name one of them: {given.run_folder(0)}"
+        )
+    runs = given.complete_runs if isinstance(given, Folds) else {0: Run.finished(given)}
+    run = runs[0]
     if images and data is not None:
         raise SettingsError("Give images or a catalogue, not both: leave out one of the two.")
     if metadata is not None and isinstance(run.recipe.model.fusion, NoFusion):
         raise SettingsError(
-            f"{run.folder} was trained on images alone (model.fusion.kind none): leave the "
+            f"{given.folder} was trained on images alone (model.fusion.kind none): leave the "
             "metadata out."
         )
     if images:
@@ -207,11 +218,16 @@ def predict(
         table, named, logits = _predict_files(run, files, metadata, views, device, listen)
     else:
         opened = catalogue_of(run, data)
+        if isinstance(given, Folds) and opened.fingerprint != given.info["identity"]["catalogue"]:
+            raise RunError(f"{given.folder} was trained on another catalogue than {opened.home}.")
         if metadata is not None:
             told = read_metadata(metadata, list(opened.table["image_id"]), listen=listen)
             filled = opened.table.assign(**{name: told[name].to_numpy() for name in FEATURES})
             opened = replace(opened, table=filled)
-        table, named, logits = _predict_catalogue(run, opened, views, cache_to, device, listen)
+        if isinstance(given, Folds):
+            table, named, logits = _out_of_fold(runs, opened, views, cache_to, device, listen)
+        else:
+            table, named, logits = _predict_catalogue(run, opened, views, cache_to, device, listen)
     if out is not None:
         remove_views(Path(out))
         write_csv(Path(out), table)
@@ -276,6 +292,27 @@ def _predict_files(
     return table, named, logits
 
 
+def _out_of_fold(
+    runs: Mapping[int, Run],
+    data: Catalogue,
+    views: int,
+    cache_to: str | Path | None,
+    device: Device,
+    listen: Listener,
+) -> _Predicted:
+    """Each run's own test part."""
+    found = {
+        fold: _predict_catalogue(run, data, views, cache_to, device, listen, part="test")
+        for fold, run in runs.items()
+    }
+    tables = [table.assign(fold=fold) for fold, (table, _, _) in found.items()]
+    return (
+        pd.concat(tables, ignore_index=True),
+        pd.concat([named for _, named, _ in found.values()], ignore_index=True),
+        np.concatenate([logits for _, _, logits in found.values()], axis=1),
+    )
+
+
 def _predict_catalogue(
     run: Run,
     data: Catalogue,
@@ -283,7 +320,9 @@ def _predict_catalogue(
     cache_to: str | Path | None,
     device: Device,
     listen: Listener,
+    part: str = "",
 ) -> _Predicted:
+    """Predict the images of a part, or all of them."""
     if unknown := sorted(set(data.table["target"]) - set(run.classes)):
         raise DataError(
             f"The run knows {', '.join(run.classes)}, but the catalogue has {', '.join(unknown)} "
@@ -294,6 +333,8 @@ def _predict_catalogue(
     network.to(choose_device(device))
     home = cache_home(data, cache_to)
     pixels = cache(data.table, data.root, architecture.images, home, listen=listen)
+    if part:
+        table = table[table["part"] == part]
     rows = pixels.rows(list(table["sha256"]))
     metadata = numbers_of(architecture.metadata, table)
     logits = predict_views(

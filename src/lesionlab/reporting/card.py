@@ -199,6 +199,7 @@ def card(
     data: Catalogue | None = None,
     answers: Answers | str | Path | None = None,
     subgroups: pd.DataFrame | str | Path | None = None,
+    predictions: pd.DataFrame | None = None,
     part: str = "test",
     replicates: int = 1000,
     listen: Listener = silent,
@@ -213,6 +214,8 @@ def card(
         answers: what the author knows, as `Answers` or the path of its YAML file.
         subgroups: figures group by group to show: a table computed from these predictions, or the
             path of a CSV, which then counts as the author's word.
+        predictions: of the same run or folds, made otherwise than while training, such as over
+            several views: scored instead of theirs.
         part: which part to score: train, val or test.
         replicates: bootstrap replicates behind the intervals; 0 leaves them out.
         listen: told of the progress, and of what is not at hand.
@@ -227,7 +230,7 @@ def card(
         >>> card("runs/first").save("card.html")  # doctest: +SKIP
     """
     given = Answers.load(answers) if isinstance(answers, str | Path) else answers or Answers()
-    subject = _open(source, data, subgroups, part, replicates, listen)
+    subject = _open(source, data, subgroups, predictions, part, replicates, listen)
     found: dict[str, Told] = {
         **card_results.of_card(subject),
         **card_data.of_data(subject),
@@ -307,6 +310,7 @@ def _open(
     source: Run | Folds | str | Path | pd.DataFrame,
     data: Catalogue | None,
     subgroups: pd.DataFrame | str | Path | None,
+    predictions: pd.DataFrame | None,
     part: str,
     replicates: int,
     listen: Listener,
@@ -323,7 +327,7 @@ def _open(
     elif isinstance(source, Run):
         name, run = source.name, source
         check_finished(source, "describe")
-    predictions = open_predictions(source)
+    predictions = open_predictions(source if predictions is None else predictions)
     if subgroups is not None and not isinstance(subgroups, pd.DataFrame):
         subgroups = read_csv(Path(subgroups))
     return Subject(

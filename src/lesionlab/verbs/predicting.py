@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lesionlab.errors import DataError, RunError, SettingsError
+from lesionlab.errors import DataError, SettingsError
 from lesionlab.notice import NOTICE
 from lesionlab.progress import Listener
 from lesionlab.tables import count
@@ -46,7 +46,8 @@ def predict(
 
     With a run (--model RUN, or its folder before the images) torch predicts, without calibration.
     Without images it predicts the run's own catalogue or that of --data into a table that
-    `evaluate` reads; what the run has learnt from keeps its part and is not scored as test.
+    `evaluate` reads; what the run has learnt from keeps its part and is not scored as test. A
+    folder of folds predicts its own catalogue out of fold, say over several views.
 
     Example: lesionlab predict photo.jpg more_photos/ "archive/**/*.dcm" --out predictions.csv
 
@@ -74,13 +75,15 @@ def predict(
     from lesionlab.run import FOLDS, INFO
 
     given = list(images or ())
-    if model is None and given and ((given[0] / INFO).is_file() or is_bundle(given[0])):
+    markers = (INFO, FOLDS)
+    if (
+        model is None
+        and given
+        and (any((given[0] / marker).is_file() for marker in markers) or is_bundle(given[0]))
+    ):
         model = given.pop(0)
     of_run = {"--views": views != 1, "--cache": cache is not None, "--device": device != "auto"}
     of_bundle = {"--top": top != 3, "--workers": workers is not None, "--fresh": fresh}
-    for folder in [model] if model else given[:1]:
-        if (folder / FOLDS).is_file():
-            raise RunError(f"{folder} holds several runs. Name one of them: {folder / 'fold_0'}")
     if model is not None and model.is_dir():
         _refuse(of_bundle, "a bundle", f"{model} is a run")
         table = out or Path("predictions.csv")
