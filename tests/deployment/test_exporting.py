@@ -111,10 +111,11 @@ def test_several_runs_share_their_answer(runs, tmp_path):
     np.testing.assert_allclose(found, np.mean(chances, axis=0), atol=1e-4)
 
 
-def test_views_are_averaged_in_the_graph(runs, tmp_path):
-    bundle = export(runs[0], tmp_path / "views.bundle", views=4)
+@pytest.mark.parametrize("views", [4, 8])
+def test_views_are_averaged_in_the_graph(runs, tmp_path, views):
+    bundle = export(runs[0], tmp_path / "views.bundle", views=views)
     predictor, rows, pixels, table = _pixels(runs[0], bundle, "test")
-    right = ll.predict(runs[0], views=4)
+    right = ll.predict(runs[0], views=views)
     right = right[right["part"] == "test"]
     assert (right["image_id"].to_numpy() == rows["image_id"].to_numpy()).all()
     found = np.exp(predictor.answers(pixels, table).logits)
@@ -122,7 +123,7 @@ def test_views_are_averaged_in_the_graph(runs, tmp_path):
     told = bundle.card["evaluation"]["estimates"]["log_loss"]["value"]
     assert told == pytest.approx(ll.evaluate(right, replicates=0)["log_loss"].value)
     assert told != pytest.approx(ll.evaluate(rows, replicates=0)["log_loss"].value)
-    assert any("4 symmetries" in each for each in bundle.card["caveats"])
+    assert any(f"{views} symmetries" in each for each in bundle.card["caveats"])
 
 
 def test_int8_is_smaller_and_answers_alike(runs, tmp_path, monkeypatch):

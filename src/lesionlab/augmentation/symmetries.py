@@ -53,4 +53,4 @@ def _on_its_side(inputs: Tensor) -> Tensor:
         [[0.0, smaller / aspect, 0.0], [smaller * aspect, 0.0, 0.0], [0.0, 0.0, 1.0]],
         device=inputs.device,
     )
-    return warp(inputs, matrix.expand(len(inputs), 3, 3))
+    return warp(inputs, matrix.expand(inputs.shape[0], 3, 3))  # len would fix a graph's batch

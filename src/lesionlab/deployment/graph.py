@@ -73,16 +73,13 @@ class Graph(nn.Module):
         """
         inputs = normalise(pixels, *self.normalisation)
         logits = self._logits(inputs, metadata)
-        made = [logits]
+        made = [logits[0]]
         if self.features:
-            made.append(self._seen["features"])
+            made.append(self._first(self._seen["features"]))
         if self.layer is not None:
             made.append(self._maps(self.layer))
         if self.views > 1:
-            chances = [logits.softmax(dim=1)]
-            for view in range(1, self.views):
-                chances.append(self._logits(symmetry(inputs, view), metadata).softmax(dim=1))
-            mean = torch.stack(chances).mean(dim=0)
+            mean = logits.softmax(dim=2).mean(dim=0)
             made[0] = mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
         return tuple(made)
 
@@ -92,17 +89,27 @@ class Graph(nn.Module):
         return ("logits", *["features"] * bool(self.features), *["maps"] * bool(self.layer))
 
     def _logits(self, inputs: Tensor, metadata: Tensor | None) -> Tensor:
-        if isinstance(self.network, Fused):
-            made: Tensor = self.network(inputs, metadata)
-        else:
-            made = self.network(inputs)
-        return made
+        """Logits of every view, shape (views, n, classes).
+
+        They go through the network as one batch: what stands in a graph several times has its
+        weights there several times, once it is quantised.
+        """
+        if self.views > 1:
+            inputs = torch.cat([symmetry(inputs, view) for view in range(self.views)])
+            metadata = None if metadata is None else metadata.repeat(self.views, 1)
+        fused = isinstance(self.network, Fused)
+        made: Tensor = self.network(inputs, metadata) if fused else self.network(inputs)
+        return made.reshape(self.views, -1, made.shape[1])
+
+    def _first(self, values: Tensor) -> Tensor:
+        """Of what was computed for all views, that of the first, the image as it is."""
+        return values.reshape(self.views, -1, *values.shape[1:])[0]
 
     def _keep(self, name: str, value: Tensor) -> None:
         self._seen[name] = value
 
     def _maps(self, layer: Layer) -> Tensor:
-        places = layer.spatial(self._seen["layer"])
+        places = self._first(layer.spatial(self._seen["layer"]))
         weights = _derivative(self._tail, places.mean(dim=(2, 3))) / math.prod(layer.grid)
         n, channels = places.shape[:2]
         flat = places.reshape(n, channels, math.prod(layer.grid))
