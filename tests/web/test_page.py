@@ -896,6 +896,7 @@ def tab_to(page, wanted, limit=40):
 @pytest.mark.slow
 def test_keyboard_alone(visit, server, lesions):
     page = visit()
+    page.on("filechooser", lambda _: None)  # the browser hands them over a while after it is asked
     page.wait_for_function("() => document.querySelector('#about').innerText")
     assert tab_to(page, "choose")[0] == "skip"
     with page.expect_file_chooser() as chooser:
