@@ -9,6 +9,7 @@ import io
 import json
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -201,25 +202,24 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self._parsed(body)
         self.server.asked.extend(asked)
         planned = self.server.plan.pop(0) if self.server.plan else Planned()
-        self.server.now += 1
-        self.server.most = max(self.server.most, self.server.now)
-        time.sleep(planned.delay)
-        try:
-            self._answer(planned, asked)
-        finally:
-            self.server.now -= 1
-
-    def _answer(self, planned, asked):
+        with (
+            self.server.counted()
+        ):  # no longer than until the answer is sent: then the next may come
+            time.sleep(planned.delay)
+            status, body = self._answer(planned, asked)
         if planned.hang_up:
             self.close_connection = True
             self.connection.close()
-        elif planned.status:
-            self._fault(planned.status, planned.message, planned.headers)
         else:
-            results = [answer(each.name, each.content, each.fields["maps"]) for each in asked]
-            readable = any(not each["error"] for each in results)
-            whole = {"model": MODEL, "notice": NOTICE, "coverage": 0.9, "results": results}
-            self._json(200 if readable else 422, whole)
+            self._json(status, body, planned.headers if planned.status else None)
+
+    def _answer(self, planned, asked):
+        if planned.status:
+            return planned.status, _fault(planned.message)
+        results = [answer(each.name, each.content, each.fields["maps"]) for each in asked]
+        readable = any(not each["error"] for each in results)
+        whole = {"model": MODEL, "notice": NOTICE, "coverage": 0.9, "results": results}
+        return 200 if readable else 422, whole
 
     def _parsed(self, body):
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
@@ -242,8 +242,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._fault(401, "Send the key in the header X-API-Key.")
         return False
 
-    def _fault(self, status, message, headers=None):
-        self._json(status, {"error": {"kind": "planned", "message": message}}, headers)
+    def _fault(self, status, message):
+        self._json(status, _fault(message))
 
     def _json(self, status, body, headers=None):
         self._send(status, json.dumps(body).encode(), "application/json", headers)
@@ -265,6 +265,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def _fault(message):
+    return {"error": {"kind": "planned", "message": message}}
+
+
 class StandIn(ThreadingHTTPServer):
     """The server on a free port of this machine; a context that starts and stops it."""
 
@@ -277,6 +281,18 @@ class StandIn(ThreadingHTTPServer):
         self.asked: list[Asked] = []
         self.key = ""
         self.now = self.most = 0  # requests at once
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def counted(self):
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.now -= 1
 
     def handle_error(self, *_):
         """A browser that hangs up is no news."""
