@@ -264,7 +264,9 @@ def test_folds_predict_out_of_fold(whole, thirds, tmp_path, capsys):
     data, _ = thirds
     chances = [f"p_{name}" for name in data.classes]
     told = whole.predictions
-    again = predict(whole)
+    heard: list[str] = []
+    again = predict(whole, listen=lambda each: heard.append(getattr(each, "text", "")))
+    assert sum("is complete" in text for text in heard) == 1  # the cache, opened once for all
     assert list(again.columns) == list(told.columns)
     for name in ("image_id", "lesion_id", "target", "part", "fold"):
         assert list(again[name].astype(str)) == list(told[name])

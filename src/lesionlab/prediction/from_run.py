@@ -16,7 +16,7 @@ from torch import nn
 from lesionlab.augmentation.batch import normalise
 from lesionlab.augmentation.symmetries import symmetry
 from lesionlab.data.catalogues import Catalogue
-from lesionlab.data.images import ImageFault, Reader, cache
+from lesionlab.data.images import Cache, ImageFault, Reader, cache
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.files import write_csv
 from lesionlab.logits import softmax
@@ -227,7 +227,8 @@ def predict(
         if isinstance(given, Folds):
             table, named, logits = _out_of_fold(runs, opened, views, cache_to, device, listen)
         else:
-            table, named, logits = _predict_catalogue(run, opened, views, cache_to, device, listen)
+            pixels = _cached(run, opened, cache_to, listen)
+            table, named, logits = _predict_catalogue(run, opened, pixels, views, device, listen)
     if out is not None:
         remove_views(Path(out))
         write_csv(Path(out), table)
@@ -301,8 +302,9 @@ def _out_of_fold(
     listen: Listener,
 ) -> _Predicted:
     """Each run's own test part."""
+    pixels = _cached(runs[0], data, cache_to, listen)
     found = {
-        fold: _predict_catalogue(run, data, views, cache_to, device, listen, part="test")
+        fold: _predict_catalogue(run, data, pixels, views, device, listen, part="test")
         for fold, run in runs.items()
     }
     tables = [table.assign(fold=fold) for fold, (table, _, _) in found.items()]
@@ -313,26 +315,30 @@ def _out_of_fold(
     )
 
 
-def _predict_catalogue(
-    run: Run,
-    data: Catalogue,
-    views: int,
-    cache_to: str | Path | None,
-    device: Device,
-    listen: Listener,
-    part: str = "",
-) -> _Predicted:
-    """Predict the images of a part, or all of them."""
+def _cached(run: Run, data: Catalogue, cache_to: str | Path | None, listen: Listener) -> Cache:
+    """A catalogue's images as the run takes them; it must know their classes."""
     if unknown := sorted(set(data.table["target"]) - set(run.classes)):
         raise DataError(
             f"The run knows {', '.join(run.classes)}, but the catalogue has {', '.join(unknown)} "
             "too. Predict a catalogue with the run's classes, or give image files instead."
         )
+    home = cache_home(data, cache_to)
+    return cache(data.table, data.root, run.recipe.images, home, listen=listen)
+
+
+def _predict_catalogue(
+    run: Run,
+    data: Catalogue,
+    pixels: Cache,
+    views: int,
+    device: Device,
+    listen: Listener,
+    part: str = "",
+) -> _Predicted:
+    """Predict the images of a part, or all of them."""
     table = data.table.assign(part=parts_of(run, data, listen))
     network, architecture = zoo.load(run.folder)
     network.to(choose_device(device))
-    home = cache_home(data, cache_to)
-    pixels = cache(data.table, data.root, architecture.images, home, listen=listen)
     if part:
         table = table[table["part"] == part]
     rows = pixels.rows(list(table["sha256"]))
