@@ -480,6 +480,29 @@ def test_metadata_of_a_table_and_of_dicom_files(predictor, alone, photos, tmp_pa
     predict_files(alone, [photos / "photo_00.png"], out=tmp_path / "x.csv")
 
 
+def test_metadata_of_all_images(predictor, alone, photos, tmp_path):
+    person = {"age": 45, "sex": "female", "site": "back"}
+    told = predict_files(predictor, [photos], out=tmp_path / "a.csv", metadata=person)
+    each = pd.DataFrame({"image_id": [path.stem for path in photos.iterdir()]}).assign(**person)
+    predict_files(predictor, [photos], out=tmp_path / "b.csv", metadata=each)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert list(predictor([photos], person)["p_mel"]) == list(predictor([photos], each)["p_mel"])
+    older = predict_files(predictor, [photos], out=tmp_path / "c.csv", metadata={"age": 75})
+    assert list(older.first["p_mel"]) != list(told.first["p_mel"])
+    for wrong, message in (
+        ({"age": 130}, "age is a number of years from 0 to 120"),
+        ({"sex": "woman"}, "sex is one of: "),
+        ({"age": -1, "site": "tail"}, "age is .* site is one of: .*back"),
+        ({"skin": 1}, "no use of skin"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            predict_files(predictor, [photos], out=tmp_path / "x.csv", metadata=wrong)
+        with pytest.raises(SettingsError, match=message):
+            predictor([photos], wrong)
+    with pytest.raises(SettingsError, match="no use of age"):
+        predict_files(alone, [photos], out=tmp_path / "x.csv", metadata={"age": 45})
+
+
 def test_parquet_is_the_same_table(predictor, photos, tmp_path):
     pytest.importorskip("pyarrow")
     (photos / "photo_09.png").write_bytes(b"no image")

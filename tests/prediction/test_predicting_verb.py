@@ -65,6 +65,20 @@ def test_the_answers_are_shown_in_words(bundle_file, drawn, here, capsys):
     assert predict("--model", bundle_file, *paths, "--fresh") == 0
 
 
+def test_what_is_known_of_the_person(bundle_file, drawn, here, capsys):
+    data, _ = drawn
+    path = data.root / data.table["path"][0]
+    assert predict(bundle_file, path) == 0
+    assert "--age, --sex and --site say it of all images" in capsys.readouterr().err
+    assert predict(bundle_file, path, "--age", "45", "--sex", "female", "--site", "back") == 0
+    assert "--age" not in capsys.readouterr().err
+    person = {"age": 45, "sex": "female", "site": "back"}
+    pd.DataFrame([{"image_id": path.stem, **person}]).to_csv("m.csv", index=False)
+    assert predict(bundle_file, path, "--metadata", "m.csv", "--out", "again.csv") == 0
+    assert (here / "again.csv").read_bytes() == (here / "predictions-2.csv").read_bytes()
+    assert (here / "again.csv").read_bytes() != (here / "predictions.csv").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -72,6 +86,9 @@ def test_the_answers_are_shown_in_words(bundle_file, drawn, here, capsys):
         (["--views", "4", "x.jpg"], "--views: for a run only"),
         (["--cache", "c", "--device", "cpu", "x.jpg"], "--cache, --device: for a run only"),
         (["x.jpg", "--data", "d"], "not both"),
+        (["x.jpg", "--age", "50", "--metadata", "m.csv"], "--age of all: give one of them"),
+        (["x.jpg", "--site", "tail"], "site is one of: "),
+        (["x.jpg", "--age", "200"], "a number of years"),
         (["--data", "."], "lesionlab catalogue"),
         (["gone.jpg"], "does not exist"),
         (["x.jpg", "--out", "t.txt"], "CSV or Parquet"),
@@ -92,6 +109,8 @@ def test_a_run_is_known_by_its_folder(here, capsys):
         assert "run is not finished" in capsys.readouterr().err
     assert predict("run", "--top", "2", "--fresh") == 2
     assert "--top, --fresh: for a bundle only" in capsys.readouterr().err
+    assert predict("run", "--site", "back", "--age", "50") == 2
+    assert "--age, --site: for a bundle only" in capsys.readouterr().err
     (here / "folds").mkdir()
     (here / "folds" / "folds.json").write_text("{}")
     assert predict("folds", "x.jpg") == 2

@@ -23,6 +23,7 @@ YEARS = 10
 """Width of an age group. Ages are known to five years only, and ISIC's end at 85."""
 
 OLDEST = 120
+"""Years; no age is above."""
 
 
 @dataclass(frozen=True)

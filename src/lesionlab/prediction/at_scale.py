@@ -26,13 +26,13 @@ from lesionlab.data import dicom
 from lesionlab.data.images import PREPROCESSING, Reader
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.files import fingerprint, locked
-from lesionlab.models.metadata import read_metadata
 from lesionlab.prediction.parts import DEFAULT, Parts, check_name, free_name
 from lesionlab.prediction.predictor import (
     BLOCK,
     Block,
     Predictor,
     known,
+    metadata_of,
     rows_of,
     unknown_metadata,
 )
@@ -88,7 +88,7 @@ def predict_files(
     sources: Sequence[str | Path],
     *,
     out: str | Path | None = None,
-    metadata: pd.DataFrame | str | Path | None = None,
+    metadata: pd.DataFrame | str | Path | Mapping[str, Any] | None = None,
     top: int = 3,
     chunk: int = 128,
     workers: int | None = None,
@@ -106,7 +106,8 @@ def predict_files(
         out: the table, .csv or .parquet (which needs pyarrow). None: predictions.csv here, or
             where that is of something else predictions-2.csv, and so on.
         metadata: a table, or a CSV, of image_id (a file's name without its suffix), age, sex and
-            site. What it lacks is unknown. None: a catalogue has its own.
+            site; or what holds for all images, such as {"age": 55, "site": "back"}. What it lacks
+            is unknown. None: a catalogue has its own.
         top: how many of the likeliest classes get columns of their own.
         chunk: rows of a part; stopping costs that many images at most, and those under way.
         workers: threads; by default one per core.
@@ -156,15 +157,11 @@ def predict_files(
 def _prepare(
     predictor: Predictor,
     sources: Sources,
-    metadata: pd.DataFrame | str | Path | None,
+    metadata: pd.DataFrame | str | Path | Mapping[str, Any] | None,
     top: int,
     listen: Listener,
 ) -> _Work:
     bundle, data = predictor.bundle, sources.catalogue
-    if metadata is not None and not bundle.fields:
-        raise SettingsError(
-            f"{bundle.path} takes images alone, no age, sex or site: leave the metadata out."
-        )
     if data is not None and (unknown := sorted(set(data.table["target"]) - set(bundle.classes))):
         raise DataError(
             f"The model knows {', '.join(bundle.classes)}, but the catalogue has "
@@ -175,7 +172,7 @@ def _prepare(
         ids = [str(each) for each in data.table["image_id"]]
     told = None
     if metadata is not None:
-        told = read_metadata(metadata, ids, listen=listen)[list(FEATURES)]
+        told = metadata_of(bundle, metadata, ids, listen=listen)
     elif bundle.fields and data is not None:
         told = data.table[list(FEATURES)].reset_index(drop=True)
     elif bundle.fields:
@@ -232,7 +229,7 @@ def _tell(work: _Work, listen: Listener) -> None:
             listen(
                 Notice(
                     f"This model also takes {', '.join(blank)}; unknown here, unless a DICOM file "
-                    "tells. --metadata FILE gives them."
+                    "tells. --age, --sex and --site say it of all images, --metadata of each."
                 )
             )
     if work.sources.catalogue is not None:

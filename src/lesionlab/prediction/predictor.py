@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from lesionlab.data import dicom
 from lesionlab.data.images import ImageFault, Reader, to_pixels
-from lesionlab.errors import BundleError, DataError
+from lesionlab.errors import BundleError, DataError, SettingsError
 from lesionlab.logits import log_softmax
+from lesionlab.models.metadata import OLDEST, read_metadata
 from lesionlab.prediction.bundle import Bundle, Member
 from lesionlab.prediction.inputs import image_files
 from lesionlab.prediction.views import averaged
+from lesionlab.progress import Listener, silent
 from lesionlab.recipe import FEATURES
 
 if TYPE_CHECKING:
@@ -250,14 +252,17 @@ class Predictor:
         return Block(answers, tuple(errors), several)
 
     def __call__(
-        self, images: Sequence[str | Path], metadata: pd.DataFrame | None = None
+        self,
+        images: Sequence[str | Path],
+        metadata: pd.DataFrame | Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Answers about image files and folders as a table; see `predict_files` for many.
 
         Args:
             images: files, and folders that are searched through. Of DICOM files age, sex and site
                 are taken, too.
-            metadata: image_id (the file's name without its suffix) and any of age, sex and site.
+            metadata: image_id (the file's name without its suffix) and any of age, sex and site; or
+                what holds for all images, such as {"age": 55, "site": "back"}.
 
         Returns:
             One row per image: image_id, path, predicted, p_<class>..., set (classes, the likeliest
@@ -265,14 +270,13 @@ class Predictor:
 
         Raises:
             DataError: if there is no image, or none that can be read.
+            SettingsError: if the bundle takes no such metadata.
         """
-        from lesionlab.models.metadata import read_metadata
-
         paths = [str(path) for path in image_files([Path(each) for each in images])]
         names = [Path(path).stem for path in paths]
         told = unknown_metadata(len(paths))
         if metadata is not None:
-            told = read_metadata(metadata, names)[list(FEATURES)]
+            told = metadata_of(self.bundle, metadata, names)
         rows: list[dict[str, Any]] = []
         for start in range(0, len(paths), BLOCK):
             part = slice(start, start + BLOCK)
@@ -301,6 +305,63 @@ class Predictor:
 def unknown_metadata(images: int) -> pd.DataFrame:
     """Columns age, sex and site of so many images of which nothing is known."""
     return pd.DataFrame({"age": np.nan, "sex": "", "site": ""}, index=range(images))
+
+
+def metadata_of(
+    bundle: Bundle,
+    given: pd.DataFrame | str | Path | Mapping[str, Any],
+    images: Sequence[str],
+    *,
+    listen: Listener = silent,
+) -> pd.DataFrame:
+    """Age, sex and site of images, from a table or said of all of them.
+
+    Args:
+        bundle: which takes them.
+        given: a table, or a CSV, see `metadata.read_metadata`; or any of age (years), sex and site,
+            which hold for every image, such as {"age": 55, "site": "back"}.
+        images: ids, in the order wanted.
+        listen: told of what is left out.
+
+    Returns:
+        Columns age (NaN = unknown), sex and site ("" = unknown), one row per image.
+
+    Raises:
+        SettingsError: if the bundle takes no metadata, or not these values; with every fault.
+        DataError: see `metadata.read_metadata`.
+    """
+    if isinstance(given, Mapping):
+        if faults := faults_of(bundle, given):
+            raise SettingsError(" ".join(faults))
+        return unknown_metadata(len(images)).assign(**given).astype({"age": float})
+    if not bundle.fields:
+        raise SettingsError(
+            f"{bundle.path} takes images alone, no age, sex or site: leave the metadata out."
+        )
+    return read_metadata(given, images, listen=listen)[list(FEATURES)]
+
+
+def faults_of(bundle: Bundle, told: Mapping[str, Any]) -> list[str]:
+    """What is wrong with what is told of a person, in sentences.
+
+    Args:
+        bundle: tells which fields and values there are.
+        told: by field, age in years (NaN = unknown), sex and site as words ("" = unknown).
+    """
+    unused = [name for name in told if name not in bundle.fields]
+    faults = [f"This model makes no use of {name}: leave it out." for name in unused]
+    for name in bundle.fields:
+        if name == "age":
+            age = told.get(name, np.nan)
+            if not (np.isnan(age) or 0 <= age <= OLDEST):
+                faults.append(
+                    f"age is a number of years from 0 to {OLDEST}; unknown: leave it out."
+                )
+        else:
+            words = bundle.sexes if name == "sex" else bundle.sites
+            if told.get(name, "") not in ("", *words):
+                faults.append(f"{name} is one of: {', '.join(words)}.")
+    return faults
 
 
 def known(column: pd.Series) -> NDArray[np.bool_]:

@@ -29,6 +29,9 @@ def predict(
     model: Path | None = None,
     data: Path | None = None,
     out: Path | None = None,
+    age: float | None = None,
+    sex: Literal["female", "male"] | None = None,
+    site: str | None = None,
     metadata: Path | None = None,
     top: int = 3,
     workers: int | None = None,
@@ -60,6 +63,9 @@ def predict(
             with a bundle predictions-2.csv and so on where that is of something else. Of images
             image_id, path, predicted, p_<class>..., error; of a catalogue lesion_id, target, part
             and logit_<class>..., too; with a bundle also top_<rank>, set, refer, reason, novelty.
+        age: with a bundle that takes it, of the person on all images, in years.
+        sex: the same.
+        site: the same, where on the body, such as back; a wrong one is told which there are.
         metadata: for a model that takes them, a CSV of image_id, age, sex and site; what it lacks
             is unknown. Without it a catalogue and DICOM files have their own.
         top: with a bundle, how many of the likeliest classes get columns of their own.
@@ -83,7 +89,10 @@ def predict(
     ):
         model = given.pop(0)
     of_run = {"--views": views != 1, "--cache": cache is not None, "--device": device != "auto"}
+    person = {"age": age, "sex": sex, "site": site}
+    told = {name: value for name, value in person.items() if value is not None}
     of_bundle = {"--top": top != 3, "--workers": workers is not None, "--fresh": fresh}
+    of_bundle |= {f"--{name}": name in told for name in person}
     if model is not None and model.is_dir():
         _refuse(of_bundle, "a bundle", f"{model} is a run")
         table = out or Path("predictions.csv")
@@ -91,6 +100,9 @@ def predict(
     _refuse(of_run, "a run", f"{model or 'the model that comes with lesionlab'} is a bundle")
     if given and data is not None:
         raise SettingsError("Give images or a catalogue, not both: leave out one of the two.")
+    if told and metadata is not None:
+        options = ", ".join(f"--{name}" for name in told)
+        raise SettingsError(f"--metadata tells of each image, {options} of all: give one of them.")
     from lesionlab.data.catalogues import FILE_NAME, Catalogue
     from lesionlab.prediction.at_scale import predict_files
     from lesionlab.prediction.bundle import Bundle
@@ -107,7 +119,7 @@ def predict(
         Predictor(bundle),
         given,
         out=out,
-        metadata=metadata,
+        metadata=told or metadata,
         top=top,
         workers=workers,
         fresh=fresh,

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
+from lesionlab.models.metadata import OLDEST
 from lesionlab.notice import NOTICE
-from lesionlab.web.question import MAPS, OLDEST
+from lesionlab.web.question import MAPS
 from lesionlab.web.schemas import Error, Prediction
 from lesionlab.web.settings import Settings
 
