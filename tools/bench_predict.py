@@ -120,7 +120,8 @@ def one_round(
         found[name] = len(images) / (time.perf_counter() - start)
         found[f"{name} limit"] = (before + limit_of(pool, path, images)) / 2
     if run is not None:
-        found["torch"] = time_torch(run, images)
+        views = max([1, *(Bundle.open(path).info["views"] for path in bundles.values())])
+        found["torch"] = time_torch(run, images, views)
     return found
 
 
@@ -175,12 +176,16 @@ def infer(task: tuple[Path, list[str]]) -> float:
     return spent
 
 
-def time_torch(run: Path, images: list[str], batch: int = 64) -> float:
-    """Images per second of the run's network behind a DataLoader, start of its workers included."""
+def time_torch(run: Path, images: list[str], views: int, batch: int = 64) -> float:
+    """Images per second of the run's network behind a DataLoader, start of its workers included.
+
+    The network sees as many symmetries of an image as that of the bundles does.
+    """
     import torch
     from torch.utils.data import DataLoader
 
     from lesionlab.augmentation.batch import normalise
+    from lesionlab.augmentation.symmetries import symmetry
     from lesionlab.models import zoo
     from lesionlab.models.fusion import logits_of
 
@@ -196,7 +201,9 @@ def time_torch(run: Path, images: list[str], batch: int = 64) -> float:
     with torch.inference_mode():
         for pixels in loader:
             inputs = normalise(pixels, *architecture.normalisation)
-            logits_of(network, inputs.contiguous(memory_format=torch.channels_last), None)
+            for view in range(views):
+                turned = symmetry(inputs, view).contiguous(memory_format=torch.channels_last)
+                logits_of(network, turned, None)
             done += len(pixels)
     return done / (time.perf_counter() - start)
 

@@ -78,6 +78,8 @@ class Client:
     async def ask(self, request: bytes, tally: Tally) -> int:
         """Send a request and read its answer; gives the seconds to wait before the next."""
         begun = time.perf_counter()
+        if self._reader is not None and self._reader.at_eof():
+            self.close()  # the server hung up while nobody asked anything
         try:
             if self._writer is None:
                 opened = await asyncio.open_connection(self._host, self._port)

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 
@@ -10,12 +11,12 @@ import lesionlab as ll
 from lesionlab.cli import main
 from lesionlab.data.catalogues import Catalogue, catalogue
 from lesionlab.data.splitting import split
-from lesionlab.deployment import exporting, gates
+from lesionlab.deployment import exporting, gates, quantising
 from lesionlab.deployment.exporting import export
 from lesionlab.errors import BundleError, RunError
 from lesionlab.evaluation.bootstrap import lesion_codes
 from lesionlab.evaluation.conformity import quantile
-from lesionlab.prediction.predictor import Predictor
+from lesionlab.prediction.predictor import Predictor, session_of
 from lesionlab.recipe import Recipe
 from lesionlab.training.fit import train
 
@@ -45,6 +46,16 @@ def runs(ham, tmp_path_factory):
 @pytest.fixture(scope="module")
 def bundle(runs, tmp_path_factory):
     return export(runs[0], tmp_path_factory.mktemp("made") / "one.bundle")
+
+
+def _with_negated_logits(graph):
+    """An ONNX graph that answers with the least likely class."""
+    model = onnx.load_from_string(graph)
+    for node in model.graph.node:
+        node.output[:] = ["told" if name == "logits" else name for name in node.output]
+        node.input[:] = ["told" if name == "logits" else name for name in node.input]
+    model.graph.node.append(onnx.helper.make_node("Neg", ["told"], ["logits"]))
+    return model.SerializeToString()
 
 
 def _pixels(run, bundle, part):
@@ -141,6 +152,29 @@ def test_int8_is_smaller_and_answers_alike(runs, tmp_path, monkeypatch):
     assert len(small.network(small.members[0])) < 0.7 * len(full.network(full.members[0]))
     assert list(tmp_path.iterdir()) != []
     assert not [each for each in tmp_path.iterdir() if each.suffix != ".bundle"]
+
+
+def test_int8_is_measured_on_the_calmer_half_where_that_agrees_better(runs, tmp_path, monkeypatch):
+    sizes = []
+
+    def poor_from_all(graph, given, stem, folder):
+        """Agrees fully where not all images were measured, and less where they were."""
+        session = session_of(graph, 1)
+        logits = [session.run(["logits"], each)[0] for each in given]
+        sizes.append(np.abs(np.concatenate(logits)).max(axis=1))
+        return graph if len(sizes[-1]) < len(sizes[0]) else flipped
+
+    full = export(runs[0], tmp_path / "full.bundle")
+    flipped = _with_negated_logits(full.network(full.members[0]))
+    monkeypatch.setattr(exporting, "quantised", poor_from_all)
+    monkeypatch.setattr(gates, "PICTURES", 20)
+    small = export(runs[0], tmp_path / "b.bundle", int8=True)  # its gates are as strict as ever
+    assert small.network(small.members[0]) == full.network(full.members[0])
+    assert len(sizes) == 2 * len(quantising.STEMS)
+    ordered = np.sort(sizes[0])
+    calm = np.sort(sizes[-1])
+    np.testing.assert_allclose(calm, ordered[: len(calm)], rtol=1e-5)
+    assert len(ordered) / 2 <= len(calm) <= len(ordered) / 2 + 1
 
 
 def test_few_images_are_compared_with_their_mirror_images_too(runs, tmp_path, monkeypatch):

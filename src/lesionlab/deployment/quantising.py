@@ -29,7 +29,7 @@ OPERATORS = ("Conv", "Add", "Relu")
 """What is counted in whole numbers; heads, normalisation and maps stay as they are."""
 
 STEMS = (0, 1, 2, 3)
-"""How many of the first convolutions may stay in 32 bits: which, is chosen on images of val."""
+"""How many of the first convolutions may stay in 32 bits: which, is chosen on training images."""
 
 _LARGE = 2**14  # numbers; larger constants outside the convolutions are kept in 16 bits
 BATCH = 32

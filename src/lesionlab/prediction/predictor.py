@@ -353,7 +353,8 @@ def faults_of(bundle: Bundle, told: Mapping[str, Any]) -> list[str]:
     for name in bundle.fields:
         if name == "age":
             age = told.get(name, np.nan)
-            if not (np.isnan(age) or 0 <= age <= OLDEST):
+            number = isinstance(age, int | float | np.number)
+            if not number or not (np.isnan(age) or 0 <= age <= OLDEST):
                 faults.append(
                     f"age is a number of years from 0 to {OLDEST}; unknown: leave it out."
                 )
