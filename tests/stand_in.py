@@ -202,9 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self._parsed(body)
         self.server.asked.extend(asked)
         planned = self.server.plan.pop(0) if self.server.plan else Planned()
-        with (
-            self.server.counted()
-        ):  # no longer than until the answer is sent: then the next may come
+        # Counted no longer than until the answer is sent: then the next may come.
+        with self.server.counted():
             time.sleep(planned.delay)
             status, body = self._answer(planned, asked)
         if planned.hang_up:

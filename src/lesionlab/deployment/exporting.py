@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -309,12 +310,11 @@ def _smaller(member: _Network, images: _Images, folder: Path, listen: Listener) 
     measured, tried = drawn[: len(drawn) // 3], drawn[len(drawn) // 3 :]
     right = _run(member, member.onnx, images, tried, "logits")
     size = np.abs(_run(member, member.onnx, images, measured, "logits")).max(axis=1)
-    choices = [
-        (each, stem) for each in (measured, measured[size <= np.median(size)]) for stem in STEMS
-    ]
+    halves = (measured, measured[size <= np.median(size)])
+    choices = list(product([list(images.batches(member, each)) for each in halves], STEMS))
     best, kept = -np.inf, member.onnx
-    for number, (places, stem) in enumerate(choices):
-        graph = quantised(member.onnx, list(images.batches(member, places)), stem, folder)
+    for number, (given, stem) in enumerate(choices):
+        graph = quantised(member.onnx, given, stem, folder)
         found = _run(member, graph, images, tried, "logits")
         same = float((found.argmax(axis=1) == right.argmax(axis=1)).mean())
         if same > best:

@@ -63,9 +63,9 @@ def predict(
             with a bundle predictions-2.csv and so on where that is of something else. Of images
             image_id, path, predicted, p_<class>..., error; of a catalogue lesion_id, target, part
             and logit_<class>..., too; with a bundle also top_<rank>, set, refer, reason, novelty.
-        age: with a bundle that takes it, of the person on all images, in years.
-        sex: the same.
-        site: the same, where on the body, such as back; a wrong one is told which there are.
+        age: of the person on all images, in years; with a bundle that takes it.
+        sex: of the person on all images; with a bundle that takes it.
+        site: where on the body all images are from, such as back; with a bundle that takes it.
         metadata: for a model that takes them, a CSV of image_id, age, sex and site; what it lacks
             is unknown. Without it a catalogue and DICOM files have their own.
         top: with a bundle, how many of the likeliest classes get columns of their own.
