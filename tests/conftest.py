@@ -77,7 +77,7 @@ def _private_caches(tmp_path_factory, monkeypatch):
 @pytest.fixture(scope="session")
 def ham(tmp_path_factory):
     """A small drawn data set in HAM10000's layout, 60 lesions; not to be written to."""
-    from lesionlab.data.synthetic import synthetic
+    from lesionlab.data.synthetic.dataset import synthetic
 
     return synthetic(tmp_path_factory.mktemp("drawn") / "ham", lesions=60, size=(60, 80), seed=1)
 
@@ -99,8 +99,8 @@ def ham_copy(ham, tmp_path):
 @pytest.fixture(scope="session")
 def drawn(ham, tmp_path_factory):
     """The saved catalogue of these lesions, and a split of it by lesion."""
-    from lesionlab.data.catalogues import catalogue
-    from lesionlab.data.splitting import split
+    from lesionlab.data.catalogue.catalogue import catalogue
+    from lesionlab.data.splits import split
 
     data = catalogue(ham, out=tmp_path_factory.mktemp("catalogue"))
     return data, split(data, kind="holdout", shares=(0.6, 0.2, 0.2))
@@ -119,6 +119,6 @@ def real_ham():
 @pytest.fixture(scope="session")
 def real(real_ham):
     """The catalogue of the real HAM10000; reading all its files takes seconds."""
-    from lesionlab.data.catalogues import catalogue
+    from lesionlab.data.catalogue.catalogue import catalogue
 
     return catalogue(real_ham)

@@ -13,9 +13,9 @@ from PIL import Image
 
 from lesionlab.prediction.predictor import Predictor
 from lesionlab.web.app import create_app
-from lesionlab.web.running import Server
 from lesionlab.web.schemas import Error
-from lesionlab.web.settings import Settings
+from lesionlab.web.server import Server
+from lesionlab.web.server_settings import Settings
 
 HOME = "http://127.0.0.1"
 

@@ -64,7 +64,7 @@ folder = ll.synthetic({str(tmp_path / "drawn")!r}, lesions=21, size=(48, 64))
 data = ll.catalogue(folder, out={str(tmp_path / "catalogue")!r})
 ll.audit(data)
 ll.split(data, kind="holdout", shares=(0.4, 0.3, 0.3)).save({str(tmp_path / "split.csv")!r})
-from lesionlab.cli import main
+from lesionlab.cli.app import main
 assert main(["cache", {str(tmp_path / "catalogue")!r}, "--size", "24", "32"]) == 0
 assert main(["train", "x.yaml", "--data", "y", "--out", "z"]) == 2
 assert main(["doctor"]) == 0
@@ -75,7 +75,7 @@ assert main(["doctor"]) == 0
 
 
 def test_a_verb_that_needs_torch_says_how_to_get_it(tmp_path):
-    code = BLOCK + "from lesionlab.cli import main\nraise SystemExit(main(['demo']))"
+    code = BLOCK + "from lesionlab.cli.app import main\nraise SystemExit(main(['demo']))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
@@ -123,7 +123,7 @@ def test_no_circle_between_files():
 
 def test_nothing_but_the_command_line_prints():
     for name, path in MODULES.items():
-        if name not in ("lesionlab.cli",):
+        if name not in ("lesionlab.cli.app",):
             calls = [
                 node.func.id
                 for node in ast.walk(parsed(path))
@@ -135,7 +135,7 @@ def test_nothing_but_the_command_line_prints():
 @pytest.mark.parametrize("words", [["--help"], [], ["--version"]])
 def test_the_face_imports_nothing_heavy(words):
     code = (
-        "import sys\nfrom lesionlab.cli import main\n"
+        "import sys\nfrom lesionlab.cli.app import main\n"
         f"main({words!r})\n"
         "heavy = {'numpy', 'pandas', 'rich', 'yaml', 'torch', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy"

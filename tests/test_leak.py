@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesionlab.data.catalogues import Catalogue, catalogue
+from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
 from lesionlab.errors import DataError, FindingsError, SettingsError
-from lesionlab.recipe import Recipe
+from lesionlab.recipe.schema import Recipe
 
 FILE = Path(__file__).resolve().parents[1] / "tools" / "leak.py"
 _spec = importlib.util.spec_from_file_location("leak", FILE)
@@ -175,7 +175,7 @@ def test_the_difference_is_that_of_the_means_with_paired_weights(plan):
 
 
 def test_the_experiment_runs_and_goes_on(tmp_path):
-    from lesionlab.data.synthetic import synthetic
+    from lesionlab.data.synthetic.dataset import synthetic
     from lesionlab.run import Run
 
     folder = synthetic(tmp_path / "drawn", lesions=120, size=(48, 64), seed=1)

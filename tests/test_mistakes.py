@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesionlab.cli import main
-from lesionlab.data.auditing import audit
-from lesionlab.data.splitting import Split
+from lesionlab.cli.app import main
+from lesionlab.data.audit.audit import audit
+from lesionlab.data.splits import Split
 from lesionlab.errors import FindingsError
-from lesionlab.evaluation import evaluate
-from lesionlab.recipe import Recipe
-from lesionlab.training import batches
-from lesionlab.training.fit import train
+from lesionlab.evaluation.evaluate import evaluate
+from lesionlab.recipe.schema import Recipe
+from lesionlab.training import datasets
+from lesionlab.training.train import train
 
 TINY = Recipe().but(
     {
@@ -94,14 +94,14 @@ def test_m13_a_class_that_is_never_recognised_is_told_beside_any_accuracy(tmp_pa
 def test_m15_the_sampler_reaches_the_training_and_only_the_training(drawn, tmp_path, monkeypatch):
     data, by_lesion = drawn
     shown = []
-    real = batches.TrainingImages.__getitem__
+    real = datasets.TrainingImages.__getitem__
 
     def spy(self, places):
         batch = real(self, places)
         shown.append(batch["target"].numpy())
         return batch
 
-    monkeypatch.setattr(batches.TrainingImages, "__getitem__", spy)
+    monkeypatch.setattr(datasets.TrainingImages, "__getitem__", spy)
     seen = {}
     for kind in ("natural", "balanced"):
         shown.clear()

@@ -20,16 +20,16 @@ import torch
 import yaml
 
 import lesionlab as ll
-from lesionlab.augmentation.batch import normalise
-from lesionlab.cli import main
-from lesionlab.data.catalogues import Catalogue
-from lesionlab.data.images import Reader
-from lesionlab.data.splitting import Split
-from lesionlab.models import zoo
-from lesionlab.models.depth import freeze
+from lesionlab.augmentation.random_views import normalise
+from lesionlab.cli.app import main
+from lesionlab.data.catalogue.catalogue import Catalogue
+from lesionlab.data.images.decode import Reader
+from lesionlab.data.splits import Split
+from lesionlab.models import factory
+from lesionlab.models.layer_groups import freeze
 from lesionlab.models.listing import smallest_input
-from lesionlab.prediction.from_run import predict_rows, predictions_table
-from lesionlab.recipe import LogisticProbe, NeighboursProbe, NoFusion, Recipe
+from lesionlab.prediction.run_predictor import predict_rows, predictions_table
+from lesionlab.recipe.schema import LogisticProbe, NeighboursProbe, NoFusion, Recipe
 from lesionlab.taxonomy import HAM7
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,8 +154,8 @@ def test_as_many_parameters_learn_as_ever(name):
     recipe = load(name)
     with torch.device("meta"):
         image_net = replace(recipe.model, fusion=NoFusion())
-        architecture = zoo.Architecture.of(image_net, HAM7, recipe.images)
-        network = zoo.build(architecture)
+        architecture = factory.Architecture.of(image_net, HAM7, recipe.images)
+        network = factory.build(architecture)
         found = []
         for phase in recipe.phases:
             freeze(network, phase.depth, phase.norms)
@@ -197,12 +197,12 @@ def stand_in(recipe: Recipe, data: Catalogue, path: Path) -> Path:
 
     Deep random features are all alike otherwise, and a head on a frozen body learns nothing.
     """
-    architecture = zoo.Architecture.of(
+    architecture = factory.Architecture.of(
         replace(recipe.model, fusion=NoFusion()), HAM7, recipe.images
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = zoo.build(architecture).train()
+        network = factory.build(architecture).train()
     reader = Reader(data.root)
     pixels = np.stack([reader.pixels(each, recipe.images) for each in data.table["path"][::4]])
 
@@ -224,7 +224,7 @@ def stand_in(recipe: Recipe, data: Catalogue, path: Path) -> Path:
             if name.endswith("gamma"):  # a transformer's layer scale, which begins at nothing
                 values.fill_(1)
         network(normalise(torch.from_numpy(pixels), *architecture.normalisation))
-    zoo.save_weights(network, path)
+    factory.save_weights(network, path)
     return path
 
 
@@ -311,10 +311,10 @@ def loss_on(table: pd.DataFrame) -> float:
 
 def untrained(recipe: Recipe, run: ll.Run, data: Catalogue) -> pd.DataFrame:
     """Predictions of the network before its first step (its head drawn anew)."""
-    _, architecture = zoo.load(run.folder)
+    _, architecture = factory.load(run.folder)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        network = zoo.build(architecture, recipe.model.pretrained)
+        network = factory.build(architecture, recipe.model.pretrained)
     reader = Reader(data.root)
     table = run.predictions[["image_id", "lesion_id", "target", "part"]]
     paths = data.table.set_index("image_id")["path"][table["image_id"]]

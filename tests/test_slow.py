@@ -11,15 +11,15 @@ import time
 import pandas as pd
 import pytest
 
-from lesionlab.cli import main
-from lesionlab.data.catalogues import catalogue
-from lesionlab.data.splitting import split
-from lesionlab.data.synthetic import synthetic
-from lesionlab.evaluation import evaluate
-from lesionlab.recipe import Recipe
+from lesionlab.cli.app import main
+from lesionlab.data.catalogue.catalogue import catalogue
+from lesionlab.data.splits import split
+from lesionlab.data.synthetic.dataset import synthetic
+from lesionlab.evaluation.evaluate import evaluate
+from lesionlab.recipe.schema import Recipe
 from lesionlab.run import CHECKPOINTS, PREDICTIONS, Run
-from lesionlab.training.fit import train
-from lesionlab.training.keeping import LAST
+from lesionlab.training.checkpoints import LAST
+from lesionlab.training.train import train
 
 pytestmark = pytest.mark.slow
 

@@ -29,14 +29,14 @@ import torch
 from torch.nn import functional
 from torchvision import datasets, transforms
 
-from lesionlab.data.catalogues import Catalogue, catalogue
-from lesionlab.data.splitting import split
-from lesionlab.data.synthetic import synthetic
-from lesionlab.models import zoo
+from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
+from lesionlab.data.splits import split
+from lesionlab.data.synthetic.dataset import synthetic
+from lesionlab.models import factory
 from lesionlab.progress import Notice, Step
-from lesionlab.recipe import Recipe
-from lesionlab.training.fit import train
-from lesionlab.training.module import optimiser
+from lesionlab.recipe.schema import Recipe
+from lesionlab.training.lightning_module import optimiser
+from lesionlab.training.train import train
 
 CLASSES = 7
 SKIPPED = 3  # first steps of an epoch, not timed
@@ -116,7 +116,7 @@ def compare(recipe: Recipe, data: Catalogue, images: Path, work: Path, rounds: i
 
 def fresh(recipe: Recipe) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     names = tuple(f"class_{i}" for i in range(CLASSES))
-    net = zoo.build(zoo.Architecture.of(recipe.model, names, recipe.images)).train()
+    net = factory.build(factory.Architecture.of(recipe.model, names, recipe.images)).train()
     return net, optimiser(net, recipe.phases[0].optim)
 
 
@@ -155,7 +155,7 @@ def time_lesionlab(recipe: Recipe, data: Catalogue, out: Path) -> float:
 def time_imagefolder(recipe: Recipe, images: Path, steps: int = 12) -> float:
     """Images per second of the usual tutorial: DataLoader workers decode, resize, flip, rotate."""
     net, optim = fresh(recipe)
-    config = zoo.Architecture.of(recipe.model, ("a", "b"), recipe.images)
+    config = factory.Architecture.of(recipe.model, ("a", "b"), recipe.images)
     views = transforms.Compose(
         [
             transforms.Resize(recipe.images.size),

@@ -32,12 +32,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that measure t
 
 import numpy as np
 
-from lesionlab.data.images import Reader
-from lesionlab.prediction.at_scale import predict_files
+from lesionlab.data.images.decode import Reader
+from lesionlab.prediction.batch_job import predict_files
 from lesionlab.prediction.bundle import Bundle
+from lesionlab.prediction.image_sources import files_of
 from lesionlab.prediction.predictor import BLOCK, Predictor
-from lesionlab.prediction.sources import files_of
-from lesionlab.recipe import Images
+from lesionlab.recipe.schema import Images
 
 CORES = os.cpu_count() or 1
 
@@ -184,13 +184,13 @@ def time_torch(run: Path, images: list[str], views: int, batch: int = 64) -> flo
     import torch
     from torch.utils.data import DataLoader
 
-    from lesionlab.augmentation.batch import normalise
+    from lesionlab.augmentation.random_views import normalise
     from lesionlab.augmentation.symmetries import symmetry
-    from lesionlab.models import zoo
-    from lesionlab.models.fusion import logits_of
+    from lesionlab.models import factory
+    from lesionlab.models.metadata_fusion import logits_of
 
     torch.set_num_threads(CORES)
-    network, architecture = zoo.load(run)
+    network, architecture = factory.load(run)
     start = time.perf_counter()
     loader: DataLoader[torch.Tensor] = DataLoader(
         Files(images, architecture.images),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Check by simulation what `lesionlab.evaluation.calibration` promises of intervals and tests.
+"""Check by simulation what `calibration` promises of intervals and tests.
 
     python tools/calibration_coverage.py --runs 500
 
@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.binning import Bins
-from lesionlab.evaluation.bootstrap import estimate, replicate
-from lesionlab.evaluation.calibration import SIGNIFICANCE
-from lesionlab.evaluation.miscalibration import Binned, errors, if_calibrated, measure
+from lesionlab.evaluation.calibration.debiased_bins import Bins
+from lesionlab.evaluation.calibration.errors import Binned, errors, if_calibrated, measure
+from lesionlab.evaluation.calibration.report import SIGNIFICANCE
+from lesionlab.evaluation.intervals.bootstrap import estimate, replicate
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]

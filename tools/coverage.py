@@ -41,8 +41,10 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from lesionlab.evaluation import bootstrap, compare, evaluate
-from lesionlab.logits import log_softmax, softmax
+from lesionlab.evaluation.comparison.compare import compare
+from lesionlab.evaluation.evaluate import evaluate
+from lesionlab.evaluation.intervals import bootstrap
+from lesionlab.numerics import log_softmax, softmax
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]

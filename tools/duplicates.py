@@ -32,9 +32,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from lesionlab.data.catalogues import Catalogue, catalogue
-from lesionlab.data.duplicates import LEAST, near_duplicates
-from lesionlab.evaluation.bootstrap import wilson
+from lesionlab.data.audit.near_duplicates import LEAST, near_duplicates
+from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
+from lesionlab.evaluation.intervals.bootstrap import wilson
 from lesionlab.files import write_csv
 from lesionlab.progress import Notice, Step
 

@@ -33,16 +33,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesionlab.data.catalogues import FILE_NAME, Catalogue, catalogue
-from lesionlab.data.images import cache
-from lesionlab.data.splitting import Split, split
+from lesionlab.data.catalogue.catalogue import FILE_NAME, Catalogue, catalogue
+from lesionlab.data.images.decode import cache
+from lesionlab.data.splits import Split, split
 from lesionlab.errors import DataError, LesionlabError, SettingsError
-from lesionlab.evaluation.bootstrap import Estimate, Measure, Values, Weights, estimates
-from lesionlab.evaluation.inputs import arrays_of, rows_of
-from lesionlab.evaluation.metrics import classification
+from lesionlab.evaluation.intervals.bootstrap import Estimate, Measure, Values, Weights, estimates
+from lesionlab.evaluation.metrics.classification import classification
+from lesionlab.evaluation.predictions.load import arrays_of, rows_of
 from lesionlab.files import write_csv, write_text
 from lesionlab.progress import Listener, Notice, Step, silent
-from lesionlab.recipe import Recipe
+from lesionlab.recipe.schema import Recipe
 from lesionlab.tables import classes_of, lesions_of
 
 ARMS = ("clean", "leaky")
@@ -131,7 +131,7 @@ def run(
     Returns:
         What leak.csv holds, see `scored`.
     """
-    from lesionlab.training.fit import train
+    from lesionlab.training.train import train
 
     if seeds < 1:
         raise SettingsError(f"--seeds is {seeds}: it takes one training per arm at least.")

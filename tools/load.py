@@ -234,7 +234,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Measure, and print as it goes."""
-    from lesionlab.web.settings import cores
+    from lesionlab.web.server_settings import cores
 
     options = arguments()
     files = sorted(

@@ -28,14 +28,14 @@ import numpy as np
 import sklearn
 from PIL import Image, ImageFilter
 
-from lesionlab.data.catalogues import Catalogue
-from lesionlab.data.splitting import Split
+from lesionlab.data.catalogue.catalogue import Catalogue
+from lesionlab.data.splits import Split
 from lesionlab.embeddings import TABLE, Embeddings
-from lesionlab.evaluation.outlying import outliers
+from lesionlab.evaluation.outliers.benchmark import outliers
 from lesionlab.files import write_csv
-from lesionlab.prediction.embedding import embed
+from lesionlab.prediction.embed import embed
 from lesionlab.run import SPLIT, Run
-from lesionlab.training.fit import train
+from lesionlab.training.train import train
 
 CROPS = 100
 SPOILT = 300

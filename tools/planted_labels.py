@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.inputs import open_predictions, rows_of
-from lesionlab.evaluation.suspects import suspects
+from lesionlab.evaluation.data_quality.label_errors import suspects
+from lesionlab.evaluation.predictions.load import open_predictions, rows_of
 from lesionlab.tables import classes_of, lesions_of
 
 

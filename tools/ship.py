@@ -12,9 +12,9 @@ import argparse
 import gzip
 from pathlib import Path
 
-from lesionlab.deployment.exporting import export
+from lesionlab.deployment.export import export
 from lesionlab.prediction.bundle import DEFAULT
-from lesionlab.prediction.from_run import predict
+from lesionlab.prediction.run_predictor import predict
 from lesionlab.progress import Notice, Step
 from lesionlab.run import open_run
 

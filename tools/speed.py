@@ -47,10 +47,10 @@ def drawn(images: int, part: str, rng: np.random.Generator, skill: float = 2.0) 
 def verbs(folder: Path, replicates: int) -> dict[str, Callable[[], object]]:
     """What is measured, by name."""
     import lesionlab as ll
-    from lesionlab.evaluation.calibrating import calibrate
-    from lesionlab.evaluation.calibration import calibration
-    from lesionlab.evaluation.conformal import conformal
-    from lesionlab.evaluation.priors import estimate_prevalence
+    from lesionlab.evaluation.calibration.calibrate import calibrate
+    from lesionlab.evaluation.calibration.prevalence import estimate_prevalence
+    from lesionlab.evaluation.calibration.report import calibration
+    from lesionlab.evaluation.conformal.prediction_sets import conformal
 
     one, two = folder / "one.csv", folder / "two.csv"
     found: dict[str, Callable[[], object]] = {

@@ -14,156 +14,152 @@ from typing import TYPE_CHECKING, Any
 from lesionlab._version import __version__
 
 if TYPE_CHECKING:
-    from lesionlab.data.acquisition import fetch
-    from lesionlab.data.artefacts import artefacts
-    from lesionlab.data.auditing import Audit, audit
-    from lesionlab.data.catalogues import Catalogue, catalogue
-    from lesionlab.data.cleaning import Cleaned, clean
-    from lesionlab.data.images import cache
-    from lesionlab.data.joining import join
-    from lesionlab.data.splitting import Split, split
-    from lesionlab.data.synthetic import synthetic
-    from lesionlab.deployment.exporting import export
+    from lesionlab.data.artefacts.artefacts import artefacts
+    from lesionlab.data.audit.audit import Audit, audit
+    from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
+    from lesionlab.data.catalogue.join import join
+    from lesionlab.data.collections.fetch import fetch
+    from lesionlab.data.images.decode import cache
+    from lesionlab.data.imputation import Cleaned, clean
+    from lesionlab.data.splits import Split, split
+    from lesionlab.data.synthetic.dataset import synthetic
+    from lesionlab.deployment.export import export
     from lesionlab.embeddings import Embeddings
-    from lesionlab.evaluation import (
-        Blend,
-        Comparison,
-        Estimate,
-        Evaluation,
-        blend,
-        blended,
-        compare,
-        evaluate,
-        gaps,
-    )
-    from lesionlab.evaluation.baselines import Baselines, baselines
-    from lesionlab.evaluation.calibrating import Calibrated, calibrate
-    from lesionlab.evaluation.calibration import Calibration, calibration
-    from lesionlab.evaluation.conformal import Conformal, conformal
-    from lesionlab.evaluation.costs import decision_costs
-    from lesionlab.evaluation.decision_curves import DecisionCurve, decision_curve
-    from lesionlab.evaluation.drift import Drift, drift
-    from lesionlab.evaluation.failures import Failures, failures
-    from lesionlab.evaluation.grouped import Subgroups
-    from lesionlab.evaluation.isic import from_submission, submission
-    from lesionlab.evaluation.isic_scoring import IsicScore, isic_score
-    from lesionlab.evaluation.novelty import Detector, load_detector
-    from lesionlab.evaluation.outlying import Outliers, outliers
-    from lesionlab.evaluation.priors import (
+    from lesionlab.evaluation.calibration.calibrate import Calibrated, calibrate
+    from lesionlab.evaluation.calibration.prevalence import (
         Prevalence,
         estimate_prevalence,
         predictive_values,
         reweight,
     )
-    from lesionlab.evaluation.referral import Referral, referral
-    from lesionlab.evaluation.reliability import reliability
-    from lesionlab.evaluation.ruling import TwoThresholds, two_thresholds
-    from lesionlab.evaluation.shortcuts import Shortcuts, shortcuts
-    from lesionlab.evaluation.subgroups import subgroups
-    from lesionlab.evaluation.suspects import Suspects, suspects
-    from lesionlab.explanation.gallery import explain
-    from lesionlab.explanation.trust_result import Trust
-    from lesionlab.explanation.trusting import trust
+    from lesionlab.evaluation.calibration.reliability_diagram import reliability
+    from lesionlab.evaluation.calibration.report import Calibration, calibration
+    from lesionlab.evaluation.comparison.baselines import Baselines, baselines
+    from lesionlab.evaluation.comparison.compare import Comparison, compare
+    from lesionlab.evaluation.comparison.train_test_gap import gaps
+    from lesionlab.evaluation.conformal.prediction_sets import Conformal, conformal
+    from lesionlab.evaluation.data_quality.drift import Drift, drift
+    from lesionlab.evaluation.data_quality.label_errors import Suspects, suspects
+    from lesionlab.evaluation.data_quality.shortcuts import Shortcuts, shortcuts
+    from lesionlab.evaluation.ensembles.blend import blend, blended
+    from lesionlab.evaluation.ensembles.result import Blend
+    from lesionlab.evaluation.evaluate import evaluate
+    from lesionlab.evaluation.evaluation_result import Evaluation
+    from lesionlab.evaluation.intervals.bootstrap import Estimate
+    from lesionlab.evaluation.isic.files import from_submission, submission
+    from lesionlab.evaluation.isic.scorer import IsicScore, isic_score
+    from lesionlab.evaluation.misclassifications import Failures, failures
+    from lesionlab.evaluation.outliers.benchmark import Outliers, outliers
+    from lesionlab.evaluation.outliers.detectors import Detector, load_detector
+    from lesionlab.evaluation.subgroups.result import Subgroups
+    from lesionlab.evaluation.subgroups.subgroups import subgroups
+    from lesionlab.evaluation.triage.decision_costs import decision_costs
+    from lesionlab.evaluation.triage.decision_curve import DecisionCurve, decision_curve
+    from lesionlab.evaluation.triage.referral import Referral, referral
+    from lesionlab.evaluation.triage.rule_in_rule_out import TwoThresholds, two_thresholds
+    from lesionlab.explanation.explain import explain
+    from lesionlab.explanation.trust.result import Trust
+    from lesionlab.explanation.trust.trust import trust
     from lesionlab.models.listing import list_models
-    from lesionlab.prediction.at_scale import Predicted, predict_files
+    from lesionlab.prediction.batch_job import Predicted, predict_files
     from lesionlab.prediction.bundle import Bundle
-    from lesionlab.prediction.embedding import embed
-    from lesionlab.prediction.from_run import predict
+    from lesionlab.prediction.embed import embed
     from lesionlab.prediction.predictor import Predictor
-    from lesionlab.recipe import Recipe
-    from lesionlab.reporting.answers import Answers
-    from lesionlab.reporting.card import Card, card
-    from lesionlab.reporting.exploring import explore
-    from lesionlab.reporting.report import report
+    from lesionlab.prediction.run_predictor import predict
+    from lesionlab.recipe.schema import Recipe
+    from lesionlab.reporting.card.author_answers import Answers
+    from lesionlab.reporting.card.card import Card, card
+    from lesionlab.reporting.explore.explore import explore
+    from lesionlab.reporting.report.report import report
     from lesionlab.run import Folds, Run
-    from lesionlab.training.fit import train
-    from lesionlab.training.folds import folds
-    from lesionlab.training.tuning import tune
+    from lesionlab.training.cross_validation import folds
+    from lesionlab.training.train import train
+    from lesionlab.training.tuning.tune import tune
 
 _HOMES = {
-    "Answers": "reporting.answers",
-    "Audit": "data.auditing",
-    "Baselines": "evaluation.baselines",
-    "Blend": "evaluation",
+    "Answers": "reporting.card.author_answers",
+    "Audit": "data.audit.audit",
+    "Baselines": "evaluation.comparison.baselines",
+    "Blend": "evaluation.ensembles.result",
     "Bundle": "prediction.bundle",
-    "Calibrated": "evaluation.calibrating",
-    "Calibration": "evaluation.calibration",
-    "Card": "reporting.card",
-    "Catalogue": "data.catalogues",
-    "Cleaned": "data.cleaning",
-    "Comparison": "evaluation",
-    "Conformal": "evaluation.conformal",
-    "DecisionCurve": "evaluation.decision_curves",
-    "Detector": "evaluation.novelty",
-    "Drift": "evaluation.drift",
+    "Calibrated": "evaluation.calibration.calibrate",
+    "Calibration": "evaluation.calibration.report",
+    "Card": "reporting.card.card",
+    "Catalogue": "data.catalogue.catalogue",
+    "Cleaned": "data.imputation",
+    "Comparison": "evaluation.comparison.compare",
+    "Conformal": "evaluation.conformal.prediction_sets",
+    "DecisionCurve": "evaluation.triage.decision_curve",
+    "Detector": "evaluation.outliers.detectors",
+    "Drift": "evaluation.data_quality.drift",
     "Embeddings": "embeddings",
-    "Estimate": "evaluation",
-    "Evaluation": "evaluation",
-    "Failures": "evaluation.failures",
+    "Estimate": "evaluation.intervals.bootstrap",
+    "Evaluation": "evaluation.evaluation_result",
+    "Failures": "evaluation.misclassifications",
     "Folds": "run",
-    "IsicScore": "evaluation.isic_scoring",
-    "Outliers": "evaluation.outlying",
-    "Predicted": "prediction.at_scale",
+    "IsicScore": "evaluation.isic.scorer",
+    "Outliers": "evaluation.outliers.benchmark",
+    "Predicted": "prediction.batch_job",
     "Predictor": "prediction.predictor",
-    "Prevalence": "evaluation.priors",
-    "Recipe": "recipe",
-    "Referral": "evaluation.referral",
+    "Prevalence": "evaluation.calibration.prevalence",
+    "Recipe": "recipe.schema",
+    "Referral": "evaluation.triage.referral",
     "Run": "run",
-    "Shortcuts": "evaluation.shortcuts",
-    "Split": "data.splitting",
-    "Subgroups": "evaluation.grouped",
-    "Suspects": "evaluation.suspects",
-    "Trust": "explanation.trust_result",
-    "TwoThresholds": "evaluation.ruling",
-    "artefacts": "data.artefacts",
-    "audit": "data.auditing",
-    "baselines": "evaluation.baselines",
-    "blend": "evaluation",
-    "blended": "evaluation",
-    "cache": "data.images",
-    "calibrate": "evaluation.calibrating",
-    "calibration": "evaluation.calibration",
-    "card": "reporting.card",
-    "catalogue": "data.catalogues",
-    "clean": "data.cleaning",
-    "compare": "evaluation",
-    "conformal": "evaluation.conformal",
-    "decision_costs": "evaluation.costs",
-    "decision_curve": "evaluation.decision_curves",
-    "drift": "evaluation.drift",
-    "embed": "prediction.embedding",
-    "estimate_prevalence": "evaluation.priors",
-    "evaluate": "evaluation",
-    "explain": "explanation.gallery",
-    "explore": "reporting.exploring",
-    "export": "deployment.exporting",
-    "failures": "evaluation.failures",
-    "fetch": "data.acquisition",
-    "folds": "training.folds",
-    "from_submission": "evaluation.isic",
-    "gaps": "evaluation",
-    "isic_score": "evaluation.isic_scoring",
-    "join": "data.joining",
+    "Shortcuts": "evaluation.data_quality.shortcuts",
+    "Split": "data.splits",
+    "Subgroups": "evaluation.subgroups.result",
+    "Suspects": "evaluation.data_quality.label_errors",
+    "Trust": "explanation.trust.result",
+    "TwoThresholds": "evaluation.triage.rule_in_rule_out",
+    "artefacts": "data.artefacts.artefacts",
+    "audit": "data.audit.audit",
+    "baselines": "evaluation.comparison.baselines",
+    "blend": "evaluation.ensembles.blend",
+    "blended": "evaluation.ensembles.blend",
+    "cache": "data.images.decode",
+    "calibrate": "evaluation.calibration.calibrate",
+    "calibration": "evaluation.calibration.report",
+    "card": "reporting.card.card",
+    "catalogue": "data.catalogue.catalogue",
+    "clean": "data.imputation",
+    "compare": "evaluation.comparison.compare",
+    "conformal": "evaluation.conformal.prediction_sets",
+    "decision_costs": "evaluation.triage.decision_costs",
+    "decision_curve": "evaluation.triage.decision_curve",
+    "drift": "evaluation.data_quality.drift",
+    "embed": "prediction.embed",
+    "estimate_prevalence": "evaluation.calibration.prevalence",
+    "evaluate": "evaluation.evaluate",
+    "explain": "explanation.explain",
+    "explore": "reporting.explore.explore",
+    "export": "deployment.export",
+    "failures": "evaluation.misclassifications",
+    "fetch": "data.collections.fetch",
+    "folds": "training.cross_validation",
+    "from_submission": "evaluation.isic.files",
+    "gaps": "evaluation.comparison.train_test_gap",
+    "isic_score": "evaluation.isic.scorer",
+    "join": "data.catalogue.join",
     "list_models": "models.listing",
-    "load_detector": "evaluation.novelty",
-    "outliers": "evaluation.outlying",
-    "predict": "prediction.from_run",
-    "predict_files": "prediction.at_scale",
-    "predictive_values": "evaluation.priors",
-    "referral": "evaluation.referral",
-    "reliability": "evaluation.reliability",
-    "report": "reporting.report",
-    "reweight": "evaluation.priors",
-    "shortcuts": "evaluation.shortcuts",
-    "split": "data.splitting",
-    "subgroups": "evaluation.subgroups",
-    "submission": "evaluation.isic",
-    "suspects": "evaluation.suspects",
-    "synthetic": "data.synthetic",
-    "train": "training.fit",
-    "trust": "explanation.trusting",
-    "tune": "training.tuning",
-    "two_thresholds": "evaluation.ruling",
+    "load_detector": "evaluation.outliers.detectors",
+    "outliers": "evaluation.outliers.benchmark",
+    "predict": "prediction.run_predictor",
+    "predict_files": "prediction.batch_job",
+    "predictive_values": "evaluation.calibration.prevalence",
+    "referral": "evaluation.triage.referral",
+    "reliability": "evaluation.calibration.reliability_diagram",
+    "report": "reporting.report.report",
+    "reweight": "evaluation.calibration.prevalence",
+    "shortcuts": "evaluation.data_quality.shortcuts",
+    "split": "data.splits",
+    "subgroups": "evaluation.subgroups.subgroups",
+    "submission": "evaluation.isic.files",
+    "suspects": "evaluation.data_quality.label_errors",
+    "synthetic": "data.synthetic.dataset",
+    "train": "training.train",
+    "trust": "explanation.trust.trust",
+    "tune": "training.tuning.tune",
+    "two_thresholds": "evaluation.triage.rule_in_rule_out",
 }
 
 __all__ = [

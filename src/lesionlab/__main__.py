@@ -2,6 +2,6 @@
 
 import sys
 
-from lesionlab.cli import main
+from lesionlab.cli.app import main
 
 sys.exit(main())

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lesionlab.errors import RunError
 from lesionlab.files import read_json, write_json
-from lesionlab.recipe import Recipe
+from lesionlab.recipe.schema import Recipe
 from lesionlab.tables import check_predictions, read_csv
 
 INFO = "run.json"

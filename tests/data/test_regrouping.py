@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from lesionlab.cli import main
-from lesionlab.data.catalogues import Catalogue, catalogue
-from lesionlab.data.splitting import Split, like, split
+from lesionlab.cli.app import main
+from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
+from lesionlab.data.splits import Split, like, split
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.taxonomy import GROUPINGS, MALIGNANT_RULE
 
@@ -96,9 +96,10 @@ def test_the_verbs(ham, tmp_path, capsys, monkeypatch):
 
 
 def test_two_classes_go_through_a_whole_run(ham, tmp_path):
-    from lesionlab.evaluation import compare, evaluate
-    from lesionlab.recipe import Recipe
-    from lesionlab.training.fit import train
+    from lesionlab.evaluation.comparison.compare import compare
+    from lesionlab.evaluation.evaluate import evaluate
+    from lesionlab.recipe.schema import Recipe
+    from lesionlab.training.train import train
 
     two = catalogue(ham).regrouped(TWO.groups, TWO.rule)
     recipe = Recipe().but(

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lesionlab.cli import main
-from lesionlab.evaluation import evaluate
+from lesionlab.cli.app import main
+from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.files import write_csv
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")

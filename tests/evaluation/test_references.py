@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from lesionlab.evaluation import METRICS, estimates, evaluate
-from lesionlab.evaluation import metrics as m
-from lesionlab.evaluation.bootstrap import estimate, lesion_weights, replicate
-from lesionlab.evaluation.inputs import arrays_of
-from lesionlab.evaluation.operating import operating_points
+from lesionlab.evaluation.evaluate import evaluate
+from lesionlab.evaluation.evaluation_result import METRICS
+from lesionlab.evaluation.intervals.bootstrap import estimate, estimates, lesion_weights, replicate
+from lesionlab.evaluation.metrics import classification as m
+from lesionlab.evaluation.metrics.operating_points import operating_points
+from lesionlab.evaluation.predictions.load import arrays_of
 
 POSITIVE = "mel"
 LACKING = {

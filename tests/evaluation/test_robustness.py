@@ -11,20 +11,20 @@ import pandas as pd
 import pytest
 
 import lesionlab as ll
-from lesionlab.cli import main
+from lesionlab.cli.app import main
 from lesionlab.errors import DataError, LesionlabError, SettingsError
-from lesionlab.evaluation.blending import blend
-from lesionlab.evaluation.bootstrap import Estimate, wilson
-from lesionlab.evaluation.calibrating import calibrate
-from lesionlab.evaluation.calibration import calibration
-from lesionlab.evaluation.comparison import compare
-from lesionlab.evaluation.conformal import conformal
-from lesionlab.evaluation.generalisation import gaps
-from lesionlab.evaluation.isic import submission
-from lesionlab.evaluation.operating import roc
-from lesionlab.evaluation.priors import estimate_prevalence, reweight
-from lesionlab.evaluation.reliability import reliability
-from lesionlab.evaluation.scoring import evaluate
+from lesionlab.evaluation.calibration.calibrate import calibrate
+from lesionlab.evaluation.calibration.prevalence import estimate_prevalence, reweight
+from lesionlab.evaluation.calibration.reliability_diagram import reliability
+from lesionlab.evaluation.calibration.report import calibration
+from lesionlab.evaluation.comparison.compare import compare
+from lesionlab.evaluation.comparison.train_test_gap import gaps
+from lesionlab.evaluation.conformal.prediction_sets import conformal
+from lesionlab.evaluation.ensembles.blend import blend
+from lesionlab.evaluation.evaluate import evaluate
+from lesionlab.evaluation.intervals.bootstrap import Estimate, wilson
+from lesionlab.evaluation.isic.files import submission
+from lesionlab.evaluation.metrics.operating_points import roc
 from lesionlab.tables import classes_of
 
 CLASSES = ("bcc", "df", "mel", "nv")

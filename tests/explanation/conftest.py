@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lesionlab.data.catalogues import catalogue
-from lesionlab.data.splitting import split
-from lesionlab.recipe import Recipe
-from lesionlab.training.fit import train
+from lesionlab.data.catalogue.catalogue import catalogue
+from lesionlab.data.splits import split
+from lesionlab.recipe.schema import Recipe
+from lesionlab.training.train import train
 
 TINY = Recipe().but(
     {

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lesionlab.models import depth, heads
-from lesionlab.recipe import Dense, Linear
+from lesionlab.models import heads, layer_groups
+from lesionlab.recipe.schema import Dense, Linear
 
 HEAD_OF_C = Dense(widths=(512,), drop=0.5, pool="max")
 HEAD_OF_D = Dense(widths=(256, 128), drop=0.5)
@@ -99,7 +99,7 @@ def test_source_ds_resnet50v2_has_biases_in_some_convolutions():
 )
 def test_source_cs_cuts_have_its_trainable_counts(name, cut, which, million):
     network = on_paper(name, HEAD_OF_C)
-    depth.freeze(network, cut, which)
+    layer_groups.freeze(network, cut, which)
     count = learning(network)
     if name.startswith("inception"):
         count -= scales(network)
@@ -108,14 +108,14 @@ def test_source_cs_cuts_have_its_trainable_counts(name, cut, which, million):
 
 def test_source_bs_vgg19_learns_its_last_layer_only():
     network = on_paper("vgg19", Linear())
-    depth.freeze(network, "head")
+    layer_groups.freeze(network, "head")
     assert learning(network) == 4096 * 7 + 7
     assert parameters(network) == 139_570_240 + 4096 * 7 + 7  # all 19 layers but the classifier
 
 
 def test_source_ds_frozen_resnet50v2_learns_its_head_only():
     network = on_paper("resnetv2_50", HEAD_OF_D)
-    depth.freeze(network, "head")
+    layer_groups.freeze(network, "head")
     assert learning(network) == 558_343
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from lesionlab.errors import SettingsError
-from lesionlab.models import heads, zoo
+from lesionlab.models import factory, heads
 from lesionlab.models.listing import ZOO
-from lesionlab.recipe import Dense, Images, Linear, Model
+from lesionlab.recipe.schema import Dense, Images, Linear, Model
 
 SMALLEST = {entry.name: entry.smallest for entry in ZOO}
 WITHOUT_POOLING = ("lenet", "cnn_64", "cnn_224")
@@ -135,28 +135,28 @@ def test_vgg_keeps_its_dense_layers_under_a_linear_head_only():
 def test_a_network_that_cannot_have_such_a_head_says_so(name, words):
     model = Model(name=name, head=Dense())
     with pytest.raises(SettingsError, match=words):
-        zoo.build(zoo.Architecture.of(model, ("a", "b"), Images(size=(224, 224))))
+        factory.build(factory.Architecture.of(model, ("a", "b"), Images(size=(224, 224))))
 
 
 def test_dense_heads_are_saved_and_loaded(tmp_path):
     head = Dense(widths=(8, 5), batch_norm=True, drop=0.1, pool="max")
-    made = zoo.Architecture.of(
+    made = factory.Architecture.of(
         Model(name="test_resnet", head=head), ("a", "b"), Images(size=(32, 40))
     )
     torch.manual_seed(0)
-    network = zoo.build(made)
+    network = factory.build(made)
     network.train()(torch.randn(6, 3, 32, 40))  # batch norms get statistics of their own
-    zoo.save(network.eval(), made, tmp_path)
-    again, description = zoo.load(tmp_path)
+    factory.save(network.eval(), made, tmp_path)
+    again, description = factory.load(tmp_path)
     assert description == made
     images = torch.randn(2, 3, 32, 40)
     assert torch.equal(network(images), again(images))
 
 
 def test_an_untrained_dense_head_finds_all_classes_alike():
-    architecture = zoo.Architecture.of(
+    architecture = factory.Architecture.of(
         Model(name="test_resnet", head=Dense(widths=(512, 128))), ("a", "b"), Images(size=(64, 64))
     )
-    network = zoo.build(architecture).train()
+    network = factory.build(architecture).train()
     with torch.no_grad():
         assert network(torch.randn(8, 3, 64, 64)).std() < 1

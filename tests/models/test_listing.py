@@ -8,10 +8,10 @@ import timm
 import torch
 
 import lesionlab
-from lesionlab.cli import main
+from lesionlab.cli.app import main
 from lesionlab.errors import SettingsError
-from lesionlab.models import listing, zoo
-from lesionlab.recipe import Images, Model
+from lesionlab.models import factory, listing
+from lesionlab.recipe.schema import Images, Model
 
 QUICK = ("lenet", "cnn_64", "resnet18", "mobilenetv4_conv_small", "eva02_tiny_patch14_224")
 STORED = {entry.name: entry for entry in listing.ZOO}
@@ -44,7 +44,7 @@ def test_the_zoo_holds_every_network_of_the_sources_and_a_dozen_more():
     assert len(names) >= len(of_the_sources) + 12
     assert len(set(names)) == len(names)
     for name in names:
-        zoo.check_name(name)
+        factory.check_name(name)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_depth_is_the_number_that_is_in_the_name(name, layers):
 
 def test_the_smallest_input_is_taken_and_the_next_smaller_is_not():
     model = Model(name="cnn_224")
-    zoo.build(zoo.Architecture.of(model, ("a", "b"), Images(size=(24, 24))))
+    factory.build(factory.Architecture.of(model, ("a", "b"), Images(size=(24, 24))))
     with pytest.raises(SettingsError, match=r"images\.size"):
-        zoo.build(zoo.Architecture.of(model, ("a", "b"), Images(size=(16, 16))))
+        factory.build(factory.Architecture.of(model, ("a", "b"), Images(size=(16, 16))))
     assert listing.smallest_input("cnn_224") == 24
 
 
@@ -74,7 +74,7 @@ def test_the_smallest_input_is_taken_and_the_next_smaller_is_not():
 def test_m8_m9_every_network_gets_the_normalisation_that_it_was_trained_with(
     name, mean, std, called
 ):
-    architecture = zoo.Architecture.of(Model(name=name), ("a", "b"), Images())
+    architecture = factory.Architecture.of(Model(name=name), ("a", "b"), Images())
     assert (architecture.mean, architecture.std) == (mean, std)
     table = lesionlab.list_models().set_index("name")
     assert table.loc[name, "normalisation"] == called

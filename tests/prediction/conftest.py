@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from lesionlab.recipe import Recipe
-from lesionlab.training.fit import train
+from lesionlab.recipe.schema import Recipe
+from lesionlab.training.train import train
 
 WILD = Recipe().but(
     {

@@ -10,17 +10,17 @@ import pytest
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from lesionlab.data.catalogues import catalogue
-from lesionlab.data.images import cache
-from lesionlab.data.splitting import split
-from lesionlab.evaluation import evaluate
+from lesionlab.data.catalogue.catalogue import catalogue
+from lesionlab.data.images.decode import cache
+from lesionlab.data.splits import split
+from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.files import read_json, write_json
-from lesionlab.models import zoo
-from lesionlab.prediction import from_run
-from lesionlab.prediction.from_run import predict
-from lesionlab.recipe import Images, Model, Recipe
-from lesionlab.training import module
-from lesionlab.training.fit import train
+from lesionlab.models import factory
+from lesionlab.prediction import run_predictor
+from lesionlab.prediction.run_predictor import predict
+from lesionlab.recipe.schema import Images, Model, Recipe
+from lesionlab.training import lightning_module
+from lesionlab.training.train import train
 
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
@@ -45,8 +45,8 @@ def test_m6_only_images_of_the_training_part_are_ever_augmented(
         seen.extend(image.numpy().tobytes() for image in images)
         return original(images, *args)
 
-    original = module.augment
-    monkeypatch.setattr(module, "augment", recording)
+    original = lightning_module.augment
+    monkeypatch.setattr(lightning_module, "augment", recording)
     run = train(trained.recipe, data, parts, out=tmp_path / "run")
     predict(run)
     part = parts.parts()[data.table["image_id"]].to_numpy()
@@ -57,7 +57,7 @@ def test_m6_only_images_of_the_training_part_are_ever_augmented(
 def test_m6_validation_test_and_predictions_are_of_the_images_themselves(trained, drawn):
     """By hand from the stored pixels, with the very wild augmentation of this run left out."""
     data, _ = drawn
-    network, architecture = zoo.load(trained.folder)
+    network, architecture = factory.load(trained.folder)
     images = torch.from_numpy(stored(trained, data)).double() / 255
     light = (images**6).mean(dim=(1, 2)) ** (1 / 6)
     images = images / (light / light.norm(dim=1, keepdim=True) * 3**0.5)[:, None, None]
@@ -76,7 +76,7 @@ def test_m6_validation_test_and_predictions_are_of_the_images_themselves(trained
 
 
 def test_m7_preprocessing_is_read_from_the_model_and_from_nowhere_else(trained, tmp_path):
-    told = read_json(trained.folder / zoo.DESCRIPTION)
+    told = read_json(trained.folder / factory.DESCRIPTION)
     assert told["images"] == {
         "size": [32, 32],
         "fit": "stretch",
@@ -94,7 +94,7 @@ def test_m7_preprocessing_is_read_from_the_model_and_from_nowhere_else(trained, 
     ):
         other = tmp_path / "-".join(change)
         shutil.copytree(trained.folder, other)
-        write_json(other / zoo.DESCRIPTION, {**told, **change})
+        write_json(other / factory.DESCRIPTION, {**told, **change})
         assert np.abs(chances_of(predict(other)) - plain).max() > 1e-4, change
     recipe = tmp_path / "mean" / "recipe.yaml"  # says how to train, and is not asked
     recipe.write_text(recipe.read_text().replace("shades_of_grey", "none"))
@@ -141,9 +141,9 @@ def test_m7_pixels_rescaled_twice_end_in_the_warning_of_a_collapse(
     def twice(function):
         return lambda images, *args: function(images / 255, *args)
 
-    monkeypatch.setattr(module, "augment", twice(module.augment))
-    monkeypatch.setattr(module, "normalise", twice(module.normalise))
-    monkeypatch.setattr(from_run, "normalise", twice(from_run.normalise))
+    monkeypatch.setattr(lightning_module, "augment", twice(lightning_module.augment))
+    monkeypatch.setattr(lightning_module, "normalise", twice(lightning_module.normalise))
+    monkeypatch.setattr(run_predictor, "normalise", twice(run_predictor.normalise))
     run = train(recipe, data, parts, out=tmp_path / "wrong")
     wrong = evaluate(run.predictions, replicates=0)
     assert collapsed(wrong)
@@ -166,15 +166,15 @@ def collapsed(result):
     ],
 )
 def test_m8_each_architecture_gets_the_normalisation_that_it_was_made_for(name, mean, std):
-    architecture = zoo.Architecture.of(Model(name=name), ("a", "b"), Images())
+    architecture = factory.Architecture.of(Model(name=name), ("a", "b"), Images())
     assert architecture.normalisation == (mean, std, "none")
     white = torch.full((1, 2, 2, 3), 255, dtype=torch.uint8)
-    given = from_run.normalise(white, *architecture.normalisation)[0, :, 0, 0]
+    given = run_predictor.normalise(white, *architecture.normalisation)[0, :, 0, 0]
     torch.testing.assert_close(given, (1 - torch.tensor(mean)) / torch.tensor(std))
 
 
 def test_m9_imagenets_mean_and_deviation_are_imagenets():
     for name in ("resnet18", "lenet"):  # source E labelled those of CIFAR-10 with that name
-        mean, std, _ = zoo.Architecture.of(Model(name=name), ("a", "b"), Images()).normalisation
+        mean, std, _ = factory.Architecture.of(Model(name=name), ("a", "b"), Images()).normalisation
         assert (mean, std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
         assert (mean, std) != CIFAR

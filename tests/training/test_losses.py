@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from lesionlab.recipe import CrossEntropy, Focal, Ldam, LogitAdjusted
+from lesionlab.class_weights import class_weights, mean_one
+from lesionlab.recipe.schema import CrossEntropy, Focal, Ldam, LogitAdjusted
 from lesionlab.training import losses
-from lesionlab.weights import class_weights, mean_one
 
 COUNTS = np.array([6705, 115, 1113, 40])
 WEIGHTS = ("none", "inverse", "sqrt", "effective", "median")

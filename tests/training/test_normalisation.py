@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from lesionlab.data.images import cache
+from lesionlab.data.images.decode import cache
 from lesionlab.errors import DataError, RunError
 from lesionlab.files import read_json
-from lesionlab.models import zoo
-from lesionlab.prediction.embedding import embed
-from lesionlab.prediction.from_run import predict
+from lesionlab.models import factory
+from lesionlab.prediction.embed import embed
+from lesionlab.prediction.run_predictor import predict
 from lesionlab.progress import Notice, Step
-from lesionlab.recipe import Model, Recipe
+from lesionlab.recipe.schema import Model, Recipe
 from lesionlab.run import PREDICTIONS, Run
-from lesionlab.training.batches import shown
-from lesionlab.training.fit import train
+from lesionlab.training.datasets import shown
 from lesionlab.training.normalisation import statistics_of
+from lesionlab.training.train import train
 
 LENET = Recipe().but(
     {
@@ -54,7 +54,7 @@ def lit(images):
 
 
 def told(run):
-    described = read_json(run.folder / zoo.DESCRIPTION)
+    described = read_json(run.folder / factory.DESCRIPTION)
     return described["mean"], described["std"]
 
 
@@ -118,7 +118,7 @@ def test_pixels_of_val_and_test_do_not_matter(run, drawn, tmp_path):
 
 def test_predictions_use_it_wherever_they_are_made(run, drawn):
     data, _ = drawn
-    network, architecture = zoo.load(run.folder)
+    network, architecture = factory.load(run.folder)
     mean, std = map(np.array, told(run))
     assert (list(architecture.mean), list(architecture.std)) == told(run)
     inputs = torch.from_numpy(((lit(stored(data)) - mean) / std).transpose(0, 3, 1, 2)).float()
@@ -191,15 +191,15 @@ def test_weights_that_expect_others_are_told_and_those_of_a_run_bring_their_own(
 ):
     data, _ = drawn
     torch.manual_seed(0)
-    foreign = zoo.Architecture.of(LENET.model, data.classes, LENET.images)
-    zoo.save_weights(zoo.build(foreign), tmp_path / "foreign.safetensors")
+    foreign = factory.Architecture.of(LENET.model, data.classes, LENET.images)
+    factory.save_weights(factory.build(foreign), tmp_path / "foreign.safetensors")
     short = LENET.but({"phases.0.epochs": 1})
     here = short.but({"model.pretrained": str(tmp_path / "foreign.safetensors")})
     made, said = warnings_of(here, drawn, tmp_path / "one")
     assert told(made) == told(run)
     assert any("made with mean 0.485 0.456 0.406" in text for text in said)
 
-    own = short.but({"model.pretrained": str(run.folder / zoo.WEIGHTS)})
+    own = short.but({"model.pretrained": str(run.folder / factory.WEIGHTS)})
     _, said = warnings_of(own, drawn, tmp_path / "two")
     assert not any("made with" in text for text in said)  # the same training part: the same
     made, _ = warnings_of(own.but({"model.normalisation": "weights"}), drawn, tmp_path / "three")
@@ -208,13 +208,13 @@ def test_weights_that_expect_others_are_told_and_those_of_a_run_bring_their_own(
 
 def test_a_probe_and_embed_take_it_from_the_run(run, drawn, tmp_path):
     data, _ = drawn
-    weights = str(run.folder / zoo.WEIGHTS)
+    weights = str(run.folder / factory.WEIGHTS)
     recipe = LENET.but({"model.head.kind": "logistic_probe", "model.pretrained": weights})
     probe = train(recipe, *drawn, out=tmp_path / "probe")
     assert told(probe) == told(run)
     mean, std = map(np.array, told(run))
     inputs = torch.from_numpy(((lit(stored(data)) - mean) / std).transpose(0, 3, 1, 2)).float()
-    network, _ = zoo.load(probe.folder)
+    network, _ = factory.load(probe.folder)
     with torch.inference_mode():
         expected = network(inputs).softmax(dim=1).numpy()
     chances = probe.predictions.filter(regex="^p_").to_numpy()
@@ -227,7 +227,7 @@ def test_a_probe_and_embed_take_it_from_the_run(run, drawn, tmp_path):
 def test_a_file_beside_weights_that_is_no_runs_says_nothing(tmp_path):
     (tmp_path / "model.json").write_text('{"layers": 3}')
     model = Model(name="lenet", pretrained=str(tmp_path / "w.safetensors"))
-    made = zoo.Architecture.of(model, ("a", "b"), LENET.images)
+    made = factory.Architecture.of(model, ("a", "b"), LENET.images)
     assert list(made.mean) == IMAGENET["mean"]
 
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lesionlab.augmentation.batch import DRAWS, MOVES
+from lesionlab.augmentation.random_views import DRAWS, MOVES
 from lesionlab.errors import SettingsError
-from lesionlab.evaluation import evaluate
-from lesionlab.models import zoo
+from lesionlab.evaluation.evaluate import evaluate
+from lesionlab.models import factory
 from lesionlab.progress import Step
-from lesionlab.recipe import Natural, Recipe
+from lesionlab.recipe.schema import Natural, Recipe
 from lesionlab.run import PREDICTIONS
-from lesionlab.training import losses, module
-from lesionlab.training.batches import EpochBatches, TrainingImages
-from lesionlab.training.fit import train
-from lesionlab.training.module import Classifier, hardest
+from lesionlab.training import lightning_module, losses
+from lesionlab.training.datasets import EpochBatches, TrainingImages
+from lesionlab.training.lightning_module import Classifier, hardest
+from lesionlab.training.train import train
 
 SMALL = Recipe().but(
     {
@@ -58,9 +58,9 @@ def batch_of(views):
 
 
 def classifier(recipe=SMALL, depth="all"):
-    architecture = zoo.Architecture.of(recipe.model, ("a", "b", "c"), recipe.images)
+    architecture = factory.Architecture.of(recipe.model, ("a", "b", "c"), recipe.images)
     torch.manual_seed(0)
-    network = zoo.build(architecture)
+    network = factory.build(architecture)
     loss = losses.build(recipe.loss, np.array([4, 4, 4]))
     phase = recipe.but({"phases.0.depth": depth}).phases[0]
     return Classifier(network, architecture, recipe, phase, loss, steps_per_epoch=3)
@@ -90,8 +90,8 @@ def test_a_step_learns_from_views_that_cost_more_than_the_others(monkeypatch):
     settle(made)
     before = copy.deepcopy(made)
     taken = []
-    real = module.mix
-    monkeypatch.setattr(module, "mix", lambda *args: taken.append(args[0]) or real(*args))
+    real = lightning_module.mix
+    monkeypatch.setattr(lightning_module, "mix", lambda *args: taken.append(args[0]) or real(*args))
     made.training_step(batch, 0)
 
     def lost(views):
@@ -110,9 +110,11 @@ def test_a_step_learns_from_views_that_cost_more_than_the_others(monkeypatch):
 def test_from_view_to_view_only_movements_differ():
     made, batch = classifier(), batch_of(4)
     seen = []
-    real = module.augment
+    real = lightning_module.augment
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "augment", lambda *args: seen.append(args[2]) or real(*args))
+        patch.setattr(
+            lightning_module, "augment", lambda *args: seen.append(args[2]) or real(*args)
+        )
         views = [made._view(batch, number) for number in range(4)]
     assert torch.equal(seen[0], batch["draws"])
     for number, draws in enumerate(seen[1:]):
@@ -133,13 +135,13 @@ def test_one_view_has_the_numbers_that_it_had_before_there_were_several():
 
 
 def test_one_view_is_neither_searched_nor_shown_in_another_mode(monkeypatch):
-    monkeypatch.setattr(module, "hardest", lambda *_: pytest.fail("searched"))
+    monkeypatch.setattr(lightning_module, "hardest", lambda *_: pytest.fail("searched"))
     made = classifier(SMALL.but({"augment.worst_of": 1}))
     by_hand = copy.deepcopy(made)
     torch.manual_seed(1)
     loss = made.training_step(batch_of(1), 0)
     batch = batch_of(1)
-    views = module.augment(
+    views = lightning_module.augment(
         batch["image"], made.recipe.augment, batch["draws"], *made.architecture.normalisation
     ).contiguous(memory_format=torch.channels_last)
     torch.manual_seed(1)
@@ -155,9 +157,11 @@ def test_the_search_leaves_modes_statistics_and_random_state_alone(depth):
     alone.network.load_state_dict(searched.network.state_dict())
     modes = [each.training for each in searched.modules()]
     taken = []
-    real = module.hardest
+    real = lightning_module.hardest
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "hardest", lambda *args: taken.append(real(*args)) or taken[0])
+        patch.setattr(
+            lightning_module, "hardest", lambda *args: taken.append(real(*args)) or taken[0]
+        )
         torch.manual_seed(7)
         loss = searched.training_step(batch, 0)
     loss.backward()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lesionlab.augmentation.batch import warp
+from lesionlab.augmentation.random_views import warp
 
 NAMES = (
     "as it is",

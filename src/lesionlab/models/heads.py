@@ -9,8 +9,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from lesionlab.errors import SettingsError
-from lesionlab.models.probes import NeighboursHead
-from lesionlab.recipe import Dense, Head, LogisticProbe, NeighboursProbe
+from lesionlab.models.knn_head import NeighboursHead
+from lesionlab.recipe.schema import Dense, Head, LogisticProbe, NeighboursProbe
 
 
 def head_of(network: nn.Module) -> nn.Module:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
-from lesionlab.models import nets  # noqa: F401 - registers the sources' own networks with timm
-from lesionlab.models.depth import Group, groups
-from lesionlab.models.zoo import check_name
+from lesionlab.models import small_cnns  # noqa: F401 - registers the sources' own networks with timm
+from lesionlab.models.factory import check_name
+from lesionlab.models.layer_groups import Group, groups
 from lesionlab.taxonomy import HAM7
 
 SIDES = range(16, 225, 8)

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlab.errors import BundleError
-from lesionlab.evaluation.novelty import Detector, detector_of
-from lesionlab.evaluation.scaling import Scaling
+from lesionlab.evaluation.calibration.scaling import Scaling
+from lesionlab.evaluation.outliers.detectors import Detector, detector_of
 from lesionlab.files import fingerprint, replacing
-from lesionlab.models.metadata import MetadataEncoder
-from lesionlab.recipe import Images
+from lesionlab.models.metadata_encoder import MetadataEncoder
+from lesionlab.recipe.schema import Images
 
 KIND = "lesionlab bundle 1"
 MANIFEST = "bundle.json"

@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lesionlab.data import dicom
-from lesionlab.data.images import ImageFault, Reader, to_pixels
+from lesionlab.data.images import dicom
+from lesionlab.data.images.decode import ImageFault, Reader, to_pixels
 from lesionlab.errors import BundleError, DataError, SettingsError
-from lesionlab.logits import log_softmax
-from lesionlab.models.metadata import OLDEST, read_metadata
+from lesionlab.models.metadata_encoder import OLDEST, read_metadata
+from lesionlab.numerics import log_softmax
 from lesionlab.prediction.bundle import Bundle, Member
-from lesionlab.prediction.inputs import image_files
-from lesionlab.prediction.views import averaged
+from lesionlab.prediction.run_inputs import image_files
+from lesionlab.prediction.test_time_views import averaged
 from lesionlab.progress import Listener, silent
-from lesionlab.recipe import FEATURES
+from lesionlab.recipe.schema import FEATURES
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlab.recipe import CrossEntropy, Focal, Ldam, LogitAdjusted
-from lesionlab.weights import class_weights, mean_one
+from lesionlab.class_weights import class_weights, mean_one
+from lesionlab.recipe.schema import CrossEntropy, Focal, Ldam, LogitAdjusted
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

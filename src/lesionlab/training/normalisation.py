@@ -10,13 +10,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from lesionlab.augmentation.constancy import gains
-from lesionlab.data.images import Cache
+from lesionlab.augmentation.colour_constancy import gains
+from lesionlab.data.images.decode import Cache
 from lesionlab.errors import DataError
-from lesionlab.models.zoo import Architecture
+from lesionlab.models.factory import Architecture
 from lesionlab.progress import Listener, Notice, Step, silent
-from lesionlab.recipe import Recipe
-from lesionlab.training.batches import shown
+from lesionlab.recipe.schema import Recipe
+from lesionlab.training.datasets import shown
 
 _NEAR = 0.02  # means and deviations that differ by less, about five grey levels, are the same
 _FLAT = 1e-6

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lesionlab.recipe import Plateau
+from lesionlab.recipe.schema import Plateau
 
 
 @dataclass

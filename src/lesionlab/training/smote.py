@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lesionlab.errors import SettingsError
 from lesionlab.progress import Listener, Notice
-from lesionlab.recipe import Recipe, Sampling, Smote, SmoteEnn, SmoteTomek
+from lesionlab.recipe.schema import Recipe, Sampling, Smote, SmoteEnn, SmoteTomek
 
 _NAMES = {"smote": "SMOTE", "smote_tomek": "SMOTE-Tomek", "smote_enn": "SMOTE-ENN"}
 

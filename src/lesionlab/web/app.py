@@ -19,14 +19,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from lesionlab._version import __version__
-from lesionlab.web import wording
-from lesionlab.web.guard import CARD_POLICY, Guard
-from lesionlab.web.openapi import describe, responses
-from lesionlab.web.refusals import Refusal
+from lesionlab.web import responses
+from lesionlab.web.audit_log import short_hash
+from lesionlab.web.http_errors import Refusal
+from lesionlab.web.middleware import CARD_POLICY, Guard
+from lesionlab.web.openapi import describe, documented
 from lesionlab.web.schemas import Health, Model, Prediction
+from lesionlab.web.server_settings import Settings
 from lesionlab.web.service import Service
-from lesionlab.web.settings import Settings
-from lesionlab.web.trail import short_hash
 
 if TYPE_CHECKING:
     from lesionlab.prediction.bundle import Bundle
@@ -102,7 +102,7 @@ def _answers(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/predict",
         response_model=Prediction,
-        responses=responses(400, 401, 403, 408, 413, 415, 422, 429, 503),
+        responses=documented(400, 401, 403, 408, 413, 415, 422, 429, 503),
         tags=["answers"],
         summary="Answers about images",
     )
@@ -118,18 +118,18 @@ def _answers(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v1/model",
         response_model=Model,
-        responses=responses(401),
+        responses=documented(401),
         tags=["model"],
         summary="What the model is and takes",
     )
     async def model(request: Request) -> Response:
         keys.checked(request)
-        return JSONResponse(wording.model(service.bundle))
+        return JSONResponse(responses.model(service.bundle))
 
     @app.get(
         "/metrics",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {}}}, **responses(401)},
+        responses={200: {"content": {"text/plain": {}}}, **documented(401)},
         tags=["running"],
         summary="Counters for Prometheus",
     )

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
-from lesionlab.models.metadata import OLDEST
-from lesionlab.notice import NOTICE
-from lesionlab.web.question import MAPS
+from lesionlab.disclaimer import NOTICE
+from lesionlab.models.metadata_encoder import OLDEST
+from lesionlab.web.request import MAPS
 from lesionlab.web.schemas import Error, Prediction
-from lesionlab.web.settings import Settings
+from lesionlab.web.server_settings import Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -76,7 +76,7 @@ _EXAMPLE = {
 }
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer besides 200."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in statuses:

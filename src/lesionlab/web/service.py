@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from lesionlab.data.images import ImageFault
+from lesionlab.data.images.decode import ImageFault
 from lesionlab.errors import DataError
-from lesionlab.web import wording
-from lesionlab.web.engine import Engine, Job
-from lesionlab.web.form import Form, boundary_of, read_form, too_long
-from lesionlab.web.gate import Gate
-from lesionlab.web.metrics import Metrics
-from lesionlab.web.question import Maps, question
-from lesionlab.web.refusals import Refusal
-from lesionlab.web.settings import Settings
-from lesionlab.web.trail import Trail
+from lesionlab.web import responses
+from lesionlab.web.admission import Gate
+from lesionlab.web.audit_log import Trail
+from lesionlab.web.batching_engine import Engine, Job
+from lesionlab.web.http_errors import Refusal
+from lesionlab.web.multipart import Form, boundary_of, read_form, too_long
+from lesionlab.web.prometheus import Metrics
+from lesionlab.web.request import Maps, question
+from lesionlab.web.server_settings import Settings
 
 if TYPE_CHECKING:
     from lesionlab.prediction.predictor import Predictor
@@ -161,16 +161,16 @@ class Service:
                     {"Retry-After": "30"},
                 ) from error
         status = 422 if all(each["error"] for each in results) else 200
-        return status, json.dumps(wording.answer(self.bundle, results), allow_nan=False).encode()
+        return status, json.dumps(responses.answer(self.bundle, results), allow_nan=False).encode()
 
     def _result(self, name: str, done: Future[Any], maps: Maps) -> dict[str, Any]:
         try:
             seen = done.result()
         except ImageFault as fault:
             self.metrics.images.labels(fault.kind).inc()
-            return wording.unread(name, fault)
+            return responses.unread(name, fault)
         self.metrics.images.labels("answered").inc()
-        return wording.result(self.bundle, name, seen, maps)
+        return responses.result(self.bundle, name, seen, maps)
 
     def _let_go(self, jobs: list[Job], held: int, size: int) -> None:
         """Give places back; those of images still being worked on as soon as that is over."""

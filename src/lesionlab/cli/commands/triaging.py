@@ -1,0 +1,320 @@
+"""Verbs about what to leave to a doctor.
+
+Signatures are the options, docstrings the help. Rooms are imported when a verb is called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lesionlab.cli.outcome import Outcome, WarningsLast
+from lesionlab.errors import SettingsError
+from lesionlab.progress import Listener
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def triage(
+    predictions: Path,
+    *,
+    positive: str | None = None,
+    confidence: Literal["max", "margin", "entropy", "benign", "cost"] = "max",
+    loss: Literal["error", "balanced", "cost"] = "error",
+    coverages: list[float] | None = None,
+    risks: list[float] | None = None,
+    sensitivity: float = 0.95,
+    specificity: float = 0.95,
+    ppv: float | None = None,
+    prevalence: float = 0.05,
+    thresholds: list[float] | None = None,
+    costs: Path | None = None,
+    unit: Literal["lesion", "image"] = "lesion",
+    part: Literal["train", "test"] = "test",
+    replicates: int = 1000,
+    seed: int = 0,
+    out: Path | None = None,
+    listen: Listener,
+) -> Outcome:
+    """Show what a model could decide alone, what it should leave to a doctor, and at what price.
+
+    Refer or decide: the errors that are left if the least sure are referred. Two thresholds: who
+    would be ruled out, ruled in and left in between, of 1,000 patients at a stated prevalence.
+    Decision curve: whether acting on the model is better than treating all or none. With --costs
+    also what each way to decide would have cost. All thresholds are chosen on val.
+
+    Example: lesionlab triage runs/first --prevalence 0.02 --risks 0.1 --out triage
+    Example: lesionlab triage runs/first --costs costs.csv --loss cost --confidence cost
+
+    Args:
+        predictions: a folder of `lesionlab train`, `folds` or `blend`, or a CSV with a column part.
+        positive: what is looked for: a class, several (mel+bcc), or malignant, the default.
+        confidence: max (the largest probability), margin (before the second), entropy, benign (1
+            less the risk) or cost (the expected cost of the cheapest action; needs --costs).
+        loss: error, balanced (every class weighs as much) or cost (needs --costs).
+        coverages: shares to be decided, with a threshold from val for each (default: 0.9 0.8 0.7).
+        risks: losses wanted at most among what is decided, with a threshold from val for each.
+        sensitivity: share of the cases that must not be ruled out.
+        specificity: share of the others that must not be ruled in.
+        ppv: instead of a specificity, the share of cases among those ruled in.
+        prevalence: share of the patients that are cases, for the two thresholds; the decision curve
+            is that of the part as it is.
+        thresholds: risks from which somebody would treat (default: 0.01 to 0.6).
+        costs: a CSV of a column class and a column of costs per action, one called refer or none;
+            rows are the classes, or benign and malignant.
+        unit: one decision per lesion (the mean over its images), or per image.
+        part: the part to score.
+        replicates: of the lesion-level bootstrap.
+        seed: of the bootstrap.
+        out: a folder for all tables as CSV and the thresholds as JSON.
+    """
+    from lesionlab.evaluation.predictions.load import open_predictions
+    from lesionlab.evaluation.triage.decision_costs import decision_costs
+    from lesionlab.evaluation.triage.decision_curve import THRESHOLDS, decision_curve
+    from lesionlab.evaluation.triage.referral import POINTS, referral
+    from lesionlab.evaluation.triage.rule_in_rule_out import two_thresholds
+    from lesionlab.files import write_csv
+
+    last = WarningsLast(listen)
+    table = open_predictions(predictions)
+    referred = referral(
+        table,
+        confidence=confidence,
+        loss=loss,
+        costs=costs,
+        coverages=POINTS if coverages is None else coverages,
+        risks=risks or (),
+        positive=positive,
+        part=part,
+        unit=unit,
+        replicates=replicates,
+        seed=seed,
+        listen=last,
+    )
+    ruled = two_thresholds(
+        table,
+        positive=positive,
+        sensitivity=sensitivity,
+        specificity=specificity,
+        ppv=ppv,
+        prevalence=prevalence,
+        part=part,
+        unit=unit,
+        replicates=replicates,
+        seed=seed,
+        listen=last,
+    )
+    curve = decision_curve(
+        table,
+        positive=positive,
+        thresholds=thresholds or THRESHOLDS,
+        part=part,
+        unit=unit,
+        replicates=replicates,
+        seed=seed,
+        listen=last,
+    )
+    outcome = Outcome(warnings=last.warnings)
+    outcome.tables += [
+        (f"Refer or decide, part {part}, {unit}s", _points(referred.points, loss)),
+        (
+            f"Of {ruled.settings['patients']:,} patients, {prevalence:.1%} of them "
+            f"{ruled.question.name}",
+            _patients(ruled.table()),
+        ),
+        (f"Net benefit for {curve.question.name}, per 1,000", _net_benefit(curve.table)),
+    ]
+    outcome.lines += [
+        f"AURC {referred['aurc']}, of which avoidable by a better order {referred['excess_aurc']}.",
+        f"Ruled out below {ruled.rule_out:.4g}: sensitivity {ruled['sensitivity_out']}, NPV "
+        f"{ruled['npv']}. Ruled in from {ruled.rule_in:.4g}: specificity "
+        f"{ruled['specificity_in']}, PPV {ruled['ppv']}.",
+        f"{ruled.question.rule}. Net benefit: {_useful(curve.useful())}",
+    ]
+    if costs:
+        spent = decision_costs(
+            table, costs, part=part, unit=unit, replicates=replicates, seed=seed, listen=last
+        )
+        outcome.tables.append((f"Mean cost per {unit}", _spent(spent)))
+    if out:
+        referred.save(out / "refer_or_decide.csv")
+        ruled.save(out / "two_thresholds.csv")
+        write_csv(out / "patients.csv", ruled.table())
+        curve.save(out / "decision_curve.csv")
+        if costs:
+            write_csv(out / "costs.csv", spent)
+        outcome.lines.append(f"Written: {out}")
+    return outcome
+
+
+def outliers(
+    embeddings: Path,
+    *,
+    others: list[Path] | None = None,
+    methods: list[str] | None = None,
+    alarms: float = 0.05,
+    neighbours: int = 10,
+    replicates: int = 1000,
+    seed: int = 0,
+    out: Path | None = None,
+    listen: Listener,
+) -> Outcome:
+    """Tell images that a run was not made for: fit scores of unlikeness, and try them on others.
+
+    Scores are fitted on part train, thresholds on val: an image of a new lesion like those is
+    called unlike with the probability --alarms at most. Shown is how well each score tells other
+    images from part test. OUT gets figures, scores, and every detector as JSON and .npz.
+
+    Example: lesionlab embed runs/first --data data/ham10000 --out features
+    Example: lesionlab embed runs/first holiday_photos/ --out features_of_holiday
+    Example: lesionlab outliers features --others features_of_holiday --out detectors
+
+    Args:
+        embeddings: what `lesionlab embed RUN --data DIR` wrote of the run's own catalogue.
+        others: what `lesionlab embed` wrote of the same run and other images.
+        methods: mahalanobis, relative and neighbours (of embeddings), probability, energy and
+            entropy (of logits); by default all.
+        alarms: how often an image like those of val may be called unlike.
+        neighbours: of method neighbours, the how-manieth nearest image counts.
+        replicates: of the lesion-level bootstrap.
+        seed: of the bootstrap.
+        out: a folder for figures, scores and detectors.
+    """
+    import pandas as pd
+
+    from lesionlab.evaluation.outliers.benchmark import outliers as measure
+    from lesionlab.evaluation.outliers.detectors import METHODS
+
+    if unknown := [name for name in methods or () if name not in METHODS]:
+        raise SettingsError(
+            f"There is no method {', '.join(unknown)}. Choose among {', '.join(METHODS)}."
+        )
+    last = WarningsLast(listen)
+    found = measure(
+        embeddings,
+        others or (),
+        methods=methods or METHODS,  # type: ignore[arg-type]
+        alarms=alarms,
+        neighbours=neighbours,
+        replicates=replicates,
+        seed=seed,
+        listen=last,
+    )
+    rows = [
+        (others_, method, *(str(found[method, others_, name]) for name in _OUTLIERS))
+        for others_ in dict.fromkeys(name for _, name, _ in found.estimates)
+        for method in found.detectors
+    ]
+    fitted = [
+        (name, f"{each.threshold:.4g}", _alarms(found.scores, name))
+        for name, each in found.detectors.items()
+    ]
+    outcome = Outcome(warnings=last.warnings)
+    columns = ["score", "threshold from val", "part test above it"]
+    outcome.tables.append(("Scores of unlikeness", pd.DataFrame(fitted, columns=columns)))
+    if rows:
+        columns = ["other images", "score", *_OUTLIERS.values()]
+        outcome.tables.append(("Told apart", pd.DataFrame(rows, columns=columns)))
+    if out:
+        found.save(out)
+        outcome.lines.append(f"Written: {out}")
+    return outcome
+
+
+_OUTLIERS = {
+    "auroc": "AUROC",
+    "let_through_at_95": "let through, with 95 % of ours",
+    "alarms_others": "called unlike",
+}
+
+
+def _alarms(scores: pd.DataFrame, method: str) -> str:
+    ours = scores[(scores["method"] == method) & (scores["set"] == "")]
+    return f"{ours['unlike'].mean():.1%}"
+
+
+def _points(points: pd.DataFrame, loss: str) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [
+        (
+            row["wanted"],
+            f"{row['threshold']:.4g}",
+            _of(row, "coverage"),
+            f"{row['val_risk']:.3f}",
+            _of(row, "risk"),
+        )
+        for _, row in points.iterrows()
+    ]
+    columns = ["wanted on val", "threshold", "decided", f"{loss} on val", f"{loss} of decided"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _patients(table: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [
+        (row["what"], f"{row['patients']:.1f} ({row['low']:.1f}–{row['high']:.1f})")
+        for _, row in table.iterrows()
+    ]
+    return pd.DataFrame(rows, columns=["what", "patients (95 % interval)"])
+
+
+def _net_benefit(table: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [
+        (
+            f"{row['threshold']:.2f}",
+            _of(row, "model", 1000),
+            f"{1000 * row['all']:.0f}",
+            _of(row, "gain", 1000),
+            f"{row['sensitivity']:.3f}",
+            f"{row['specificity']:.3f}",
+        )
+        for _, row in table.iterrows()
+    ]
+    columns = ["treated from", "model", "treat all", "gain over the better of all and none"]
+    return pd.DataFrame(rows, columns=[*columns, "sensitivity", "specificity"])
+
+
+def _spent(table: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [
+        (
+            row["way"],
+            _three(row, "cost", "low", "high"),
+            _of(row, "saved"),
+            f"{row['referred']:.1%}",
+        )
+        for _, row in table.iterrows()
+    ]
+    return pd.DataFrame(rows, columns=["way", "cost", "saved by the cheapest", "referred"])
+
+
+def _of(row: pd.Series, name: str, scale: float = 1.0) -> str:
+    return _three(row, name, f"{name}_low", f"{name}_high", scale)
+
+
+def _three(row: pd.Series, value: str, low: str, high: str, scale: float = 1.0) -> str:
+    """A value and its interval, out of three columns."""
+    from math import isnan
+
+    each = [scale * row[name] for name in (value, low, high)]
+    if isnan(each[0]):
+        return "not defined"
+    form = ".0f" if scale > 1 else ".3f"
+    if isnan(each[1]):
+        return f"{each[0]:{form}}"
+    return f"{each[0]:{form}} ({each[1]:{form}} to {each[2]:{form}})"
+
+
+def _useful(ranges: list[tuple[float, float]]) -> str:
+    if not ranges:
+        return "at no threshold shown is the model surely better than treating all or none."
+    told = " and ".join(
+        f"{low:g} to {high:g}" if low < high else f"{low:g}" for low, high in ranges
+    )
+    return f"the model is better than treating all or none at thresholds of {told}."

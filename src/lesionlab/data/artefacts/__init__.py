@@ -1,0 +1,1 @@
+"""Hair, rulers, ink, vignettes and colour casts."""

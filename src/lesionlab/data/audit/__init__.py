@@ -1,0 +1,1 @@
+"""Everything odd about a collection; near-duplicate search."""

@@ -1,0 +1,339 @@
+"""Catalogue: a table of images and its sidecar, made from a raw folder in any known layout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lesionlab.data.catalogue.layouts import Draft, read_layout
+from lesionlab.data.catalogue.merge_lesions import clashes, merge_lesions, read_verdicts
+from lesionlab.data.catalogue.validation import check_files, check_table, scan_files
+from lesionlab.data.images.decode import in_array
+from lesionlab.errors import DataError, FindingsError
+from lesionlab.files import fingerprint, read_json, write_csv, write_json
+from lesionlab.progress import Listener, Notice, silent
+from lesionlab.tables import CATALOGUE, Finding, describe, findings_table, lesions_of, read_csv
+from lesionlab.taxonomy import order
+
+FILE_NAME = "catalogue.csv"
+JOINED = "joined"
+"""The layout of a catalogue that `joining.join` made: no reader can make it again."""
+_NUMBERS = ("age", "width", "height", "bytes")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A table of images that has passed its checks.
+
+    Attributes:
+        table: one row per image, columns `tables.CATALOGUE`, sorted by image_id. Unknown text
+            is "", unknown numbers are NaN.
+        classes: the classes in order; every later table follows it.
+        root: folder that the paths are relative to.
+        layout: which reader made it.
+        notes: what a reader of reports has to know about this source.
+        home: folder that it was saved to or opened from; None while it is only in memory.
+    """
+
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+    root: Path
+    layout: str = ""
+    notes: tuple[str, ...] = ()
+    home: Path | None = field(default=None, compare=False)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Catalogue:
+        """Open a catalogue that `save` wrote.
+
+        Args:
+            path: its folder or its catalogue.csv.
+
+        Raises:
+            DataError: if there is none.
+        """
+        path = Path(path)
+        file = path / FILE_NAME if path.is_dir() else path
+        if not file.is_file():
+            raise DataError(
+                f"{path} holds no {FILE_NAME}. Make one first: "
+                f"lesionlab catalogue {path} --out FOLDER"
+            )
+        side = read_json(file.with_suffix(".json"))
+        table = read_csv(file, required=CATALOGUE)
+        faults = [f for f in check_table(table, side["classes"]) if f.severity == "error"]
+        for name in _NUMBERS:
+            table[name] = pd.to_numeric(table[name].where(table[name] != "", None), errors="coerce")
+        made = cls(
+            table,
+            tuple(side["classes"]),
+            _root_of(side, file.parent, str(table["path"].iloc[0]) if len(table) else ""),
+            side.get("layout", ""),
+            tuple(side.get("notes", ())),
+            home=file.parent,
+        )
+        if faults or made.fingerprint != side["fingerprint"]:
+            listed = f":\n{describe(findings_table(faults))}" if faults else "."
+            raise DataError(
+                f"{file} was changed after lesionlab wrote it{listed}\n"
+                "Make it again with `lesionlab catalogue`, leaving images out with --exclude."
+            )
+        return made
+
+    def save(self, folder: str | Path) -> Catalogue:
+        """Write catalogue.csv and its sidecar catalogue.json; return the catalogue, at home there.
+
+        Raises:
+            DataError: if the disk is full or the folder cannot be written.
+        """
+        folder = Path(folder)
+        write_csv(folder / FILE_NAME, self.table)
+        write_json(
+            folder / "catalogue.json",
+            {
+                "fingerprint": self.fingerprint,
+                "classes": list(self.classes),
+                "layout": self.layout,
+                **_root_entries(self.root.resolve(), folder.resolve()),
+                "images": len(self.table),
+                "lesions": self.lesions,
+                "notes": list(self.notes),
+            },
+        )
+        return replace(self, home=folder)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over ids, labels, groups and file hashes; never over paths."""
+        columns = ["image_id", "target", "lesion_id", "patient_id", "sha256"]
+        rows = self.table[columns].astype(str).sort_values("image_id").to_numpy().tolist()
+        return fingerprint({"classes": list(self.classes), "rows": rows})
+
+    @property
+    def lesions(self) -> int:
+        """Number of lesions; images without a lesion id count as one each."""
+        known = self.table["lesion_id"][self.table["lesion_id"] != ""]
+        return int(known.nunique() + (len(self.table) - len(known)))
+
+    def counts(self) -> pd.DataFrame:
+        """Images and lesions per class, in class order: columns class, images, share, lesions."""
+        rows = []
+        for name in self.classes:
+            of_class = self.table[self.table["target"] == name]
+            lesions = lesions_of(of_class).nunique()
+            rows.append((name, len(of_class), len(of_class) / len(self.table), lesions))
+        return pd.DataFrame(rows, columns=["class", "images", "share", "lesions"])
+
+    def regrouped(self, groups: Mapping[str, str], note: str = "") -> Catalogue:
+        """The same images with other classes: another question to them, and another catalogue.
+
+        Args:
+            groups: the new class of each class, such as `taxonomy.GROUPINGS` has.
+            note: the rule in words, added to the notes.
+
+        Raises:
+            DataError: naming every class that `groups` says nothing about.
+        """
+        if unknown := [name for name in self.classes if name not in groups]:
+            raise DataError(
+                f"Nothing says what {', '.join(unknown)} would be{f' ({note})' if note else ''}. "
+                "Leave these images out, or keep the classes as they are."
+            )
+        return replace(
+            self,
+            table=self.table.assign(target=self.table["target"].map(dict(groups))),
+            classes=order([groups[name] for name in self.classes]),
+            notes=(*self.notes, note) if note else self.notes,
+            home=None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def _root_entries(root: Path, home: Path) -> dict[str, str]:
+    """What a sidecar says of the images' folder: the way there, and where it is if not inside.
+
+    The way holds if both are moved together, the place if only the catalogue is.
+    """
+    if root.is_relative_to(home):
+        return {"root": root.relative_to(home).as_posix()}
+    try:
+        shared = os.path.commonpath([root, home])
+    except ValueError:  # two drives
+        shared = root.anchor
+    if shared == root.anchor:
+        return {"root": str(root)}
+    return {"root": Path(os.path.relpath(root, home)).as_posix(), "root_place": str(root)}
+
+
+def _root_of(side: Mapping[str, str], home: Path, path: str) -> Path:
+    """The images' folder of a sidecar: of what it says, that where the first image is."""
+    ways = [(home / side[key]).resolve() for key in ("root", "root_place") if key in side]
+    file = path.partition("#")[0] if in_array(path) else path
+    return next((each for each in ways if (each / file).is_file()), ways[0])
+
+
+def catalogue(
+    folder: str | Path,
+    *,
+    layout: str = "auto",
+    table: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    exclude: str | Path | None = None,
+    merge: str | Path | None = None,
+    out: str | Path | None = None,
+    listen: Listener = silent,
+) -> Catalogue:
+    """Make the catalogue of a folder of images, or refuse and name everything that is wrong.
+
+    Args:
+        folder: what a download unpacked to, in any layout of `layouts.LAYOUTS`; or a folder that
+            already holds a catalogue.csv, which is then opened.
+        layout: the layout's name, or "auto".
+        table: the table to read, where the folder holds several.
+        columns: the table's own column for each of ours: {"image_id": "name", "target": "label"}.
+        exclude: a findings.csv from `audit`: images that it marks are left out.
+        merge: a pairs.csv from `audit` with verdicts: lesions of a pair that is "same" become one.
+        out: where to save; None keeps the catalogue in memory.
+        listen: told of the progress.
+
+    Returns:
+        The catalogue.
+
+    Raises:
+        DataError: if nothing readable is there.
+        FindingsError: with every fault of table and files at once.
+
+    Example:
+        >>> data = catalogue("data/ham10000", out="data/ham10000")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    plain = layout == "auto" and not any((table, columns, exclude, merge, out))
+    if plain and ((folder / FILE_NAME).is_file() or folder.name == FILE_NAME):
+        return Catalogue.open(folder)
+    if layout == "auto" and not table and not columns and _of_other_folders(folder):
+        made = Catalogue.open(folder)
+        draft = Draft(made.table, made.classes, made.root, made.layout, list(made.notes))
+    else:
+        draft = read_layout(folder, layout, Path(table) if table else None, columns)
+    verdicts = read_verdicts(Path(merge)) if merge else None
+    if verdicts is not None:  # first: an image that is left out may link two others
+        draft = _merged(draft, verdicts)
+    if exclude:
+        draft = leave_out(draft, read_csv(Path(exclude), ("image_id", "kind", "exclude")))
+    if verdicts is not None and (clashing := clashes(draft.table, verdicts)):
+        found = findings_table(clashing)
+        raise FindingsError(
+            f"Merging would give two diagnoses to {len(clashing)} "
+            f"lesion{'s' * (len(clashing) > 1)}; no catalogue was made:\n"
+            f"{describe(found)}\n"
+            f"Look at these pairs again. If they show different lesions, write different.\n"
+            "If they show the same one, a diagnosis is wrong: write True in the column exclude of "
+            "findings.csv for the images to leave out, and give it with --exclude.",
+            found,
+        )
+    full, findings = examine(draft, decode=False, listen=listen)
+    faults = [each for each in findings if each.severity == "error"]
+    if faults:
+        found = findings_table(faults)
+        raise FindingsError(
+            f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}; no catalogue was made:\n"
+            f"{describe(found)}\n"
+            f"Mend them, or leave these images out: lesionlab audit {folder} --out findings.csv, "
+            f"then lesionlab catalogue {folder} --exclude findings.csv",
+            found,
+        )
+    present = set(full["target"])
+    classes = draft.classes if draft.classes else tuple(sorted(present))
+    for name in [each for each in classes if each not in present]:
+        listen(Notice(f"No image of class {name!r}.", "warning"))
+    made = Catalogue(
+        full[list(CATALOGUE)].sort_values("image_id").reset_index(drop=True),
+        classes,
+        draft.root.resolve(),
+        draft.layout,
+        tuple(draft.notes),
+    )
+    return made.save(out) if out else made
+
+
+def _of_other_folders(folder: Path) -> bool:
+    """Whether a folder holds a catalogue of images elsewhere, which is all that it can be read as.
+
+    Any other is read anew from what it was made of.
+    """
+    if not (folder / FILE_NAME).with_suffix(".json").is_file():
+        return False
+    side = read_json((folder / FILE_NAME).with_suffix(".json"))
+    inside = (folder / side["root"]).resolve().is_relative_to(folder.resolve())
+    return not inside or side.get("layout") == JOINED
+
+
+def _merged(draft: Draft, verdicts: pd.DataFrame) -> Draft:
+    """Merge the lesions of pairs that were judged to be the same."""
+    table = draft.table.copy()
+    for name in ("lesion_id", "patient_id"):
+        if name not in table.columns:
+            table[name] = ""
+    table, lost = merge_lesions(table, verdicts)
+    note = f"Lesions merged into others that judged near-duplicates show, too: {lost}."
+    return replace(draft, table=table, notes=[*draft.notes, note])
+
+
+def leave_out(draft: Draft, findings: pd.DataFrame) -> Draft:
+    """Drop the images that a findings table marks with exclude = True.
+
+    Of rows that repeat an image_id word for word the first stays; if they differ, none does.
+    """
+    marked = findings[findings["exclude"].astype(str).str.lower().isin(("true", "1", "yes"))]
+    repeated = set(marked["image_id"][marked["kind"] == "duplicate_image_id"])
+    once = draft.table.drop_duplicates()
+    kept = set(
+        once["image_id"][once["image_id"].isin(repeated) & ~once["image_id"].duplicated(keep=False)]
+    )
+    only_repeated = kept - set(marked["image_id"][marked["kind"] != "duplicate_image_id"])
+    drop = set(marked["image_id"]) - only_repeated
+    table = once[~once["image_id"].isin(drop) & (once["image_id"] != "")].reset_index(drop=True)
+    left_out = len(draft.table) - len(table)
+    notes = [*draft.notes, f"{left_out} rows were left out after an audit."]
+    return replace(draft, table=table, notes=notes)
+
+
+def examine(
+    draft: Draft, *, decode: bool, listen: Listener = silent
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Check a draft's table and files.
+
+    Args:
+        draft: what a layout says.
+        decode: whether to decode every image, too.
+        listen: told of the progress.
+
+    Returns:
+        The draft's table with all columns of `tables.CATALOGUE` and pixel_hash, and all findings.
+
+    Raises:
+        DataError: if the draft has no rows.
+    """
+    table = draft.table.copy()
+    if table.empty:
+        raise DataError(f"{draft.root} lists no images: nothing is left to work with.")
+    for name in CATALOGUE:
+        if name not in table.columns:
+            table[name] = ""
+    findings = check_table(table, draft.classes)
+    facts = scan_files(table, draft.root, decode=decode, listen=listen)
+    for name in ("width", "height", "bytes", "sha256", "pixel_hash"):
+        table[name] = [getattr(fact, name) for fact in facts]
+    age = table["age"].astype(str)
+    table["age"] = pd.to_numeric(age.where(age != "", None), errors="coerce").astype(np.float64)
+    findings += [finding for fact in facts for finding in fact.findings]
+    findings += check_files(table)
+    return table, findings

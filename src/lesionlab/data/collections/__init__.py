@@ -1,0 +1,1 @@
+"""Known collections and how to download them."""

@@ -1,0 +1,1 @@
+"""Drawn lesions: a data set that needs no download."""

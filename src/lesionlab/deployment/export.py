@@ -1,0 +1,503 @@
+"""`export`: a run, or an ensemble of runs, as one file that answers without torch."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import nn
+
+from lesionlab._version import __version__
+from lesionlab.data.catalogue.catalogue import Catalogue
+from lesionlab.data.images.decode import cache, preprocessing_fingerprint
+from lesionlab.deployment import parity
+from lesionlab.deployment.onnx_graph import Graph, to_onnx
+from lesionlab.deployment.quantisation import BATCH, STEMS, quantised
+from lesionlab.errors import BundleError, RunError
+from lesionlab.evaluation.calibration.scaling import fit
+from lesionlab.evaluation.conformal.scores import quantile
+from lesionlab.evaluation.intervals.bootstrap import lesion_codes
+from lesionlab.evaluation.metrics.operating_points import point_name, threshold_at_sensitivity
+from lesionlab.evaluation.outliers.detectors import ALARMS, Detector, fit_detector
+from lesionlab.models import factory
+from lesionlab.models.factory import Architecture
+from lesionlab.models.metadata_encoder import numbers_of
+from lesionlab.numerics import log_softmax
+from lesionlab.prediction.bundle import CARD, CARD_PAGE, DETECTOR, LICENCE, Bundle, write_bundle
+from lesionlab.prediction.predictor import session_of
+from lesionlab.prediction.run_inputs import cache_home, catalogue_of, most_learnt, parts_of
+from lesionlab.prediction.run_predictor import predict
+from lesionlab.prediction.test_time_views import averaged, check_views
+from lesionlab.progress import Listener, Notice, Step, silent
+from lesionlab.run import Folds, Run, open_run
+from lesionlab.tables import PARTS
+from lesionlab.taxonomy import KNOWN, full_name
+
+ALPHA = 0.1
+RANK = 64
+"""Axes of the covariance that the detector keeps."""
+
+SENSITIVITIES = (0.9, 0.95)
+"""The sensitivities that thresholds of malignant classes are chosen for."""
+
+CALIBRATION = 512
+"""Training images that activations are measured on."""
+
+_DETECTED = 4000  # training images that the detector is fitted on
+
+RESEARCH = "CC-BY-NC-4.0"
+"""The licence of weights trained on HAM10000, whose images are under it."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """A member on its way into a bundle."""
+
+    run: Run
+    network: nn.Module
+    architecture: Architecture
+    graph: Graph
+    onnx: bytes
+
+    def given(self, pixels: NDArray[np.uint8], table: pd.DataFrame) -> dict[str, NDArray[Any]]:
+        """What its graph takes for some images."""
+        fed: dict[str, NDArray[Any]] = {"pixels": np.ascontiguousarray(pixels)}
+        if self.architecture.metadata is not None:
+            fed["metadata"] = numbers_of(self.architecture.metadata, table)
+        return fed
+
+
+def export(
+    source: Run | Path | str | Sequence[Run | Path | str],
+    out: str | Path,
+    *,
+    data: Catalogue | str | Path | None = None,
+    int8: bool = False,
+    views: int = 1,
+    card_of: Run | Folds | Path | str | None = None,
+    predictions: pd.DataFrame | None = None,
+    answers: Path | str | None = None,
+    name: str = "",
+    licence: str = RESEARCH,
+    cache_to: str | Path | None = None,
+    seed: int = 0,
+    listen: Listener = silent,
+) -> Bundle:
+    """Turn a run, or an ensemble of runs, into a bundle, if it passes its gates.
+
+    Temperature, conformal quantiles, thresholds and the detector's threshold are fitted on the val
+    part, from the very graph that is shipped. Gates: torch and the graph give the same
+    probabilities and maps for real files (1e-4); in int8 at least 98 % of the likeliest classes of
+    2,000 or more held-out pictures stay, and balanced accuracy falls by 0.01 at most.
+
+    Args:
+        source: a finished run, or several of the same classes and input, which share their answer.
+        out: the file to write, such as mole.bundle.
+        data: the catalogue that the runs were trained on; by default where it was.
+        int8: in eight-bit integers.
+        views: how many symmetries of an image are averaged: 1, 2, 4 or 8; the time goes with it.
+        card_of: whose model card goes in, such as folds of the same recipe; by default the run's.
+        predictions: of `card_of`, that the card's figures are computed from; by default its own, or
+            with several views those that it makes over them.
+        answers: what the author knows for the card, a YAML file; see `card`.
+        name: of the model; by default that of the file.
+        licence: SPDX expression of the weights.
+        cache_to: folder of the image caches; by default `cache` beside the catalogue.
+        seed: of the draws of images.
+        listen: told of the progress.
+
+    Raises:
+        BundleError: if a gate is not passed, naming the figures; or if the runs do not fit
+            together.
+        RunError: if a run is not finished, or its catalogue is gone or has changed.
+        SettingsError: if views is none of 1, 2, 4 and 8.
+
+    Example:
+        >>> export("runs/first", "mole.bundle", int8=True)  # doctest: +SKIP
+    """
+    check_views(views)
+    out = Path(out)
+    runs = _runs(source)
+    opened = catalogue_of(runs[0], data)
+    if opened.fingerprint != runs[0].info["identity"]["catalogue"]:
+        raise RunError(f"{runs[0].folder} was trained on another catalogue than {opened.home}.")
+    parts = _parts(runs, opened, listen)
+    made = [_member(run, views, listen) for run in runs]
+    architecture = made[0].architecture
+    for each in made[1:]:
+        theirs = each.architecture
+        if theirs.classes != architecture.classes or preprocessing_fingerprint(
+            theirs.images
+        ) != preprocessing_fingerprint(architecture.images):
+            raise BundleError(
+                f"{each.run.folder} has other classes or another input than {runs[0].folder}: "
+                "members of a bundle share both."
+            )
+    home = cache_home(opened, cache_to)
+    stored = cache(opened.table, opened.root, architecture.images, home, listen=listen)
+    rows = stored.rows(list(opened.table["sha256"]))
+    images = _Images(opened.table.assign(part=parts), stored.pixels, rows, seed)
+    passed: dict[str, Any] = {
+        "parity": [
+            parity.parity(each.network, each.architecture, each.onnx, opened, images.files(), views)
+            for each in made
+        ]
+    }
+    graphs = [each.onnx for each in made]
+    if int8:
+        graphs = [_smaller(each, images, out.parent, listen) for each in made]
+        passed["int8"] = _gate_int8(made, graphs, images, listen)
+    fitted, arrays = _fit(made, graphs, images, listen)
+    content = {f"model{i}.onnx": graph for i, graph in enumerate(graphs)}
+    if arrays:
+        content[DETECTOR] = _packed(arrays)
+    name = name or out.stem
+    about = card_of or (runs[0] if "test" in set(parts) else None)
+    of_others = about is not None and _folder(about) != runs[0].folder.resolve()
+    saw = {part: images.size(part) for part in PARTS if images.size(part)["images"]}
+    shipped = _shipped(saw, of_others, views, int8, passed)
+    if about is not None and predictions is None and views > 1:
+        listen(Notice(f"Predicting over {views} views, for the card."))
+        predictions = predict(
+            about, data=opened, views=views, cache_to=cache_to, device="cpu", listen=listen
+        )
+    content |= _texts(about, predictions, opened, answers, name, licence, shipped)
+    info = {
+        "name": name,
+        "version": __version__,
+        "created": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "classes": list(architecture.classes),
+        "full_names": {label: full_name(label) for label in architecture.classes},
+        "precision": "int8" if int8 else "fp32",
+        "licence": licence,
+        "images": {
+            "size": list(architecture.images.size),
+            "fit": architecture.images.fit,
+            "preprocessing": preprocessing_fingerprint(architecture.images),
+        },
+        "views": views,
+        "members": [
+            {
+                "file": f"model{i}.onnx",
+                "weight": 1 / len(made),
+                "model": each.architecture.name,
+                "metadata": each.architecture.metadata,
+                "map_grid": list(each.graph.layer.grid) if each.graph.layer else None,
+                "layer": each.graph.layer.path if each.graph.layer else None,
+                "features": each.graph.features,
+                "identity": dict(each.run.info["identity"]),
+            }
+            for i, each in enumerate(made)
+        ],
+        **fitted,
+        "saw": saw,
+        "gates": passed,
+    }
+    bundle = write_bundle(out, info, content)
+    size = out.stat().st_size / 1e6
+    listen(Notice(f"{out}: {size:.1f} MB, {info['precision']}, {bundle.fingerprint}."))
+    return bundle
+
+
+def _runs(source: Run | Path | str | Sequence[Run | Path | str]) -> list[Run]:
+    given = [source] if isinstance(source, Run | Path | str) else list(source)
+    if not given:
+        raise BundleError("Name at least one run to export.")
+    runs = [Run.finished(each) for each in given]
+    first = runs[0].info["identity"]
+    if any(run.info["identity"]["catalogue"] != first["catalogue"] for run in runs):
+        raise BundleError("The runs were trained on different catalogues: their val parts differ.")
+    return runs
+
+
+def _parts(runs: Sequence[Run], data: Catalogue, listen: Listener) -> pd.Series:
+    """The part of each image: of several runs', the one that learns from it most."""
+    parts = most_learnt([parts_of(run, data, listen) for run in runs])
+    if not (parts == "val").any():
+        raise BundleError(
+            "No image is in the val part of every run, so there is nothing to calibrate on. Export "
+            "runs that share their val part."
+        )
+    return parts
+
+
+def _member(run: Run, views: int, listen: Listener) -> _Network:
+    network, architecture = factory.load(run.folder)
+    graph = Graph(network, architecture, views)
+    if graph.layer is None:
+        listen(
+            Notice(
+                f"The maps of {architecture.name} have no closed form: the bundle gives none.",
+                "warning",
+            )
+        )
+    return _Network(run, network, architecture, graph, to_onnx(graph, architecture))
+
+
+class _Images:
+    """The catalogue's images by part, as stored."""
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        pixels: NDArray[np.uint8],
+        rows: NDArray[np.int64],
+        seed: int,
+    ) -> None:
+        self.table = table.reset_index(drop=True)
+        self.pixels, self.rows, self.seed = pixels, rows, seed
+
+    def of(self, part: str, most: int = 0) -> NDArray[np.intp]:
+        """Places in the table of a part's images, or of so many drawn from it."""
+        places = np.flatnonzero(self.table["part"] == part)
+        if most and most < len(places):
+            drawn = np.random.default_rng([self.seed, PARTS.index(part), most])
+            places = np.sort(drawn.choice(places, most, replace=False))
+        return places
+
+    def size(self, part: str) -> dict[str, int]:
+        """Images and lesions of a part."""
+        lesions = self.table.loc[self.table["part"] == part, "lesion_id"]
+        return {"images": len(lesions), "lesions": lesion_codes(lesions.to_numpy(object))[1]}
+
+    def files(self, most: int = 64) -> pd.DataFrame:
+        """Some held-out images, to be read from their files."""
+        held = "test" if (self.table["part"] == "test").any() else "val"
+        return self.table.iloc[self.of(held, most)]
+
+    def batches(
+        self, member: _Network, places: NDArray[np.intp], mirrored: bool = False
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """What a graph takes, some images at a time."""
+        for start in range(0, len(places), BATCH):
+            some = places[start : start + BATCH]
+            pixels = self.pixels[self.rows[some]]
+            yield member.given(pixels[:, :, ::-1] if mirrored else pixels, self.table.iloc[some])
+
+
+def _run(
+    member: _Network,
+    graph: bytes,
+    images: _Images,
+    places: NDArray[np.intp],
+    wanted: str,
+    mirrored: bool = False,
+) -> NDArray[np.float32]:
+    """An output of a graph for some images."""
+    session = session_of(graph, 2)
+    batches = images.batches(member, places, mirrored)
+    return np.concatenate([session.run([wanted], given)[0] for given in batches])
+
+
+def _smaller(member: _Network, images: _Images, folder: Path, listen: Listener) -> bytes:
+    """The graph in int8: of several, the one that agrees best on training images.
+
+    Activations are measured on images drawn from train, or on the calmer half of them: a few images
+    that make a network answer in hundreds stretch the scale of all others until little is left.
+    """
+    drawn = images.of("train", CALIBRATION * 3)
+    rng = np.random.default_rng(images.seed)
+    rng.shuffle(drawn)
+    measured, tried = drawn[: len(drawn) // 3], drawn[len(drawn) // 3 :]
+    right = _run(member, member.onnx, images, tried, "logits")
+    size = np.abs(_run(member, member.onnx, images, measured, "logits")).max(axis=1)
+    halves = (measured, measured[size <= np.median(size)])
+    choices = list(product([list(images.batches(member, each)) for each in halves], STEMS))
+    best, kept = -np.inf, member.onnx
+    for number, (given, stem) in enumerate(choices):
+        graph = quantised(member.onnx, given, stem, folder)
+        found = _run(member, graph, images, tried, "logits")
+        same = float((found.argmax(axis=1) == right.argmax(axis=1)).mean())
+        if same > best:
+            best, kept = same, graph
+        listen(Step("quantising", number + 1, len(choices), "graphs", f"{best:.1%} agree"))
+    return kept
+
+
+def _blend(
+    made: Sequence[_Network],
+    graphs: Sequence[bytes],
+    images: _Images,
+    places: NDArray[np.intp],
+    mirrored: bool = False,
+) -> NDArray[np.floating]:
+    """Logits of the bundle's mean probability."""
+    logits = [
+        _run(member, graph, images, places, "logits", mirrored)
+        for member, graph in zip(made, graphs, strict=True)
+    ]
+    return averaged(np.stack(logits))
+
+
+def _gate_int8(
+    made: Sequence[_Network], graphs: Sequence[bytes], images: _Images, listen: Listener
+) -> dict[str, Any]:
+    """Compare int8 with 32 bits on held-out images; their mirror images too where they are few."""
+    held = "test" if len(images.of("test")) else "val"
+    places = images.of(held)
+    turned = (False, True) if len(places) < parity.PICTURES else (False,)
+    both = []
+    for each in ([member.onnx for member in made], graphs):
+        logits = [_blend(made, each, images, places, mirrored) for mirrored in turned]
+        both.append(np.concatenate(logits))
+        listen(Step("checking int8", len(both), 2, "graphs"))
+    table = pd.concat([images.table.iloc[places]] * len(turned), ignore_index=True)
+    return parity.int8(both[0], both[1], table, made[0].architecture.classes, held)
+
+
+def _fit(
+    made: Sequence[_Network], graphs: Sequence[bytes], images: _Images, listen: Listener
+) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
+    """Calibration, sets, thresholds and detector, fitted on val from the graphs that ship."""
+    classes = made[0].architecture.classes
+    table = images.table.iloc[images.of("val")]
+    logs = log_softmax(_blend(made, graphs, images, images.of("val")))
+    listen(Step("fitting on val", 1, 2, "steps"))
+    targets = np.array([classes.index(label) for label in table["target"]], dtype=np.intp)
+    codes, lesions = lesion_codes(table["lesion_id"].to_numpy(object))
+    scaling, _ = fit(logs, targets, codes, classes)
+    chances = np.exp(scaling.logits(logs))
+    own = 1 - chances[np.arange(len(targets)), targets]
+    limit = quantile(own, codes, ALPHA)
+    thresholds = {
+        point_name(share, label, "sensitivity"): threshold_at_sensitivity(
+            targets == place, chances[:, place], share
+        )
+        for place, label in enumerate(classes)
+        for share in SENSITIVITIES
+        if label in KNOWN and KNOWN[label].malignant and (targets == place).any()
+    }
+    needed = int(np.ceil(1 / ALARMS - 1))
+    if lesions < needed:
+        listen(
+            Notice(
+                f"Part val has {lesions} lesions, and a threshold for images unlike those of "
+                f"training takes {needed}: the bundle will not notice such images.",
+                "warning",
+            )
+        )
+    detector = _detector(made, graphs, images) if lesions >= needed else None
+    listen(Step("fitting on val", 2, 2, "steps"))
+    fitted = {
+        "scaling": scaling.to_json(),
+        "conformal": {
+            "method": "lac",
+            "alpha": ALPHA,
+            "quantiles": {label: None if np.isinf(limit) else limit for label in classes},
+            "val_lesions": lesions,
+        },
+        "thresholds": thresholds,
+        "detector": detector.to_json() if detector else None,
+    }
+    return fitted, detector.arrays if detector else {}
+
+
+def _detector(
+    made: Sequence[_Network], graphs: Sequence[bytes], images: _Images
+) -> Detector | None:
+    """Fitted on features of training images, its threshold on val; None: there are no features."""
+    if not all(each.graph.features for each in made):
+        return None
+    train, val = images.of("train", _DETECTED), images.of("val")
+    features = [
+        np.concatenate(
+            [
+                _run(member, graph, images, places, "features")
+                for member, graph in zip(made, graphs, strict=True)
+            ],
+            axis=1,
+        )
+        for places in (train, val)
+    ]
+    classes = made[0].architecture.classes
+    table = images.table
+    targets = np.array([classes.index(label) for label in table["target"].iloc[train]])
+    return fit_detector(
+        features[0],
+        targets,
+        features[1],
+        table["lesion_id"].iloc[val].to_numpy(object),
+        alarms=ALARMS,
+        classes=classes,
+        rank=RANK,
+    )
+
+
+def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    packed = io.BytesIO()
+    np.savez(packed, allow_pickle=False, **arrays)
+    return packed.getvalue()
+
+
+def _folder(source: Run | Folds | Path | str) -> Path:
+    return (source.folder if isinstance(source, Run | Folds) else Path(source)).resolve()
+
+
+def _shipped(
+    saw: Mapping[str, Mapping[str, int]],
+    of_others: bool,
+    views: int,
+    int8: bool,
+    passed: Mapping[str, Any],
+) -> list[str]:
+    """What the card says of the very weights that ship."""
+
+    def size(part: str) -> str:
+        return f"{saw[part]['images']:,} images of {saw[part]['lesions']:,} lesions"
+
+    told = [
+        f"The shipped weights were trained on {size('train')}. Temperature, thresholds, conformal "
+        f"quantiles and the limit for unlike images were fitted on {size('val')}, which the "
+        "weights have not seen."
+    ]
+    if of_others:
+        told.append(
+            "The figures on this card are of other weights: those of the named run or folds, "
+            "trained by the same recipe."
+        )
+    if views > 1:
+        told.append(
+            f"An answer is the mean over {views} symmetries of the image, here and in the figures "
+            "on this card."
+        )
+    if int8:
+        gate = passed["int8"]
+        told.append(
+            f"The shipped weights are in eight-bit integers, the figures on this card in 32 bits. "
+            f"On {gate['pictures']:,} held-out pictures {gate['agreement']:.1%} of the likeliest "
+            f"classes are the same, and balanced accuracy falls by {gate['fall']:.3f} "
+            f"({gate['fall_low']:.3f} to {gate['fall_high']:.3f})."
+        )
+    return told
+
+
+def _texts(
+    card_of: Run | Folds | Path | str | None,
+    predictions: pd.DataFrame | None,
+    data: Catalogue,
+    answers: Path | str | None,
+    name: str,
+    licence: str,
+    shipped: Sequence[str],
+) -> dict[str, bytes]:
+    """The model card under the bundle's name, as values and as a page, and the licence."""
+    from lesionlab.reporting.card.card import card
+
+    said = f"The weights in this bundle: {licence}.\n"
+    if card_of is None:
+        return {LICENCE: said.encode()}
+    source = card_of if isinstance(card_of, Run | Folds) else open_run(card_of)
+    filled = card(source, data=data, answers=answers, predictions=predictions)
+    filled = replace(filled, name=name, caveats=(*shipped, *filled.caveats))
+    values = json.dumps(filled.to_json(), indent=1, ensure_ascii=False)
+    page = filled.to_html()
+    return {CARD: values.encode(), CARD_PAGE: page.encode(), LICENCE: said.encode()}

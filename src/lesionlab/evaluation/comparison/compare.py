@@ -1,0 +1,388 @@
+"""Two or more models on the same images: figures side by side, and their paired differences.
+
+Both models of a pair are scored on the same bootstrap replicates of the lesions, so what makes some
+images harder than others for both cancels out, and the interval is that of the difference. Of many
+differences some are large by chance: their p values are adjusted for how many there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lesionlab.errors import SettingsError
+from lesionlab.evaluation.comparison.pairwise_tests import PairedTest, paired_tests, pairs_of
+from lesionlab.evaluation.evaluate import evaluate, usual_positive
+from lesionlab.evaluation.evaluation_result import METRICS as KNOWN
+from lesionlab.evaluation.evaluation_result import Evaluation
+from lesionlab.evaluation.intervals.bootstrap import (
+    Estimate,
+    Measure,
+    Values,
+    Weights,
+    estimate,
+    lesion_codes,
+    ranges_of,
+    replicate,
+)
+from lesionlab.evaluation.intervals.p_values import bootstrap_p, holm_by_key, shown_p, too_few
+from lesionlab.evaluation.metrics.classification import classification
+from lesionlab.evaluation.metrics.operating_points import operating_points
+from lesionlab.evaluation.predictions.align import in_class_order, on_common_images, read_all_as
+from lesionlab.evaluation.predictions.load import Source, arrays_of, grouping_of, open_all, rows_of
+from lesionlab.files import write_csv
+from lesionlab.progress import Listener, Notice, silent
+from lesionlab.tables import classes_of
+
+METRICS = (
+    "balanced_accuracy",
+    "macro_auroc",
+    "accuracy",
+    "sensitivity_at_90_specificity",
+    "log_loss",
+)
+"""What is compared unless something else is asked for."""
+
+_COLUMNS = (
+    *("model", "reference", "metric", "value", "low", "high", "images", "lesions"),
+    *("test", "p", "p_adjusted", "p_images"),
+)
+
+Key = tuple[str, str, str]
+"""Model, reference and metric of a difference."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """Models on the same images.
+
+    Attributes:
+        models: their names, in order.
+        metrics: what was compared; a metric of one class carries it behind a slash.
+        figures: by model and metric; one that a model has not (no val to choose a threshold on) is
+            missing.
+        differences: by model, reference and metric: the model's figure minus the reference's, whose
+            place in `models` is before. Missing where either figure is.
+        p_values: of the same differences, from the same replicates; nan without an interval.
+        adjusted: these p values adjusted (Holm) over all differences of the comparison: below 0.05
+            a difference counts.
+        tests: McNemar and DeLong of every pair.
+        positive: the class of the sensitivities.
+        focus: the model that all others are compared with, or None for every pair.
+        left_out: by model, how many of its images of the part were not used.
+        part: the part that was scored.
+        images: how many images were scored, the same for all.
+        lesions: how many lesions they show.
+        warnings: what a reader must know before trusting a figure.
+        notes: what was left out or assumed.
+        replicates: bootstrap replicates behind each interval.
+        seed: of the bootstrap.
+    """
+
+    models: tuple[str, ...]
+    metrics: tuple[str, ...]
+    figures: Mapping[tuple[str, str], Estimate]
+    differences: Mapping[Key, Estimate]
+    p_values: Mapping[Key, float]
+    adjusted: Mapping[Key, float]
+    tests: tuple[PairedTest, ...]
+    positive: str
+    focus: str | None
+    left_out: Mapping[str, int]
+    part: str
+    images: int
+    lesions: int
+    warnings: list[str]
+    notes: list[str]
+    replicates: int
+    seed: int
+
+    def table(self) -> pd.DataFrame:
+        """Figures, then differences, then classical tests, one per row.
+
+        Returns:
+            Columns model, reference ("" for a model's own figure; else the value is the model's
+            minus the reference's), metric, value, low, high, images and lesions that it rests on,
+            test ("" for a figure, else bootstrap, mcnemar or delong), p, p_adjusted (over all rows
+            of the same test), and p_images, the textbook p that takes images as independent.
+        """
+        nothing = (math.nan,) * 3
+        rows = [
+            (model, "", metric, e.value, e.low, e.high, e.n, e.groups, "", *nothing)
+            for (model, metric), e in self.figures.items()
+        ]
+        for key, e in self.differences.items():
+            p = self.p_values[key], self.adjusted[key], math.nan
+            rows.append((*key, e.value, e.low, e.high, e.n, e.groups, "bootstrap", *p))
+        for t in self.tests:
+            p = t.p, t.adjusted, t.p_images
+            value = t.difference, t.low, t.high, t.images, t.lesions
+            rows.append((t.model, t.reference, t.metric, *value, t.test, *p))
+        return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+    def save(self, path: str | Path) -> None:
+        """Write `table` as CSV."""
+        write_csv(Path(path), self.table())
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {' and '.join(self.models)} on {self.images} images>"
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.part}: {self.images} images of {self.lesions} lesions, 95 % intervals",
+            *(f"WARNING: {text}" for text in self.warnings),
+        ]
+        width = max(map(len, self.metrics))
+        for model in self.models:
+            lines.append(model)
+            for metric in self.metrics:
+                lines.append(f"  {metric:{width}}  {shown(self.figures.get((model, metric)))}")
+        for reference, model in pairs_of(self.models, self.focus):
+            lines.append(f"{model} - {reference}")
+            for metric in self.metrics:
+                key = model, reference, metric
+                each = self.differences.get(key)
+                known = each is not None and not math.isnan(self.p_values[key])
+                lines.append(
+                    f"  {metric:{width}}  {shown(each, signed=True)}"
+                    + (f"  {self.said(key)}" if known else "")
+                )
+            for test in self.main_tests:
+                if (test.model, test.reference) == (model, reference):
+                    lines.append(f"  {test.metric:{width}}  {_told(test)}")
+        return "\n".join(lines + [f"Note: {text}" for text in self.notes])
+
+    def said(self, key: Key) -> str:
+        """The p value of a difference and what it is after adjustment: "p 0.012 (0.060)"."""
+        return f"p {shown_p(self.p_values[key])} ({shown_p(self.adjusted[key])})"
+
+    @property
+    def main_tests(self) -> tuple[PairedTest, ...]:
+        """The tests of all images and of the positive class."""
+        wanted = ("accuracy", f"recall/{self.positive}", f"auroc/{self.positive}")
+        return tuple(each for each in self.tests if each.metric in wanted)
+
+
+def compare(
+    predictions: Sequence[Source] | Mapping[str, Source],
+    *,
+    part: str = "test",
+    metrics: Sequence[str] = METRICS,
+    positive: str | None = None,
+    as_: str | None = None,
+    focus: str | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+    listen: Listener = silent,
+) -> Comparison:
+    """Score models on the images that all of them predict, and give paired differences.
+
+    Each model's threshold for a sensitivity is chosen on its own val part. Lesion ids that one
+    table lacks are taken from another. p values are adjusted over all pairs and metrics that are
+    compared: ask for what you want to know, and no more.
+
+    Args:
+        predictions: two or more runs, their folders, tables or files; as a mapping, under names of
+            your own.
+        part: which part to score: train, val or test.
+        metrics: names as `evaluate` gives them, such as macro_f1 or recall/mel.
+        positive: the class of the sensitivities; by default as for `evaluate`.
+        as_: a name of `taxonomy.GROUPINGS`: read every table as the answer to that question.
+        focus: a model's name: only it minus each of the others, not these among themselves. Fewer
+            questions cost less in adjusted p values.
+        replicates: bootstrap replicates; 0 gives values without intervals.
+        seed: of the bootstrap.
+        listen: told of the progress, of every warning and of every note.
+
+    Raises:
+        DataError: if the tables have no image of the part in common.
+        FindingsError: with every class set, target and lesion that the tables disagree about.
+        SettingsError: if there are fewer than two tables, or a metric, class or model does not
+            exist.
+
+    Example:
+        >>> found = compare(["runs/a", "automl.csv"])  # doctest: +SKIP
+        >>> found.differences["automl", "a", "balanced_accuracy"]  # doctest: +SKIP
+    """
+    if len(predictions) < 2:
+        raise SettingsError("A comparison needs two or more runs or predictions tables.")
+    tables = in_class_order(read_all_as(open_all(predictions), as_))
+    models = tuple(tables)
+    pairs = pairs_of(models, focus)
+    tables, left_out = on_common_images(tables, part)
+    classes = classes_of(tables[models[0]])
+    positive = usual_positive(classes) if positive is None else positive
+    lesions = rows_of(tables[models[0]], part)["lesion_id"].to_numpy(dtype=object)
+
+    measures: list[tuple[str, Measure]] = []
+    warnings: dict[str, list[str]] = {}
+    notes = [f"Read as {as_}: {grouping_of(as_).rule}."] if as_ else []
+    for model, table in tables.items():
+        alone = evaluate(table, part=part, replicates=0, positive=positive)
+        warnings[model] = alone.warnings
+        targets, probabilities = arrays_of(rows_of(table, part))
+        measures.append((model, classification(targets, probabilities, classes)))
+        if alone.thresholds:
+            at = classes.index(positive)
+            points = operating_points(targets == at, probabilities[:, at], alone.thresholds)
+            measures.append((model, points))
+        notes += [f"{model}: {note}" for note in alone.notes]
+    notes += [
+        f"{model}: {count} images of part {part} were left out, which not every table has there."
+        for model, count in left_out.items()
+        if count
+    ]
+    wanted = _wanted(metrics, alone)
+    named = [_under(model, each, wanted) for model, each in measures]
+    values = replicate(named, lesions, replicates=replicates, seed=seed, listen=listen)
+    figures, differences = _estimates(values, named, models, pairs, wanted, lesions)
+    p_values = {key: _p_of(values, key, each) for key, each in differences.items()}
+    tested = sum(not math.isnan(each) for each in p_values.values())
+    if text := too_few(replicates, tested):
+        notes.append(text)
+    result = Comparison(
+        models=models,
+        metrics=wanted,
+        figures=figures,
+        differences=differences,
+        p_values=p_values,
+        adjusted=holm_by_key(p_values),
+        tests=paired_tests({name: rows_of(table, part) for name, table in tables.items()}, pairs),
+        positive=positive,
+        focus=focus,
+        left_out=left_out,
+        part=part,
+        images=len(lesions),
+        lesions=lesion_codes(lesions)[1],
+        warnings=_together(warnings),
+        notes=notes,
+        replicates=replicates,
+        seed=seed,
+    )
+    for text in result.warnings:
+        listen(Notice(text, "warning"))
+    for text in notes:
+        listen(Notice(text))
+    return result
+
+
+def _wanted(metrics: Sequence[str], scored: Evaluation) -> tuple[str, ...]:
+    """The metrics by their full names, in order, each once."""
+    points = [name for name in KNOWN if "_at_" in name]
+    known = {*scored, *(f"{name}/{scored.positive}" for name in points)}
+    full = [f"{name}/{scored.positive}" if name in points else name for name in metrics]
+    unknown = [name for name, meant in zip(metrics, full, strict=True) if meant not in known]
+    if unknown or not metrics:
+        overall = [name for name in scored if "/" not in name]
+        per_class = [name.removesuffix(f"/{scored.classes[0]}") for name in scored]
+        per_class = [name for name in KNOWN if name in per_class and name not in overall]
+        raise SettingsError(
+            f"There is no metric {', '.join(map(repr, unknown))}. Choose among "
+            f"{', '.join((*overall, *points))}; and of one class {', '.join(per_class)}, as in "
+            f"recall/{scored.classes[0]}."
+        )
+    return tuple(dict.fromkeys(full))
+
+
+def _under(model: str, measure: Measure, wanted: Sequence[str]) -> Measure:
+    """The wanted metrics of a measure, each under the model's name."""
+
+    def compute(weights: Weights) -> Mapping[str, Values]:
+        found = measure.compute(weights)
+        return {_key(model, name): found[name] for name in wanted if name in found}
+
+    return Measure(
+        compute,
+        {_key(model, name): mask for name, mask in measure.basis.items()},
+        frozenset(_key(model, name) for name in measure.proportions),
+        {_key(model, name): each for name, each in measure.ranges.items()},
+    )
+
+
+def _key(model: str, metric: str) -> str:
+    """One name for both; what stands between them is in no file's name and in no metric's."""
+    return f"{model}\0{metric}"
+
+
+def _estimates(
+    values: Mapping[str, Values],
+    measures: Sequence[Measure],
+    models: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    metrics: Sequence[str],
+    lesions: NDArray[np.object_],
+) -> tuple[dict[tuple[str, str], Estimate], dict[Key, Estimate]]:
+    codes, count = lesion_codes(lesions)
+    masks = {name: mask for measure in measures for name, mask in measure.basis.items()}
+    shares = frozenset[str]().union(*(measure.proportions for measure in measures))
+    ranges = ranges_of(measures, codes)
+
+    def size(*names: str) -> tuple[int, int]:
+        """Images and lesions that some figures rest on, together."""
+        if not all(name in masks for name in names):
+            return len(codes), count
+        mask = np.any([masks[name] for name in names], axis=0)
+        return int(mask.sum()), len(np.unique(codes[mask]))
+
+    figures = {
+        (model, metric): estimate(
+            values[name], *size(name), proportion=name in shares, within=ranges.get(name)
+        )
+        for model in models
+        for metric in metrics
+        if (name := _key(model, metric)) in values
+    }
+    differences = {}
+    for reference, model in pairs:
+        for metric in metrics:
+            pair = _key(model, metric), _key(reference, metric)
+            if all(name in values for name in pair):
+                gap = estimate(values[pair[0]] - values[pair[1]], *size(*pair))
+                differences[model, reference, metric] = gap
+    return figures, differences
+
+
+def _p_of(values: Mapping[str, Values], key: Key, difference: Estimate) -> float:
+    """The p value of a difference; nan where it has no interval."""
+    if math.isnan(difference.low):
+        return math.nan
+    model, reference, metric = key
+    return bootstrap_p(values[_key(model, metric)] - values[_key(reference, metric)])
+
+
+def _told(test: PairedTest) -> str:
+    """A classical test in words."""
+    name = {"mcnemar": "McNemar", "delong": "DeLong"}[test.test]
+    return (
+        f"{test.difference:+.3f}  {name} p {shown_p(test.p)} ({shown_p(test.adjusted)}), "
+        f"by image {shown_p(test.p_images)}"
+    )
+
+
+def _together(warnings: Mapping[str, list[str]]) -> list[str]:
+    """What holds for all models once, the rest with the model's name."""
+    lists = list(warnings.values())
+    common = [text for text in lists[0] if all(text in each for each in lists)]
+    return common + [
+        f"{model}: {text}"
+        for model, texts in warnings.items()
+        for text in texts
+        if text not in common
+    ]
+
+
+def shown(each: Estimate | None, *, signed: bool = False) -> str:
+    """An estimate in words; a difference with its sign: "+0.012 (-0.003 to +0.027)"."""
+    if each is None:
+        return "none"
+    if not signed or not each.defined:
+        return str(each)
+    if math.isnan(each.low):
+        return f"{each.value:+.3f} (no interval)"
+    return f"{each.value:+.3f} ({each.low:+.3f} to {each.high:+.3f})"

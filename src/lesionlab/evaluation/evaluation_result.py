@@ -1,0 +1,224 @@
+"""What an evaluation gives back: estimates by name, and everything needed to read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lesionlab.errors import DataError
+from lesionlab.evaluation.intervals.bootstrap import LEVEL, Estimate
+from lesionlab.evaluation.metrics.operating_points import fixes_specificity
+from lesionlab.files import read_json, write_json
+
+METRICS: Mapping[str, str] = {
+    "balanced_accuracy": "mean recall over the classes present (ISIC 2018's definition)",
+    "macro_auroc": "mean over the classes present of the AUROC of each class against the rest",
+    "macro_f1": "mean over the classes present of F1",
+    "macro_precision": "mean over the classes present of precision",
+    "macro_average_precision": "mean over the classes present of average precision",
+    "accuracy": "share of the images whose class is right",
+    "majority_accuracy": "accuracy of always answering the most frequent class",
+    "log_loss": "mean of -log of the true class's probability; lower is better",
+    "brier": "squared errors of the probabilities, summed over classes, 0-2; lower is better",
+    "cohen_kappa": "agreement of decision and truth beyond chance",
+    "matthews": "correlation of decision and truth (MCC, for several classes)",
+    "top_2_accuracy": "share of the images whose class is among the two likeliest",
+    "top_3_accuracy": "share of the images whose class is among the three likeliest",
+    "sensitivity_at_80_specificity": "sensitivity where specificity on val is 80 % or more",
+    "specificity_at_80_specificity": "specificity that this threshold really has here",
+    "sensitivity_at_90_specificity": "sensitivity where specificity on val is 90 % or more",
+    "specificity_at_90_specificity": "specificity that this threshold really has here",
+    "sensitivity_at_95_specificity": "sensitivity where specificity on val is 95 % or more",
+    "specificity_at_95_specificity": "specificity that this threshold really has here",
+    "specificity_at_80_sensitivity": "specificity where sensitivity on val is 80 % or more",
+    "sensitivity_at_80_sensitivity": "sensitivity that this threshold really has here",
+    "specificity_at_90_sensitivity": "specificity where sensitivity on val is 90 % or more",
+    "sensitivity_at_90_sensitivity": "sensitivity that this threshold really has here",
+    "specificity_at_95_sensitivity": "specificity where sensitivity on val is 95 % or more",
+    "sensitivity_at_95_sensitivity": "sensitivity that this threshold really has here",
+    "recall": "share of the class's images that are recognised (sensitivity of the decision)",
+    "precision": "share of the images called this class that are of it",
+    "f1": "harmonic mean of precision and recall",
+    "specificity": "share of the other classes' images that are not called this class",
+    "auroc": "chance that an image of the class scores higher than one of another class",
+    "average_precision": "area under the precision-recall curve, in steps",
+    "pauc_above_80_sensitivity": "area between ROC curve and 80 % sensitivity, 0-0.2 (ISIC 2024)",
+    "auc_sens_80": "area under the ROC curve where sensitivity is 80 % or more (ISIC's scorer)",
+}
+"""Every metric in one line, by the name before the slash."""
+
+_KIND = "lesionlab evaluation 1"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Mapping[str, Estimate]):
+    """A mapping from a metric's name to its `Estimate`, with what belongs to it.
+
+    Names are those of `METRICS`; metrics of one class carry it behind a slash: "recall/mel".
+
+    Attributes:
+        estimates: the estimates by name, headline figures first.
+        classes: the class order, k names.
+        support: per class the images and lesions scored; index class, columns images, lesions.
+        confusion: counts of images, shape (k, k), rows = truth, columns = prediction.
+        warnings: what a reader must know before trusting a figure; empty if nothing is odd.
+        notes: what was left out, and why.
+        thresholds: by operating point ("at_90_specificity/mel"), chosen on val.
+        part: the part that was scored.
+        positive: the class of the operating points.
+        replicates: bootstrap replicates behind each interval.
+        seed: of the bootstrap.
+    """
+
+    estimates: Mapping[str, Estimate]
+    classes: tuple[str, ...]
+    support: pd.DataFrame
+    confusion: pd.DataFrame
+    warnings: list[str]
+    notes: list[str]
+    thresholds: Mapping[str, float]
+    part: str
+    positive: str
+    replicates: int
+    seed: int
+
+    def __getitem__(self, name: str) -> Estimate:
+        if name not in self.estimates:
+            raise KeyError(f"{name!r} is not among the metrics: {', '.join(self.estimates)}")
+        return self.estimates[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.estimates
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.estimates)
+
+    def __len__(self) -> int:
+        return len(self.estimates)
+
+    def __repr__(self) -> str:
+        first = ", ".join(f"{name} {self[name]}" for name in list(self)[:2])
+        return f"<Evaluation of {self.part}: {first}, {len(self.warnings)} warnings>"
+
+    def __str__(self) -> str:
+        images, lesions = int(self.support["images"].sum()), self["accuracy"].groups
+        lines = [f"{self.part}: {images} images of {lesions} lesions, 95 % intervals"]
+        lines += [f"WARNING: {text}" for text in self.warnings]
+        headline = [name for name in self if "/" not in name or _shown(name)]
+        recalls = [f"recall/{label}" for label in self.classes]
+        width = max(map(len, headline + recalls))
+        for name in headline + recalls:
+            lines.append(f"  {name:{width}}  {self[name]}  n = {self[name].n}")
+        return "\n".join(lines + [f"Note: {text}" for text in self.notes])
+
+    def table(self) -> pd.DataFrame:
+        """All estimates, one per row.
+
+        Returns:
+            Columns metric, class ("" for all), value, low, high, n (images) and lesions.
+        """
+        rows = []
+        for name, each in self.items():
+            metric, _, label = name.partition("/")
+            rows.append((metric, label, each.value, each.low, each.high, each.n, each.groups))
+        columns = ["metric", "class", "value", "low", "high", "n", "lesions"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values, ready for `json`; what is not defined is None."""
+        return {
+            "kind": _KIND,
+            "part": self.part,
+            "positive": self.positive,
+            "replicates": self.replicates,
+            "seed": self.seed,
+            "level": LEVEL,
+            "classes": list(self.classes),
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+            "estimates": {
+                name: {
+                    "value": _plain(each.value),
+                    "low": _plain(each.low),
+                    "high": _plain(each.high),
+                    "images": each.n,
+                    "lesions": each.groups,
+                }
+                for name, each in self.items()
+            },
+            "thresholds": dict(self.thresholds),
+            "support": {
+                str(label): {"images": int(row["images"]), "lesions": int(row["lesions"])}
+                for label, row in self.support.iterrows()
+            },
+            "confusion": self.confusion.to_numpy().tolist(),
+        }
+
+    def save(self, path: Path | str) -> None:
+        """Write `to_json` to a file, whole or not at all.
+
+        Raises:
+            DataError: if it cannot be written.
+        """
+        write_json(Path(path), self.to_json())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Evaluation:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: if the file is missing or is not an evaluation.
+        """
+        value = read_json(Path(path))
+        if not isinstance(value, dict) or value.get("kind") != _KIND:
+            raise DataError(f"{path} is not an evaluation. Make one with `lesionlab evaluate`.")
+        classes = tuple(value["classes"])
+        support = pd.DataFrame.from_dict(value["support"], orient="index")
+        return cls(
+            estimates={
+                name: Estimate(
+                    value=_number(each["value"]),
+                    low=_number(each["low"]),
+                    high=_number(each["high"]),
+                    n=each["images"],
+                    groups=each["lesions"],
+                )
+                for name, each in value["estimates"].items()
+            },
+            classes=classes,
+            support=support.loc[list(classes), ["images", "lesions"]].rename_axis("class"),
+            confusion=confusion_table(value["confusion"], classes),
+            warnings=value["warnings"],
+            notes=value["notes"],
+            thresholds=value["thresholds"],
+            part=value["part"],
+            positive=value["positive"],
+            replicates=value["replicates"],
+            seed=value["seed"],
+        )
+
+
+def confusion_table(counts: Any, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Label a (k, k) array of counts: rows "truth", columns "prediction"."""
+    return pd.DataFrame(
+        counts,
+        index=pd.Index(classes, name="truth"),
+        columns=pd.Index(classes, name="prediction"),
+    ).astype("int64")
+
+
+def _shown(name: str) -> bool:
+    return name.startswith("sensitivity") and fixes_specificity(name)
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,1 @@
+"""Bootstrap by lesion, intervals and p values."""

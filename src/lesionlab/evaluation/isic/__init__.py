@@ -1,0 +1,1 @@
+"""ISIC challenge files and scores."""

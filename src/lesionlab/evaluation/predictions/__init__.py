@@ -1,0 +1,1 @@
+"""The predictions table: opening, aligning, joining to a catalogue."""

@@ -1,0 +1,1 @@
+"""Metrics by group, and gaps beyond chance."""

@@ -1,0 +1,1 @@
+"""Referral, thresholds and what they cost."""

@@ -1,0 +1,1 @@
+"""Whether maps show the lesion and what was learnt."""

@@ -1,0 +1,1 @@
+"""All settings of a training: schema, presets, loading and validation."""

@@ -1,0 +1,1 @@
+"""Model cards, with CLEAR Derm, CLAIM and TRIPOD+AI item by item."""

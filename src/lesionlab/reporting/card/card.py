@@ -1,0 +1,369 @@
+"""`card`: what a model is, filled from the run itself, and what three standards ask of it.
+
+The sections follow Mitchell et al., Model Cards for Model Reporting (FAT* 2019). Nothing is said
+that the run's files, the publication of a known collection or the author's answers do not say;
+everything else is "not known".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lesionlab._version import __version__
+from lesionlab.data.catalogue.catalogue import Catalogue
+from lesionlab.disclaimer import NOTICE
+from lesionlab.errors import SettingsError
+from lesionlab.evaluation.calibration.report import calibration
+from lesionlab.evaluation.evaluate import evaluate
+from lesionlab.evaluation.predictions.load import open_predictions
+from lesionlab.files import write_json, write_text
+from lesionlab.progress import Listener, Notice, silent
+from lesionlab.reporting.card import data_facts, render, result_facts, training_facts
+from lesionlab.reporting.card.author_answers import NOT_APPLICABLE, Answers
+from lesionlab.reporting.card.outline import OUTLINE, CardTable, Fact, Subject, Told
+from lesionlab.reporting.card.standards import STATUSES, WHO, Item, Status, standards
+from lesionlab.reporting.page.run_inputs import Missing, check_finished, own_catalogue
+from lesionlab.run import FOLDS, INFO, Folds, Run, open_run
+from lesionlab.tables import read_csv
+
+KIND = "lesionlab card 1"
+"""What the JSON form says it is; the number rises when a key changes its meaning."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One item of a standard, answered as far as it goes.
+
+    Attributes:
+        item: the item.
+        status: a key of `STATUSES`.
+        told: the facts that answer it.
+        author: what the author says to this very item; "" if nothing.
+        lacking: what remains open, in a few words each.
+    """
+
+    item: Item
+    status: Status
+    told: tuple[Fact, ...]
+    author: str
+    lacking: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Card:
+    """A model card.
+
+    Attributes:
+        name: of the run, or of the file of predictions.
+        facts: every fact by key; one that is not known has an empty text.
+        tables: the tables by name.
+        caveats: what a reader has to bear in mind, gravest first.
+        standards: the items of each standard, answered, by the standard's key.
+        evaluation: of the scored part, as `Evaluation.to_json` gives it.
+        given: what the author said.
+    """
+
+    name: str
+    facts: Mapping[str, Fact]
+    tables: Mapping[str, CardTable]
+    caveats: tuple[str, ...]
+    standards: Mapping[str, tuple[Answered, ...]]
+    evaluation: Mapping[str, Any]
+    given: Answers
+
+    def counts(self, key: str) -> dict[Status, int]:
+        """How many items of a standard have each status.
+
+        Args:
+            key: clear_derm, claim or tripod_ai.
+        """
+        found = [each.status for each in self.standards[key]]
+        return {status: found.count(status) for status in STATUSES}
+
+    def unanswered(self) -> dict[str, list[Item]]:
+        """The items of each standard that are not known, or known in part."""
+        return {
+            key: [each.item for each in answered if each.status in ("not_known", "part")]
+            for key, answered in self.standards.items()
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values; a fact or answer that is not known has a text of None."""
+        return {
+            "kind": KIND,
+            "lesionlab": __version__,
+            "name": self.name,
+            "notice": NOTICE,
+            "facts": {
+                key: {
+                    "label": fact.label,
+                    "text": fact.text or None,
+                    "by": fact.by,
+                    "applies": fact.applies,
+                }
+                for key, fact in self.facts.items()
+            },
+            "sections": [
+                {
+                    "name": heading.name,
+                    "title": heading.title,
+                    "facts": list(heading.labels),
+                    "tables": [name for name in heading.tables if name in self.tables],
+                }
+                for heading in OUTLINE
+            ],
+            "tables": {
+                name: {
+                    "title": table.title,
+                    "reading": table.reading,
+                    "columns": [str(column) for column in table.data.columns],
+                    "rows": [[_plain(cell) for cell in row] for row in table.data.to_numpy(object)],
+                }
+                for name, table in self.tables.items()
+            },
+            "caveats": list(self.caveats),
+            "standards": {
+                key: {
+                    "title": standards()[key].title,
+                    "citation": standards()[key].citation,
+                    "note": standards()[key].note or None,
+                    "counts": self.counts(key),
+                    "items": [_item(each) for each in answered],
+                }
+                for key, answered in self.standards.items()
+            },
+            "evaluation": dict(self.evaluation),
+        }
+
+    def to_html(self) -> str:
+        """One self-contained page."""
+        return render.html(self)
+
+    def to_markdown(self) -> str:
+        """The same as Markdown, for a README or a model hub."""
+        return render.markdown(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the card as .html, .md or .json, by the file's suffix.
+
+        Raises:
+            SettingsError: if it is another suffix.
+            DataError: if the file cannot be written.
+        """
+        path = check_suffix(path)
+        if path.suffix.lower() == ".json":
+            write_json(path, self.to_json())
+        else:
+            write_text(path, _FORMS[path.suffix.lower()](self))
+        return path
+
+    def __repr__(self) -> str:
+        known = sum(fact.known for fact in self.facts.values())
+        return f"<Card of {self.name}: {known} of {len(self.facts)} facts known>"
+
+
+_MISSING: dict[Missing, str] = {
+    "not given": "none was given. Add one with --data.",
+    "gone": "it is no longer where it was. Say where it is with --data.",
+    "another": "it is not the one that this run was trained on.",
+}
+_FORMS: dict[str, Callable[[Card], str]] = {".html": Card.to_html, ".md": Card.to_markdown}
+
+
+def check_suffix(path: str | Path) -> Path:
+    """The path of a card, if its suffix says what to write.
+
+    Raises:
+        SettingsError: if it does not.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (*_FORMS, ".json"):
+        raise SettingsError(f"{path}: a card is .html, .md or .json. Name it card.html, say.")
+    return path
+
+
+def card(
+    source: Run | Folds | str | Path | pd.DataFrame,
+    *,
+    data: Catalogue | None = None,
+    answers: Answers | str | Path | None = None,
+    subgroups: pd.DataFrame | str | Path | None = None,
+    predictions: pd.DataFrame | None = None,
+    part: str = "test",
+    replicates: int = 1000,
+    listen: Listener = silent,
+) -> Card:
+    """Fill a model card from a run.
+
+    Args:
+        source: a finished run or folds, the folder of one, or anybody's predictions (a table, or a
+            CSV or Parquet file), of which much less is known.
+        data: the run's catalogue; by default the one that it was trained on, if it is still where
+            it was.
+        answers: what the author knows, as `Answers` or the path of its YAML file.
+        subgroups: figures group by group to show: a table computed from these predictions, or the
+            path of a CSV, which then counts as the author's word.
+        predictions: of the same run or folds, made otherwise than while training, such as over
+            several views: scored instead of theirs.
+        part: which part to score: train, val or test.
+        replicates: bootstrap replicates behind the intervals; 0 leaves them out.
+        listen: told of the progress, and of what is not at hand.
+
+    Raises:
+        RunError: if a folder is no run, or the run is not finished.
+        DataError: if the predictions cannot be read or lack the part.
+        FindingsError: with every fault of a predictions table at once.
+        SettingsError: with every fault of the answers at once.
+
+    Example:
+        >>> card("runs/first").save("card.html")  # doctest: +SKIP
+    """
+    given = Answers.load(answers) if isinstance(answers, str | Path) else answers or Answers()
+    subject = _open(source, data, subgroups, predictions, part, replicates, listen)
+    found: dict[str, Told] = {
+        **result_facts.of_card(subject),
+        **data_facts.of_data(subject),
+        **training_facts.of_training(subject),
+        **result_facts.of_results(subject),
+    }
+    if "results.subgroups" in found and isinstance(subgroups, str | Path):
+        found["results.subgroups"] = Told(found["results.subgroups"].text, "author")
+    if cited := [f"lesionlab {__version__}", *_known(found, "data.citation")]:
+        found["legal.cite"] = Told("; ".join(cited))
+    found |= {f"author.{key}": Told(text, "author") for key, text in given.fields.items()}
+    known = {
+        key: _fact(key, label, found.get(key))
+        for heading in OUTLINE
+        for key, label in heading.labels.items()
+    }
+    tables = [*data_facts.tables(subject), *result_facts.tables(subject)]
+    return Card(
+        subject.name,
+        known,
+        {table.name: table for table in tables},
+        tuple(result_facts.caveats(subject)),
+        {
+            key: tuple(
+                answer(item, known, given.items.get(key, {}).get(item.id, ""))
+                for item in standard.items
+            )
+            for key, standard in standards().items()
+        },
+        subject.result.to_json(),
+        given,
+    )
+
+
+def answer(item: Item, known: Mapping[str, Fact], author: str = "") -> Answered:
+    """Answer one item from the facts of a card and from what the author says to it.
+
+    Args:
+        item: the item.
+        known: every fact of the card by key.
+        author: the author's own answer; one that begins with "not applicable:" says why.
+    """
+    needed = [known[key] for key in item.needs]
+    told = [fact for fact in needed if fact.known]
+    helps = [known[key] for key in item.helps if known[key].known]
+    lacking = [fact.label for fact in needed if not fact.known]
+    if item.lacks:
+        lacking.append(item.lacks)
+    both = tuple(told + helps)
+    complete = bool(told) and not lacking
+    if author.lower().startswith(NOT_APPLICABLE):
+        return Answered(item, "not_applicable", both, author, ())
+    if told and not author and not any(fact.applies for fact in told):
+        return Answered(item, "not_applicable", both, author, ())
+    status: Status
+    if complete and any(fact.by != "author" for fact in told):
+        status = "run"
+    elif author or complete:
+        status = "author"
+    else:
+        status = "part" if both else "not_known"
+    open_ = tuple(lacking) if status in ("part", "not_known") else ()
+    return Answered(item, status, both, author, open_)
+
+
+def _fact(key: str, label: str, told: Told | None) -> Fact:
+    if told is None or not told.text:
+        return Fact(key, label)
+    return Fact(key, label, told.text, told.by, told.applies)
+
+
+def _known(found: Mapping[str, Told], key: str) -> list[str]:
+    return [found[key].text] if key in found else []
+
+
+def _open(
+    source: Run | Folds | str | Path | pd.DataFrame,
+    data: Catalogue | None,
+    subgroups: pd.DataFrame | str | Path | None,
+    predictions: pd.DataFrame | None,
+    part: str,
+    replicates: int,
+    listen: Listener,
+) -> Subject:
+    name, run, folds = "predictions", None, None
+    if isinstance(source, str | Path):
+        path = Path(source)
+        name = path.resolve().name if path.is_dir() else path.stem
+        if (path / INFO).is_file() or (path / FOLDS).is_file():
+            source = open_run(path)
+    if isinstance(source, Folds):
+        name, folds = source.name, source
+        run = next(iter(source.runs.values()), None)
+    elif isinstance(source, Run):
+        name, run = source.name, source
+        check_finished(source, "describe")
+    predictions = open_predictions(source if predictions is None else predictions)
+    if subgroups is not None and not isinstance(subgroups, pd.DataFrame):
+        subgroups = read_csv(Path(subgroups))
+    return Subject(
+        name,
+        predictions,
+        evaluate(predictions, part=part, replicates=replicates, listen=listen),
+        calibration(predictions, part=part, replicates=replicates, listen=listen),
+        replicates,
+        run,
+        folds,
+        _catalogue(run, data, listen),
+        subgroups,
+    )
+
+
+def _catalogue(run: Run | None, data: Catalogue | None, listen: Listener) -> Catalogue | None:
+    """The catalogue that the run was trained on; None, and a notice, if it is not at hand."""
+    found = own_catalogue(run, data)
+    if isinstance(found, Catalogue):
+        return found
+    text = f"What the catalogue knows of the data is left out: {_MISSING[found]}"
+    listen(Notice(text, "warning" if found == "another" else "info"))
+    return None
+
+
+def _item(each: Answered) -> dict[str, Any]:
+    return {
+        "id": each.item.id,
+        "group": each.item.group,
+        "question": each.item.ask,
+        "status": each.status,
+        "facts": [fact.key for fact in each.told],
+        "answer": "; ".join(f"{fact.label}: {fact.text}" for fact in each.told) or None,
+        "author": each.author or None,
+        "lacking": list(each.lacking),
+        "ask": WHO[each.item.who] if each.status in ("not_known", "part") else None,
+    }
+
+
+def _plain(cell: Any) -> Any:
+    """A cell of a table as JSON has it."""
+    if isinstance(cell, np.generic):
+        cell = cell.item()
+    return None if isinstance(cell, float) and np.isnan(cell) else cell

@@ -1,0 +1,168 @@
+"""Folds: a run for each fold of a split, and what they say together of images none had seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lesionlab.data.catalogue.catalogue import Catalogue
+from lesionlab.data.splits import Split
+from lesionlab.errors import DataError, RunError, SettingsError
+from lesionlab.evaluation.evaluate import evaluate
+from lesionlab.files import write_csv
+from lesionlab.prediction.run_predictor import Device
+from lesionlab.progress import Listener, Notice, Step, silent
+from lesionlab.recipe.schema import NoFusion, Recipe
+from lesionlab.run import FOLDS, PREDICTIONS, SUMMARY, VAL_PREDICTIONS, Folds
+from lesionlab.training.run_folders import open_folder, seen_metadata
+from lesionlab.training.train import check_parts, train
+
+FIGURES = ("balanced_accuracy", "macro_auroc", "accuracy")
+
+
+def folds(
+    recipe: Recipe,
+    data: Catalogue,
+    split: Split,
+    *,
+    out: str | Path,
+    only: Sequence[int] | None = None,
+    cache_to: str | Path | None = None,
+    device: Device = "auto",
+    fresh: bool = False,
+    listen: Listener = silent,
+) -> Folds:
+    """Train a network for each fold and gather their predictions of their own test parts.
+
+    Each fold is an ordinary run in `out`/fold_0, `out`/fold_1, ... The same call again goes on
+    where it was stopped; several calls with different `only` may share the work.
+
+    Args:
+        recipe: all settings, the same for every fold.
+        data: the catalogue.
+        split: its split, of two folds or more, whose test parts have no image in common.
+        out: the folder of the folds.
+        only: train these folds alone; the tables are written when all are trained.
+        cache_to: folder of the image caches; by default `cache` beside the catalogue.
+        device: "auto" takes CUDA where there is one.
+        fresh: discard what the folder holds of an earlier call, or with `only` of these folds.
+        listen: told of the progress.
+
+    Returns:
+        The folds; `complete` says whether all of them are trained.
+
+    Raises:
+        FindingsError: if the split leaks or does not belong to the catalogue.
+        DataError: if the folds' test parts overlap, or a fold cannot be trained on.
+        SettingsError: if the split has one fold, or `only` names one that it has not.
+        RunError: if the folder holds something else; the differences are named.
+    """
+    out = Path(out)
+    chosen = _chosen(split, only)
+    split.check(data)
+    for fold in chosen:
+        parts = data.table["image_id"].map(split.parts(fold))
+        check_parts(data.table.assign(part=parts), data.classes)
+    _check_tests(split, listen)
+    identity = {
+        "catalogue": data.fingerprint,
+        "split": split.fingerprint,
+        "recipe": recipe.fingerprint(),
+        "metadata": seen_metadata(data, not isinstance(recipe.model.fusion, NoFusion)),
+    }
+    content = {"identity": identity, "classes": list(data.classes), "folds": split.folds}
+    open_folder(out, FOLDS, content, recipe, split, fresh=fresh and only is None)
+    opened = Folds.open(out)
+    if fresh:
+        (out / SUMMARY).unlink(missing_ok=True)
+    if opened.complete:
+        listen(Notice(f"{out} is complete: nothing to do. --fresh would train it again."))
+        return opened
+    for done, fold in enumerate(chosen):
+        listen(Step("folds", done, len(chosen), "folds", f"fold {fold}"))
+        train(
+            recipe,
+            data,
+            split,
+            out=opened.run_folder(fold),
+            fold=fold,
+            cache_to=cache_to,
+            device=device,
+            fresh=fresh,
+            listen=listen,
+        )
+    listen(Step("folds", len(chosen), len(chosen), "folds"))
+    if len(opened.runs) == split.folds:
+        _gather(opened)
+    return opened
+
+
+def _chosen(split: Split, only: Sequence[int] | None) -> list[int]:
+    if split.folds < 2:
+        raise SettingsError(
+            "This split has a single fold. Make one with several: lesionlab split --folds 5"
+        )
+    chosen = sorted(set(range(split.folds) if only is None else only))
+    if not chosen or not set(chosen) <= set(range(split.folds)):
+        raise SettingsError(f"--only takes folds 0 to {split.folds - 1}, such as --only 0,2.")
+    return chosen
+
+
+def _check_tests(split: Split, listen: Listener) -> None:
+    """Every image is to be tested once: more often is refused, never is told."""
+    names = [f"fold_{fold}" for fold in range(split.folds)]
+    times = (split.table[names] == "test").sum(axis=1)
+    if (times > 1).any():
+        first = split.table["image_id"][times > 1].iloc[0]
+        raise DataError(
+            f"{int((times > 1).sum())} images are in the test part of several folds, the first "
+            f"{first}: they would be counted more than once. Make folds: lesionlab split --folds 5"
+        )
+    if never := int((times == 0).sum()):
+        listen(Notice(f"{never} of {len(times)} images are in no fold's test part.", "warning"))
+
+
+def _gather(done: Folds) -> None:
+    """Write the tables of all folds; the summary last, as it says that all is there.
+
+    Raises:
+        RunError: if a folder holds another run than its name says.
+    """
+    ours = done.info["identity"]
+    foreign = []
+    for fold, run in done.runs.items():
+        identity, expected = run.info["identity"], {**ours, "fold": fold}
+        names = ("catalogue", "split", "fold", "recipe")
+        if differing := [each for each in names if identity.get(each) != expected[each]]:
+            foreign.append(f"{run.folder} (other {', '.join(differing)})")
+    if foreign:
+        raise RunError(
+            f"These are runs of something else: {'; '.join(foreign)}. Remove them, and give the "
+            "same `lesionlab folds` command again."
+        )
+    parts: dict[str, list[pd.DataFrame]] = {"test": [], "val": []}
+    rows = []
+    for fold, run in done.runs.items():
+        table = run.predictions
+        for part, tables in parts.items():
+            of_part = table[table["part"] == part]
+            tables.append(of_part.assign(fold=fold))
+        rows.append({"fold": fold, **_figures(table), **_told(run.info)})
+    write_csv(done.folder / VAL_PREDICTIONS, pd.concat(parts["val"]))
+    write_csv(done.folder / PREDICTIONS, pd.concat(parts["test"]))
+    write_csv(done.folder / SUMMARY, pd.DataFrame(rows))
+
+
+def _figures(table: pd.DataFrame) -> dict[str, float]:
+    result = evaluate(table, replicates=0)
+    operating = f"sensitivity_at_90_specificity/{result.positive}"
+    names = [*FIGURES, *([operating] if operating in result else [])]
+    sizes = {"images": result["accuracy"].n, "lesions": result["accuracy"].groups}
+    return {**sizes, **{name: result[name].value for name in names}}
+
+
+def _told(info: dict[str, Any]) -> dict[str, Any]:
+    return {name: info.get(name) for name in ("kept_epoch", "epochs", "minutes")}

@@ -1,0 +1,1 @@
+"""Search for better settings, judged on val alone."""

@@ -1,0 +1,115 @@
+"""What every request passes first and every answer last."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+
+from lesionlab.web.http_errors import Refusal
+from lesionlab.web.prometheus import Metrics
+from lesionlab.web.server_settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+CARD_POLICY = (  # a card comes with a bundle, maybe a stranger's: it may look, and do nothing
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; sandbox allow-popups"
+)
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:\d+)?")
+
+log = logging.getLogger("lesionlab.web")
+
+
+class Guard:
+    """Refuses foreign hosts and pages, sets the headers that keep browsers safe, counts and times.
+
+    What goes wrong in the server is told to nobody but the log, and there without a word of what
+    was sent: by its kind and the lines of code it went through.
+
+    Args:
+        app: what answers.
+        settings: the hosts and origins that are known.
+        metrics: told of every answer.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+        self._hosts, self._origins = settings.known_hosts, frozenset(settings.origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        status = 0
+
+        async def dressed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._admit(Headers(scope=scope), scope["method"])
+            await self._app(scope, receive, dressed)
+        except Refusal as refusal:
+            self._metrics.refusals.labels(refusal.kind).inc()
+            await JSONResponse(refusal.body, refusal.status)(scope, receive, dressed)
+        except Exception as error:
+            log.error("%s at %s", type(error).__name__, _where(error))
+            if not status:
+                failed = Refusal(500, "internal", "The server failed. Its log says where.")
+                await JSONResponse(failed.body, 500)(scope, receive, dressed)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - begun)
+
+    def _admit(self, headers: Headers, method: str) -> None:
+        host = _HOST.fullmatch(headers.get("host", ""))
+        if self._hosts and (host is None or host[1].strip("[]").lower() not in self._hosts):
+            raise Refusal(
+                400,
+                "unknown_host",
+                "This server does not go by that name. Start it with --hosts to add names.",
+            )
+        foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        if foreign and method == "POST" and headers.get("origin") not in self._origins:
+            raise Refusal(
+                403,
+                "foreign_page",
+                "A page of another site may not ask. Start the server with --origins to let it.",
+            )
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return " < ".join(
+        f"{each.name} ({each.filename.rpartition('/')[2]}:{each.lineno})"
+        for each in reversed(frames)
+    )

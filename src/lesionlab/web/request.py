@@ -1,0 +1,50 @@
+"""What a form asks: about whom, and with which maps."""
+
+from __future__ import annotations
+
+import math
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from lesionlab.prediction.predictor import faults_of
+from lesionlab.recipe.schema import FEATURES
+from lesionlab.web.batching_engine import Person
+from lesionlab.web.http_errors import Refusal
+from lesionlab.web.multipart import Form
+
+if TYPE_CHECKING:
+    from lesionlab.prediction.bundle import Bundle
+
+Maps = Literal["none", "predicted", "all"]
+MAPS: tuple[Maps, ...] = ("none", "predicted", "all")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
+
+
+def question(form: Form, bundle: Bundle) -> tuple[Person, Maps]:
+    """Whom and which maps a form asks about.
+
+    Raises:
+        Refusal: 400 with every fault.
+    """
+    faults = [_unknown(name) for name in form.fields if name not in ("age", "sex", "site", "maps")]
+    if not form.images:
+        faults.append("It holds no image: send at least one file as 'images'.")
+    told: dict[str, Any] = {name: form.fields[name] for name in FEATURES if name in form.fields}
+    if "age" in told:
+        told["age"] = float(told["age"]) if _NUMBER.fullmatch(told["age"]) else math.inf
+    faults += faults_of(bundle, told)
+    maps = form.fields.get("maps", "none")
+    if maps not in MAPS:
+        faults.append(f"maps is one of: {', '.join(MAPS)}.")
+    elif maps != "none" and bundle.map_grid is None:
+        faults.append("This model gives no maps: leave maps out.")
+    if faults:
+        raise Refusal(400, "bad_form", " ".join(faults))
+    return Person(**told), cast(Maps, maps)
+
+
+def _unknown(name: str) -> str:
+    close = get_close_matches(name, ("images", "age", "sex", "site", "maps"), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"There is no field {name[:40]!r}.{hint}"

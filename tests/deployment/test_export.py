@@ -1,0 +1,261 @@
+"""From a run to a bundle: the same answers, fitted on val, through gates."""
+
+import json
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+
+import lesionlab as ll
+from lesionlab.cli.app import main
+from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
+from lesionlab.data.splits import split
+from lesionlab.deployment import export as module
+from lesionlab.deployment import parity, quantisation
+from lesionlab.deployment.export import export
+from lesionlab.errors import BundleError, RunError
+from lesionlab.evaluation.conformal.scores import quantile
+from lesionlab.evaluation.intervals.bootstrap import lesion_codes
+from lesionlab.prediction.predictor import Predictor, session_of
+from lesionlab.recipe.schema import Recipe
+from lesionlab.training.train import train
+
+TINY = Recipe().but(
+    {
+        "images.size": [32, 48],
+        "images.colour_constancy": "grey_world",
+        "model.name": "test_resnet",
+        "model.fusion": {"kind": "concatenation", "fields": ["age", "sex"], "width": 4},
+        "phases.0.epochs": 6,
+        "phases.0.optim": {"kind": "adam", "lr": 3e-3},
+        "batch": 16,
+        "average.kind": "none",
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def runs(ham, tmp_path_factory):
+    """Two finished runs with the same split."""
+    home = tmp_path_factory.mktemp("shipped")
+    data = catalogue(ham, out=home / "catalogue")
+    parts = split(data, kind="holdout", shares=(0.4, 0.4, 0.2))
+    return [train(TINY.but({"seed": k}), data, parts, out=home / f"run{k}") for k in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def bundle(runs, tmp_path_factory):
+    return export(runs[0], tmp_path_factory.mktemp("made") / "one.bundle")
+
+
+def _with_negated_logits(graph):
+    """An ONNX graph that answers with the least likely class."""
+    model = onnx.load_from_string(graph)
+    for node in model.graph.node:
+        node.output[:] = ["told" if name == "logits" else name for name in node.output]
+        node.input[:] = ["told" if name == "logits" else name for name in node.input]
+    model.graph.node.append(onnx.helper.make_node("Neg", ["told"], ["logits"]))
+    return model.SerializeToString()
+
+
+def _pixels(run, bundle, part):
+    data = Catalogue.open(run.info["catalogue"])
+    table = data.table.set_index("image_id")
+    rows = run.predictions[run.predictions["part"] == part]
+    predictor = Predictor(bundle)
+    pixels = [predictor.read(data.root / path) for path in table.loc[rows["image_id"], "path"]]
+    return predictor, rows, np.stack(pixels), table.loc[rows["image_id"]].reset_index()
+
+
+def test_a_bundle_answers_as_its_run_does(runs, bundle):
+    predictor, rows, pixels, table = _pixels(runs[0], bundle, "test")
+    found = predictor.answers(pixels, table, maps=True)
+    right = rows.filter(regex="^logit_").to_numpy(float)
+    np.testing.assert_allclose(found.logits, right, atol=1e-4)
+    assert found.maps.shape[:2] == (len(rows), 7)
+    assert bundle.fields == ("age", "sex")
+    assert bundle.info["gates"]["parity"][0]["probabilities"] <= 1e-4
+    without = predictor.answers(pixels)
+    assert np.abs(without.logits - found.logits).max() > 1e-3
+
+
+def test_what_is_fitted_is_fitted_on_val_alone(runs, bundle):
+    predictor, rows, pixels, table = _pixels(runs[0], bundle, "val")
+    found = predictor.answers(pixels, table)
+    calibrated = ll.calibrate(runs[0].predictions)
+    assert bundle.scaling.temperature == pytest.approx(calibrated.scaling.temperature, rel=1e-3)
+    places = [found.classes.index(label) for label in rows["target"]]
+    own = 1 - found.probabilities[np.arange(len(rows)), places]
+    codes, count = lesion_codes(rows["lesion_id"].to_numpy(object))
+    assert bundle.sets.quantiles[0] == pytest.approx(quantile(own, codes, 0.1), abs=1e-6)
+    assert bundle.sets.lesions == count
+    assert (own <= bundle.sets.quantiles[0] + 1e-9).mean() >= 0.85
+    share = found.unlike.mean()
+    assert share <= 0.15
+    for name, limit in bundle.thresholds.items():
+        label = name.partition("/")[2]
+        of_class = (rows["target"] == label).to_numpy()
+        reached = found.probabilities[of_class, found.classes.index(label)] >= limit - 1e-9
+        assert reached.mean() >= 0.9
+    assert bundle.info["saw"]["val"]["images"] == len(rows)
+
+
+def test_the_card_goes_in_and_is_of_the_run(runs, bundle):
+    assert bundle.card["kind"] == "lesionlab card 1"
+    assert "Model card: one" in bundle.card_html
+    seen = bundle.info["saw"]["train"]
+    assert f"trained on {seen['images']} images of {seen['lesions']} lesions" in bundle.card_html
+    assert not any("other weights" in each for each in bundle.card["caveats"])
+    assert bundle.licence == "CC-BY-NC-4.0"
+    own = runs[0].info["identity"]
+    assert bundle.info["members"][0]["identity"]["recipe"] == own["recipe"]
+
+
+def test_several_runs_share_their_answer(runs, tmp_path):
+    both = export(runs, tmp_path / "both.bundle")
+    predictor, _, pixels, table = _pixels(runs[0], both, "test")
+    chances = []
+    for run in runs:
+        rows = run.predictions[run.predictions["part"] == "test"]
+        chances.append(rows.filter(regex="^p_").to_numpy())
+    found = np.exp(predictor.answers(pixels, table).logits)
+    np.testing.assert_allclose(found, np.mean(chances, axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize("views", [4, 8])
+def test_views_are_averaged_in_the_graph(runs, tmp_path, views):
+    bundle = export(runs[0], tmp_path / "views.bundle", views=views)
+    predictor, rows, pixels, table = _pixels(runs[0], bundle, "test")
+    right = ll.predict(runs[0], views=views)
+    right = right[right["part"] == "test"]
+    assert (right["image_id"].to_numpy() == rows["image_id"].to_numpy()).all()
+    found = np.exp(predictor.answers(pixels, table).logits)
+    np.testing.assert_allclose(found, right.filter(regex="^p_").to_numpy(), atol=1e-4)
+    told = bundle.card["evaluation"]["estimates"]["log_loss"]["value"]
+    assert told == pytest.approx(ll.evaluate(right, replicates=0)["log_loss"].value)
+    assert told != pytest.approx(ll.evaluate(rows, replicates=0)["log_loss"].value)
+    assert any(f"{views} symmetries" in each for each in bundle.card["caveats"])
+
+
+def test_int8_is_smaller_and_answers_alike(runs, tmp_path, monkeypatch):
+    with pytest.raises(BundleError, match="2,000 held-out pictures"):
+        export(runs[0], tmp_path / "few.bundle", int8=True)
+    assert not (tmp_path / "few.bundle").exists()
+    monkeypatch.setattr(parity, "PICTURES", 20)
+    monkeypatch.setattr(parity, "AGREEMENT", 0.5)
+    monkeypatch.setattr(parity, "FALL", 0.5)
+    small = export(runs[0], tmp_path / "small.bundle", int8=True)
+    told = small.info["gates"]["int8"]
+    assert told["agreement"] >= 0.8
+    assert -0.5 <= told["fall"] <= 0.5
+    full = export(runs[0], tmp_path / "full.bundle")
+    assert len(small.network(small.members[0])) < 0.7 * len(full.network(full.members[0]))
+    assert list(tmp_path.iterdir()) != []
+    assert not [each for each in tmp_path.iterdir() if each.suffix != ".bundle"]
+
+
+def test_int8_is_measured_on_the_calmer_half_where_that_agrees_better(runs, tmp_path, monkeypatch):
+    sizes = []
+
+    def poor_from_all(graph, given, stem, folder):
+        """Agrees fully where not all images were measured, and less where they were."""
+        session = session_of(graph, 1)
+        logits = [session.run(["logits"], each)[0] for each in given]
+        sizes.append(np.abs(np.concatenate(logits)).max(axis=1))
+        return graph if len(sizes[-1]) < len(sizes[0]) else flipped
+
+    full = export(runs[0], tmp_path / "full.bundle")
+    flipped = _with_negated_logits(full.network(full.members[0]))
+    monkeypatch.setattr(module, "quantised", poor_from_all)
+    monkeypatch.setattr(parity, "PICTURES", 20)
+    small = export(runs[0], tmp_path / "b.bundle", int8=True)  # its gates are as strict as ever
+    assert small.network(small.members[0]) == full.network(full.members[0])
+    assert len(sizes) == 2 * len(quantisation.STEMS)
+    ordered = np.sort(sizes[0])
+    calm = np.sort(sizes[-1])
+    np.testing.assert_allclose(calm, ordered[: len(calm)], rtol=1e-5)
+    assert len(ordered) / 2 <= len(calm) <= len(ordered) / 2 + 1
+
+
+def test_few_images_are_compared_with_their_mirror_images_too(runs, tmp_path, monkeypatch):
+    count = int((runs[0].predictions["part"] == "test").sum())
+    monkeypatch.setattr(parity, "PICTURES", count + 1)
+    monkeypatch.setattr(parity, "AGREEMENT", 0.5)
+    monkeypatch.setattr(parity, "FALL", 0.5)
+    told = export(runs[0], tmp_path / "b", int8=True).info["gates"]["int8"]
+    assert told["pictures"] == 2 * told["images"] == 2 * count
+
+
+def test_a_gate_that_is_not_passed_stops_the_export(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(parity, "CLOSE", 0.0)
+    with pytest.raises(BundleError, match="does not give what torch gives"):
+        export(runs[0], tmp_path / "b.bundle")
+    monkeypatch.undo()
+    monkeypatch.setattr(parity, "PICTURES", 20)
+    monkeypatch.setattr(parity, "AGREEMENT", 1.01)
+    with pytest.raises(BundleError, match="Nothing was written"):
+        export(runs[0], tmp_path / "b.bundle", int8=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_gate_measures_what_it_says():
+    rng = np.random.default_rng(0)
+    full = rng.normal(size=(2000, 3))
+    targets = np.array(["a", "b", "c"])[full.argmax(axis=1)]
+    table = pd.DataFrame(
+        {
+            "image_id": [f"i{n}" for n in range(2000)],
+            "lesion_id": [f"l{n // 2}" for n in range(2000)],
+            "target": targets,
+        }
+    )
+    small = full.copy()
+    wrong = np.flatnonzero(targets == "a")[:6]
+    small[wrong] = [0, 1, 0]
+    told = parity.int8(full, small, table, ("a", "b", "c"), "test")
+    assert told["agreement"] == 1 - 6 / 2000
+    assert told["fall"] == pytest.approx(6 / (targets == "a").sum() / 3)
+    small[:60] = -full[:60]
+    with pytest.raises(BundleError, match="97"):
+        parity.int8(full, small, table, ("a", "b", "c"), "test")
+
+
+def test_runs_that_do_not_belong_together_are_refused(runs, ham, tmp_path):
+    data = catalogue(ham, out=tmp_path / "catalogue")
+    other = train(
+        TINY.but({"images.size": [48, 48], "phases.0.epochs": 1}),
+        data,
+        split(data, kind="holdout", shares=(0.4, 0.4, 0.2)),
+        out=tmp_path / "other",
+    )
+    with pytest.raises(BundleError, match="input"):
+        export([runs[0], other], tmp_path / "b")
+    with pytest.raises(BundleError, match="at least one"):
+        export([], tmp_path / "b")
+    (other.folder / "predictions.csv").unlink()
+    with pytest.raises(RunError, match="goes on where it stopped"):
+        export(other, tmp_path / "b")
+
+
+def test_a_val_part_too_small_for_a_detector_makes_a_bundle_without(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ALARMS", 0.01)
+    told = []
+    bundle = export(runs[0], tmp_path / "b.bundle", listen=told.append)
+    assert bundle.detector is None
+    assert any("will not notice" in getattr(each, "text", "") for each in told)
+    assert not Predictor(bundle).answers(np.zeros((1, 32, 48, 3), np.uint8)).unlike.any()
+
+
+def test_the_verb(runs, tmp_path, capsys):
+    out = tmp_path / "mole.bundle"
+    assert main(["export", str(runs[0].folder), "--out", str(out), "--name", "mole"]) == 0
+    said = capsys.readouterr().out
+    assert "differ by" in said
+    assert "Written" in said
+    assert ll.Bundle.open(out).name == "mole"
+    json.dumps(dict(ll.Bundle.open(out).info))
+
+
+def test_the_licence_of_the_images_is_the_weights(bundle):
+    assert module.RESEARCH in bundle.text("LICENSE")

@@ -1,0 +1,156 @@
+"""A server in a process of its own: started by the verb, stopped by a signal."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from blocking import TORCH, blocking
+from servers import form, listening, picture
+
+from lesionlab.cli.app import main
+
+BLOCKED = blocking(*TORCH)
+SLOW = """
+import time
+from lesionlab.prediction.predictor import Predictor
+quick = Predictor.answers
+def slow(self, pixels, *rest, **more):
+    time.sleep(1.0)
+    return quick(self, pixels, *rest, **more)
+Predictor.answers = slow
+"""
+
+
+def start(bundle, *options, before=""):
+    """The verb, and the address that it says it answers at."""
+    words = ["serve", str(bundle), "--port", "0", "--threads", "1", *options]
+    face = "from lesionlab.cli.app import main"
+    code = f"{BLOCKED}\n{before}\n{face}\nraise SystemExit(main({words!r}))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if found := re.search(r"answers at (http://\S+)", line):
+            return process, found[1]
+    raise AssertionError("".join(said))
+
+
+def post(address, content, timeout=30):
+    request = urllib.request.Request(
+        f"{address}/v1/predict",
+        form(('name="images"; filename="x.jpg"', content)),
+        {"Content-Type": "multipart/form-data; boundary=limit"},
+    )
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
+        return answer.status, json.loads(answer.read())
+
+
+def status_of(address):
+    try:
+        with urllib.request.urlopen(f"{address}/readyz", timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_what_was_accepted_is_answered_without_torch(bundle_file):
+    options = ("--drain", "0.5", "--batch", "1")
+    process, address = start(bundle_file, *options, before=SLOW)
+    try:
+        assert status_of(address) == 200
+        answers = []
+        threads = [
+            threading.Thread(target=lambda i=i: answers.append(post(address, picture(i))))
+            for i in range(3)
+        ]
+        for each in threads:
+            each.start()
+        time.sleep(0.4)  # of three seconds' work
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        assert status_of(address) == 503
+        for each in threads:
+            each.join(30)
+        assert [status for status, _ in answers] == [200] * 3
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+        assert "all that was accepted is answered" in out
+        assert "Traceback" not in err
+        with pytest.raises(urllib.error.URLError):
+            status_of(address)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def test_who_says_nothing_is_hung_up_on(bundle_file, monkeypatch):
+    import socket
+
+    monkeypatch.setattr("lesionlab.web.server._IDLE", 1.0)
+    with listening(bundle_file) as (address, _, _):
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=15) as slow:
+            slow.sendall(b"GET /healthz HT")
+            time.sleep(1)
+            slow.sendall(b"TP/1.1\r\nX")  # bit by bit
+            begun = time.monotonic()
+            assert slow.recv(1000) == b""
+            assert time.monotonic() - begun < 10
+
+
+def test_a_port_that_is_taken(bundle_file, capsys):
+    with listening(bundle_file) as (address, _, _):
+        port = address.rpartition(":")[2]
+        assert main(["serve", str(bundle_file), "--port", port]) == 2
+    assert "Choose another with --host or --port" in capsys.readouterr().err
+
+
+def test_wrong_options_are_named_before_it_starts(bundle_file, capsys, monkeypatch):
+    assert main(["serve", str(bundle_file), "--queue", "2", "--timeout", "-1"]) == 2
+    err = capsys.readouterr().err
+    assert "timeout is -1.0" in err
+    assert "queue is 2" in err
+    monkeypatch.setenv("LESIONLAB_API_KEYS", "")
+    assert main(["serve", str(bundle_file)]) == 2
+    assert "set, but empty" in capsys.readouterr().err
+    assert main(["serve", "missing.bundle"]) == 2
+
+
+def test_an_open_door_is_warned_of(bundle_file, monkeypatch, capsys):
+    monkeypatch.setattr("lesionlab.web.server.Server.listen", lambda _: None)
+    monkeypatch.setattr("lesionlab.web.server._listener", lambda _: None)
+    assert main(["serve", str(bundle_file), "--host", "0.0.0.0", "--port", "0"]) == 0
+    assert "no API key is set" in " ".join(capsys.readouterr().err.split())
+
+
+def test_answers_are_sent_at_once_and_not_when_the_client_has_confirmed(bundle_file):
+    """Without TCP_NODELAY the second half of an answer waits for a delayed acknowledgement."""
+    with listening(bundle_file) as (address, _, _):
+        host, port = address.removeprefix("http://").split(":")
+        told = http.client.HTTPConnection(host, int(port))
+        seconds = []
+        for _ in range(15):
+            begun = time.perf_counter()
+            told.request("GET", "/healthz")
+            told.getresponse().read()
+            seconds.append(time.perf_counter() - begun)
+        told.close()
+    assert min(seconds[5:]) < 0.030  # a delayed acknowledgement takes 40 ms, every time
