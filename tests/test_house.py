@@ -15,7 +15,10 @@ import lesionlab
 
 SOURCE = Path(lesionlab.__file__).parent
 TORCH_ROOMS = ("augmentation", "models", "training", "prediction", "explanation", "deployment")
-TORCH_FREE = {f"lesionlab.prediction.{name}" for name in ("bundle", "predictor", "inputs", "views")}
+TORCH_FREE = {
+    f"lesionlab.prediction.{name}"
+    for name in ("bundle", "predictor", "run_inputs", "test_time_views")
+}
 """What of those rooms answers from a bundle."""
 MODULES = {
     ".".join(("lesionlab", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(
@@ -31,7 +34,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def imports(path: Path, *, at_top: bool) -> set[str]:
-    """Modules that a file imports; `at_top` leaves out those inside functions."""
+    """Modules that a file imports; `at_top` leaves out those inside functions and conditions."""
     nodes = parsed(path).body if at_top else ast.walk(parsed(path))
     found = set()
     for node in nodes:
@@ -84,13 +87,13 @@ def test_a_verb_that_needs_torch_says_how_to_get_it(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_data_imports_no_other_room():
+def test_data_imports_no_room_but_the_settings():
     for name, path in MODULES.items():
         if room(name) == "data":
             wrong = {
                 each
                 for each in imports(path, at_top=False)
-                if each.startswith("lesionlab.") and room(each) not in ("", "data")
+                if each.startswith("lesionlab.") and room(each) not in ("", "data", "recipe")
             }
             assert not wrong, f"{name} imports {wrong}"
 
@@ -103,22 +106,94 @@ def test_evaluation_never_imports_training_or_torch():
             assert not any(each.split(".")[0] == "torch" for each in found), name
 
 
-def test_no_circle_between_files():
-    graph = {
-        name: {each for each in imports(path, at_top=True) if each in MODULES and each != name}
-        for name, path in MODULES.items()
-    }
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A way through the graph that comes back to where it began; [] if there is none."""
     done: set[str] = set()
 
-    def walk(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, " -> ".join((*trail, name))
+    def walk(name: str, trail: tuple[str, ...]) -> list[str]:
+        if name in trail:
+            return [*trail[trail.index(name) :], name]
         if name not in done:
-            for each in graph[name]:
-                walk(each, (*trail, name))
+            for other in sorted(graph[name]):
+                if way := walk(other, (*trail, name)):
+                    return way
             done.add(name)
+        return []
 
-    for name in graph:
-        walk(name, ())
+    for name in sorted(graph):
+        if way := walk(name, ()):
+            return way
+    return []
+
+
+def imported_files(name: str) -> set[str]:
+    """Modules that a module imports, wherever the import stands; the public names are none."""
+    return {
+        each
+        for each in imports(MODULES[name], at_top=False)
+        if each in MODULES and each not in (name, "lesionlab") and not is_package(each)
+    }
+
+
+def is_package(name: str) -> bool:
+    return MODULES[name].name == "__init__.py"
+
+
+def test_no_circle_between_files():
+    graph = {name: imported_files(name) for name in MODULES if name != "lesionlab"}
+    assert circle(graph) == []
+
+
+def test_no_circle_between_folders():
+    """Files at the top of the house stand for themselves: every room may use them."""
+
+    def place(name: str) -> str:
+        folder = MODULES[name].parent
+        return name if folder == SOURCE else ".".join(folder.relative_to(SOURCE).parts)
+
+    graph: dict[str, set[str]] = {}
+    for name in MODULES:
+        if name != "lesionlab":
+            others = {place(each) for each in imported_files(name)} - {place(name)}
+            graph[place(name)] = graph.get(place(name), set()) | others
+    assert circle(graph) == []
+
+
+def test_no_folder_holds_more_than_sixteen_modules():
+    for folder in {path.parent for path in MODULES.values()}:
+        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(modules) <= 16, folder
+
+
+WHOLE_ROOMS = {  # what no single module answers for: a contract, a page, a file of references
+    "cli/test_predict.py",
+    "data/test_regrouping.py",
+    "evaluation/test_collapse.py",
+    "evaluation/test_references.py",
+    "evaluation/test_robustness.py",
+    "models/test_counts.py",
+    "prediction/test_one_preprocessing.py",
+    "recipe/test_presets.py",
+    "training/test_depths.py",
+    "training/test_worst_of.py",
+    "web/test_contract.py",
+    "web/test_page.py",
+    "web/test_strange_files.py",
+}
+
+
+def test_tests_mirror_the_house():
+    """tests/ROOM/test_NAME.py tests src/lesionlab/ROOM/NAME.py, but for tests of whole rooms."""
+    tests = Path(__file__).parent
+    found = {path.relative_to(tests).as_posix() for path in tests.rglob("test_*.py")}
+    rooms = {name for name in found if "/" in name}
+    astray = {
+        name
+        for name in rooms - WHOLE_ROOMS
+        if not (SOURCE / Path(name).with_name(Path(name).name.removeprefix("test_"))).is_file()
+    }
+    assert not astray
+    assert rooms >= WHOLE_ROOMS
 
 
 def test_nothing_but_the_command_line_prints():

@@ -23,7 +23,7 @@ import lesionlab as ll
 from lesionlab.augmentation.random_views import normalise
 from lesionlab.cli.app import main
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import Reader
+from lesionlab.data.images.reader import Reader
 from lesionlab.data.splits import Split
 from lesionlab.models import factory
 from lesionlab.models.layer_groups import freeze

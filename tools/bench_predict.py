@@ -32,7 +32,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that measure t
 
 import numpy as np
 
-from lesionlab.data.images.decode import Reader
+from lesionlab.data.images.reader import Reader
 from lesionlab.prediction.batch_job import predict_files
 from lesionlab.prediction.bundle import Bundle
 from lesionlab.prediction.image_sources import files_of

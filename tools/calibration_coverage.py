@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from lesionlab.evaluation.calibration.debiased_bins import Bins
 from lesionlab.evaluation.calibration.errors import Binned, errors, if_calibrated, measure
 from lesionlab.evaluation.calibration.report import SIGNIFICANCE
-from lesionlab.evaluation.intervals.bootstrap import estimate, replicate
+from lesionlab.evaluation.intervals.bootstrap import replicate
+from lesionlab.evaluation.intervals.estimate import estimate
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]

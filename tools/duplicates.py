@@ -34,7 +34,7 @@ from PIL import Image, ImageOps
 
 from lesionlab.data.audit.near_duplicates import LEAST, near_duplicates
 from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
-from lesionlab.evaluation.intervals.bootstrap import wilson
+from lesionlab.evaluation.intervals.estimate import wilson
 from lesionlab.files import write_csv
 from lesionlab.progress import Notice, Step
 

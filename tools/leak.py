@@ -34,10 +34,11 @@ import numpy as np
 import pandas as pd
 
 from lesionlab.data.catalogue.catalogue import FILE_NAME, Catalogue, catalogue
-from lesionlab.data.images.decode import cache
+from lesionlab.data.images.cache import cache
 from lesionlab.data.splits import Split, split
 from lesionlab.errors import DataError, LesionlabError, SettingsError
-from lesionlab.evaluation.intervals.bootstrap import Estimate, Measure, Values, Weights, estimates
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates
+from lesionlab.evaluation.intervals.estimate import Estimate, Values
 from lesionlab.evaluation.metrics.classification import classification
 from lesionlab.evaluation.predictions.load import arrays_of, rows_of
 from lesionlab.files import write_csv, write_text

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
     from lesionlab.data.catalogue.join import join
     from lesionlab.data.collections.fetch import fetch
-    from lesionlab.data.images.decode import cache
+    from lesionlab.data.images.cache import cache
     from lesionlab.data.imputation import Cleaned, clean
     from lesionlab.data.splits import Split, split
     from lesionlab.data.synthetic.dataset import synthetic
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from lesionlab.evaluation.ensembles.result import Blend
     from lesionlab.evaluation.evaluate import evaluate
     from lesionlab.evaluation.evaluation_result import Evaluation
-    from lesionlab.evaluation.intervals.bootstrap import Estimate
+    from lesionlab.evaluation.intervals.estimate import Estimate
     from lesionlab.evaluation.isic.files import from_submission, submission
     from lesionlab.evaluation.isic.scorer import IsicScore, isic_score
     from lesionlab.evaluation.misclassifications import Failures, failures
@@ -93,7 +93,7 @@ _HOMES = {
     "Detector": "evaluation.outliers.detectors",
     "Drift": "evaluation.data_quality.drift",
     "Embeddings": "embeddings",
-    "Estimate": "evaluation.intervals.bootstrap",
+    "Estimate": "evaluation.intervals.estimate",
     "Evaluation": "evaluation.evaluation_result",
     "Failures": "evaluation.misclassifications",
     "Folds": "run",
@@ -116,7 +116,7 @@ _HOMES = {
     "baselines": "evaluation.comparison.baselines",
     "blend": "evaluation.ensembles.blend",
     "blended": "evaluation.ensembles.blend",
-    "cache": "data.images.decode",
+    "cache": "data.images.cache",
     "calibrate": "evaluation.calibration.calibrate",
     "calibration": "evaluation.calibration.report",
     "card": "reporting.card.card",

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from lesionlab.augmentation.colour_constancy import gains
 from lesionlab.augmentation.random_views import DRAWS, augment, normalise
-from lesionlab.data.images.decode import Reader
+from lesionlab.data.images.reader import Reader
 from lesionlab.recipe.schema import Augment, Images, Recipe
 
 METHODS = ("grey_world", "shades_of_grey", "max_rgb")

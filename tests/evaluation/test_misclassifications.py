@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesionlab.evaluation.intervals.bootstrap import estimate
+from lesionlab.evaluation.intervals.estimate import estimate
 from lesionlab.evaluation.misclassifications import failures
 
 

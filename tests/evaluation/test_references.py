@@ -7,7 +7,8 @@ from sklearn import metrics as sk
 
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.evaluation_result import METRICS
-from lesionlab.evaluation.intervals.bootstrap import estimate, estimates, lesion_weights, replicate
+from lesionlab.evaluation.intervals.bootstrap import estimates, lesion_weights, replicate
+from lesionlab.evaluation.intervals.estimate import estimate
 from lesionlab.evaluation.metrics import classification as m
 from lesionlab.evaluation.metrics.operating_points import operating_points
 from lesionlab.evaluation.predictions.load import arrays_of

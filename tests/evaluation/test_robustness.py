@@ -22,9 +22,9 @@ from lesionlab.evaluation.comparison.train_test_gap import gaps
 from lesionlab.evaluation.conformal.prediction_sets import conformal
 from lesionlab.evaluation.ensembles.blend import blend
 from lesionlab.evaluation.evaluate import evaluate
-from lesionlab.evaluation.intervals.bootstrap import Estimate, wilson
+from lesionlab.evaluation.intervals.estimate import Estimate, wilson
 from lesionlab.evaluation.isic.files import submission
-from lesionlab.evaluation.metrics.operating_points import roc
+from lesionlab.evaluation.roc_curve import roc
 from lesionlab.tables import classes_of
 
 CLASSES = ("bcc", "df", "mel", "nv")

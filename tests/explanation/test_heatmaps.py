@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lesionlab.data.images.decode import ImageFault, Reader
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.explanation.grad_cam import spread
 from lesionlab.explanation.heatmaps import colours, lesion_mask, outlined, overlay, photograph
 from lesionlab.recipe.schema import Images

@@ -13,7 +13,7 @@ import pytest
 from bundles import GRID, SIZE, tiny_bundle, tiny_info, tiny_network
 from PIL import Image
 
-from lesionlab.data.images.decode import ImageFault
+from lesionlab.data.images.faults import ImageFault
 from lesionlab.errors import BundleError, DataError
 from lesionlab.prediction.bundle import Bundle, is_bundle, write_bundle
 from lesionlab.prediction.predictor import REASONS, Predictor

@@ -6,7 +6,7 @@ import torch
 
 from lesionlab.augmentation.random_views import normalise
 from lesionlab.cli.app import main
-from lesionlab.data.images.decode import Reader
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.models import factory
 from lesionlab.models.heads import attach, head_of

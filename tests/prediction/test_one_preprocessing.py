@@ -11,7 +11,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from lesionlab.data.catalogue.catalogue import catalogue
-from lesionlab.data.images.decode import cache
+from lesionlab.data.images.cache import cache
 from lesionlab.data.splits import split
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.files import read_json, write_json

@@ -8,7 +8,7 @@ from PIL import Image
 
 from lesionlab.augmentation.random_views import normalise
 from lesionlab.augmentation.symmetries import symmetry
-from lesionlab.data.images.decode import Reader
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.models import factory

@@ -182,7 +182,7 @@ def test_m2_only_images_of_the_training_part_are_resampled_and_augmented(
     monkeypatch.setattr(lightning_module, "augment", spy_augment)
     run = train(SMALL.but({"sampling": sampling}), data, parts, out=tmp_path / "run")
 
-    from lesionlab.data.images.decode import cache
+    from lesionlab.data.images.cache import cache
 
     kept = cache(data.table, data.root, SMALL.images, data.home / "cache")
     part_of = data.table["image_id"].map(parts.parts())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lesionlab.data.images.decode import cache
+from lesionlab.data.images.cache import cache
 from lesionlab.errors import DataError, RunError
 from lesionlab.files import read_json
 from lesionlab.models import factory

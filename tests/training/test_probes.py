@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from lesionlab.data.catalogue.catalogue import catalogue
-from lesionlab.data.images.decode import cache
+from lesionlab.data.images.cache import cache
 from lesionlab.data.splits import split
 from lesionlab.data.synthetic.dataset import synthetic
 from lesionlab.errors import SettingsError

@@ -138,7 +138,7 @@ def test_killed_at_the_very_end_nothing_is_trained_again(whole, drawn, tmp_path,
             def end(*_, **__):
                 raise Killed
 
-            patch.setattr(train_module, name, end)
+            patch.setattr(train, name, end)
             with pytest.raises(Killed):
                 train(recipe, data, parts, out=tmp_path / "run")
     with monkeypatch.context() as patch:

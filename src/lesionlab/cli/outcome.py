@@ -214,7 +214,7 @@ def parts_side_by_side(table: pd.DataFrame) -> Outcome:
     """What `gaps` returns: of each model a row per metric and a column per part."""
     from lesionlab.evaluation.comparison.compare import shown
     from lesionlab.evaluation.comparison.train_test_gap import GAP
-    from lesionlab.evaluation.intervals.bootstrap import Estimate
+    from lesionlab.evaluation.intervals.estimate import Estimate
 
     columns = ("part", "value", "low", "high", "images", "lesions")
     said = [

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lesionlab._version import __version__
-from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import cache, preprocessing_fingerprint
+from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
+from lesionlab.data.images.cache import cache
+from lesionlab.data.images.decode import preprocessing_fingerprint
 from lesionlab.deployment import parity
 from lesionlab.deployment.onnx_graph import Graph, to_onnx
 from lesionlab.deployment.quantisation import BATCH, STEMS, quantised
@@ -34,7 +35,7 @@ from lesionlab.models.metadata_encoder import numbers_of
 from lesionlab.numerics import log_softmax
 from lesionlab.prediction.bundle import CARD, CARD_PAGE, DETECTOR, LICENCE, Bundle, write_bundle
 from lesionlab.prediction.predictor import session_of
-from lesionlab.prediction.run_inputs import cache_home, catalogue_of, most_learnt, parts_of
+from lesionlab.prediction.run_inputs import catalogue_of, most_learnt, parts_of
 from lesionlab.prediction.run_predictor import predict
 from lesionlab.prediction.test_time_views import averaged, check_views
 from lesionlab.progress import Listener, Notice, Step, silent

@@ -13,7 +13,7 @@ from torch import nn
 
 from lesionlab.augmentation.random_views import normalise
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import Reader
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import BundleError
 from lesionlab.evaluation.comparison.compare import compare
 from lesionlab.explanation.grad_cam import grad_cam

@@ -10,12 +10,8 @@ from numpy.typing import NDArray
 
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.evaluation_result import Evaluation, confusion_table
-from lesionlab.evaluation.intervals.bootstrap import (
-    UNDEFINED_LIMIT,
-    Estimate,
-    estimates,
-    lesion_codes,
-)
+from lesionlab.evaluation.intervals.bootstrap import estimates, lesion_codes
+from lesionlab.evaluation.intervals.estimate import UNDEFINED_LIMIT, Estimate
 from lesionlab.evaluation.metrics.classification import classification, confusion, decide
 from lesionlab.evaluation.metrics.operating_points import (
     SENSITIVITIES,

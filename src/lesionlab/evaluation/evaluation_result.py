@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lesionlab.errors import DataError
-from lesionlab.evaluation.intervals.bootstrap import LEVEL, Estimate
+from lesionlab.evaluation.intervals.estimate import LEVEL, Estimate
 from lesionlab.evaluation.metrics.operating_points import fixes_specificity
 from lesionlab.files import read_json, write_json
 

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.intervals.bootstrap import Estimate, Measure, Values, Weights, estimates
-from lesionlab.evaluation.metrics.classification import decide, ratio
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates
+from lesionlab.evaluation.intervals.estimate import Estimate, Values
+from lesionlab.evaluation.metrics.classification import decide
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
+from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, silent
 from lesionlab.tables import classes_of
 from lesionlab.taxonomy import GROUPINGS

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lesionlab.augmentation.random_views import normalise
-from lesionlab.data.images.decode import ImageFault, Reader
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError
 from lesionlab.explanation.grad_cam import grad_cam
 from lesionlab.explanation.target_layers import Layer

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import Reader
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.explanation import explain_page
 from lesionlab.explanation.compute_maps import class_maps, read, records, untrained_like
@@ -21,11 +21,12 @@ from lesionlab.explanation.heatmaps import lesion_mask, photograph
 from lesionlab.explanation.sampling import PREDICTED, TARGET, check_words, choose, wanted_classes
 from lesionlab.explanation.target_layers import Layer, target_layer
 from lesionlab.models import factory
+from lesionlab.models.device import Device, choose_device
 from lesionlab.models.factory import Architecture
 from lesionlab.models.metadata_encoder import numbers_of
 from lesionlab.numerics import softmax
 from lesionlab.prediction.run_inputs import catalogue_of, image_files
-from lesionlab.prediction.run_predictor import Device, choose_device, predict_rows
+from lesionlab.prediction.run_predictor import predict_rows
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.run import Run
 

@@ -8,7 +8,9 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlab.data.images.decode import ImageFault, Reader, in_array, to_pixels
+from lesionlab.data.images.decode import to_pixels
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader, in_array
 from lesionlab.explanation.lesion_masks import drawn_mask, framed
 from lesionlab.recipe.schema import Images
 

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from lesionlab.data.images.decode import EXTENSIONS, ImageFault, Reader
+from lesionlab.data.images.decode import EXTENSIONS
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError
 from lesionlab.recipe.schema import Images
 

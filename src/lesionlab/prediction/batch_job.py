@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from lesionlab._version import __version__
 from lesionlab.data.images import dicom
-from lesionlab.data.images.decode import PREPROCESSING, Reader
+from lesionlab.data.images.decode import PREPROCESSING
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.files import fingerprint, locked
 from lesionlab.prediction.chunked_table import DEFAULT, Parts, check_name, free_name

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lesionlab.augmentation.random_views import normalise
-from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import ImageFault, Reader, cache, preprocessing_fingerprint
+from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
+from lesionlab.data.images.cache import cache
+from lesionlab.data.images.decode import preprocessing_fingerprint
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.data.splits import Split
 from lesionlab.embeddings import INFO, LOGITS, TABLE, VECTORS, Embeddings
 from lesionlab.errors import DataError, SettingsError
@@ -30,10 +33,11 @@ from lesionlab.files import (
     write_json,
 )
 from lesionlab.models import factory
+from lesionlab.models.device import Device, choose_device
 from lesionlab.models.heads import head_of
 from lesionlab.models.metadata_fusion import image_net
-from lesionlab.prediction.run_inputs import cache_home, image_files
-from lesionlab.prediction.run_predictor import CHUNK, Device, choose_device
+from lesionlab.prediction.run_inputs import image_files
+from lesionlab.prediction.run_predictor import CHUNK
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe.schema import Images, Model
 from lesionlab.run import SPLIT, Run, holds, refuse_differences

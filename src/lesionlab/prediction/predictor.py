@@ -14,7 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lesionlab.data.images import dicom
-from lesionlab.data.images.decode import ImageFault, Reader, to_pixels
+from lesionlab.data.images.decode import to_pixels
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import BundleError, DataError, SettingsError
 from lesionlab.models.metadata_encoder import OLDEST, read_metadata
 from lesionlab.numerics import log_softmax

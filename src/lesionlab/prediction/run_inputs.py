@@ -117,21 +117,6 @@ def most_learnt(parts: Sequence[pd.Series]) -> pd.Series:
     return ranks.map(dict(enumerate(PARTS)))
 
 
-def cache_home(data: Catalogue, chosen: str | Path | None = None) -> Path:
-    """Where the caches of a catalogue are: where somebody wants them, or else beside it.
-
-    Raises:
-        DataError: if nobody says where and the catalogue is only in memory.
-    """
-    if chosen:
-        return Path(chosen)
-    if data.home is None:
-        raise DataError(
-            "This catalogue is only in memory: save it first, or say where caches go (cache_to)."
-        )
-    return data.home / "cache"
-
-
 def image_files(given: Sequence[Path]) -> list[Path]:
     """Image files, and those of folders and patterns; see `files_of`.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,22 +14,23 @@ from torch import nn
 
 from lesionlab.augmentation.random_views import normalise
 from lesionlab.augmentation.symmetries import symmetry
-from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import Cache, ImageFault, Reader, cache
+from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
+from lesionlab.data.images.cache import Cache, cache
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.files import write_csv
 from lesionlab.models import factory
+from lesionlab.models.device import Device, choose_device
 from lesionlab.models.factory import Architecture
 from lesionlab.models.metadata_encoder import numbers_of, read_metadata
 from lesionlab.models.metadata_fusion import logits_of
 from lesionlab.numerics import softmax
-from lesionlab.prediction.run_inputs import cache_home, catalogue_of, image_files, parts_of
+from lesionlab.prediction.run_inputs import catalogue_of, image_files, parts_of
 from lesionlab.prediction.test_time_views import averaged, check_views, remove_views, write_views
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe.schema import FEATURES, NoFusion
 from lesionlab.run import Folds, Run, open_run
-
-Device = Literal["auto", "cpu", "cuda"]
 
 CHUNK = 128
 """Images per step; fixed, so that no batch size can change a digit."""
@@ -106,17 +106,6 @@ def predict_views(
                 found[view, part] = logits_of(network, turned, told).float().cpu().numpy()
             listen(Step("predicting", min(start + CHUNK, len(rows)), len(rows), "images"))
     return found
-
-
-def choose_device(device: Device) -> str:
-    """Turn "auto" into "cuda" where there is one, else "cpu".
-
-    Raises:
-        DataError: if CUDA is asked for and there is none.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DataError("There is no CUDA device here. Take --device cpu, or auto.")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def predictions_table(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lesionlab.evaluation.evaluation_result import METRICS, Evaluation
-from lesionlab.evaluation.intervals.bootstrap import Estimate, lesion_codes
+from lesionlab.evaluation.intervals.bootstrap import lesion_codes
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.metrics.operating_points import fixes_specificity
 from lesionlab.tables import PARTS, classes_of, count
 from lesionlab.taxonomy import colours, full_name

@@ -13,7 +13,7 @@ from lesionlab.data.splits import Split
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.files import write_csv
-from lesionlab.prediction.run_predictor import Device
+from lesionlab.models.device import Device
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe.schema import NoFusion, Recipe
 from lesionlab.run import FOLDS, PREDICTIONS, SUMMARY, VAL_PREDICTIONS, Folds

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lesionlab.augmentation.colour_constancy import gains
-from lesionlab.data.images.decode import Cache
+from lesionlab.data.images.cache import Cache
 from lesionlab.errors import DataError
 from lesionlab.models.factory import Architecture
 from lesionlab.progress import Listener, Notice, Step, silent

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 from torchmetrics.functional import classification as metrics
 
-from lesionlab.data.images.decode import Cache
+from lesionlab.data.images.cache import Cache
 from lesionlab.errors import SettingsError
 from lesionlab.files import write_csv
 from lesionlab.models.factory import Architecture

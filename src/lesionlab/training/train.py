@@ -20,20 +20,16 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import Cache, cache, preprocessing_fingerprint
+from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
+from lesionlab.data.images.cache import Cache, cache
+from lesionlab.data.images.decode import preprocessing_fingerprint
 from lesionlab.data.splits import Split
 from lesionlab.errors import DataError
 from lesionlab.files import discard, fingerprint, write_csv
 from lesionlab.models import factory, layer_groups
+from lesionlab.models.device import Device, choose_device
 from lesionlab.models.metadata_encoder import MetadataEncoder, numbers_of
-from lesionlab.prediction.run_inputs import cache_home
-from lesionlab.prediction.run_predictor import (
-    Device,
-    choose_device,
-    predict_rows,
-    predictions_table,
-)
+from lesionlab.prediction.run_predictor import predict_rows, predictions_table
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.recipe.schema import NoAverage, NoFusion, Recipe
 from lesionlab.run import CHECKPOINTS, PREDICTIONS, Run

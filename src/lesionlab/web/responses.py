@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lesionlab.data.images.decode import ImageFault
+from lesionlab.data.images.faults import ImageFault
 from lesionlab.disclaimer import NOTICE
 from lesionlab.web.batching_engine import Seen
 from lesionlab.web.request import Maps

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from lesionlab.data.images.decode import ImageFault
+from lesionlab.data.images.faults import ImageFault
 from lesionlab.errors import DataError
 from lesionlab.web import responses
 from lesionlab.web.admission import Gate

@@ -15,7 +15,7 @@ import lesionlab as ll
 from lesionlab.cli.app import main
 from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
 from lesionlab.data.catalogue.join import join
-from lesionlab.data.images.decode import Reader
+from lesionlab.data.images.reader import Reader
 from lesionlab.data.splits import split
 from lesionlab.errors import DataError, FindingsError, SettingsError
 from lesionlab.files import hash_file

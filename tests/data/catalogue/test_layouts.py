@@ -10,7 +10,7 @@ from PIL import Image
 
 from lesionlab.data.catalogue.catalogue import catalogue
 from lesionlab.data.catalogue.layouts import read_layout
-from lesionlab.data.images.decode import Reader
+from lesionlab.data.images.reader import Reader
 from lesionlab.data.splits import split
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.taxonomy import HAM7

@@ -14,15 +14,10 @@ from PIL import Image, ImageOps
 
 from lesionlab.data.catalogue.catalogue import catalogue
 from lesionlab.data.images import decode as module
-from lesionlab.data.images.decode import (
-    Cache,
-    ImageFault,
-    Reader,
-    cache,
-    open_image,
-    to_pixels,
-    upright_size,
-)
+from lesionlab.data.images.cache import Cache, cache
+from lesionlab.data.images.decode import open_image, to_pixels, upright_size
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.progress import Notice
 from lesionlab.recipe.schema import Images
@@ -398,7 +393,8 @@ def test_two_processes_fill_one_cache(data, to, tmp_path):
     data.save(tmp_path / "catalogue")
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from lesionlab.data import images\nfrom lesionlab.data.catalogue.catalogue import Catalogue\n"
+        "from lesionlab.data.images import cache as images\n"
+        "from lesionlab.data.catalogue.catalogue import Catalogue\n"
         "from lesionlab.recipe.schema import Images\n"
         "home, to, first, last = sys.argv[1:]\ndata = Catalogue.open(home)\n"
         "real, images._CHUNK = images.Reader.pixels, 4\n"

@@ -33,7 +33,9 @@ from pydicom.uid import (  # noqa: E402
 
 from lesionlab.data.catalogue.validation import scan_files  # noqa: E402
 from lesionlab.data.images import dicom  # noqa: E402
-from lesionlab.data.images.decode import ImageFault, Reader, to_pixels  # noqa: E402
+from lesionlab.data.images.decode import to_pixels  # noqa: E402
+from lesionlab.data.images.faults import ImageFault  # noqa: E402
+from lesionlab.data.images.reader import Reader  # noqa: E402
 from lesionlab.recipe.schema import Images  # noqa: E402
 
 HEIGHT, WIDTH = 24, 32

@@ -107,14 +107,14 @@ def test_one_member_many_times_is_still_that_one(members, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_a_predictions_table(members, method):
     made = blended(members, method=method)
-    check_predictions(made.table)
+    check_predictions(made.predictions)
     assert made.members == ("good", "fair", "poor")
     assert bool(made.fitted_on) == (method in ("weighted", "greedy", "stacking"))
     if made.weights:
         assert sum(made.weights.values()) == pytest.approx(1)
         assert min(made.weights.values()) >= 0
         mixed = sum(w * probabilities(members[name]) for name, w in made.weights.items())
-        assert probabilities(made.table) == pytest.approx(mixed, abs=1e-12)
+        assert probabilities(made.predictions) == pytest.approx(mixed, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_nothing_of_test_has_a_say_in_what_is_fitted(members, method, metric):
     second = blended(other, method=method, metric=metric, seed=1)
     assert first.to_json() == second.to_json()
     assert first.fitted_on["images"] == (members["good"]["part"] == "val").sum()
-    kept = [table["part"] != "test" for table in (first.table, second.table)]
-    assert probabilities(first.table[kept[0]]) == pytest.approx(
-        probabilities(second.table[kept[1]]), abs=0
+    kept = [table["part"] != "test" for table in (first.predictions, second.predictions)]
+    assert probabilities(first.predictions[kept[0]]) == pytest.approx(
+        probabilities(second.predictions[kept[1]]), abs=0
     )
     # and val has one
     moved = {name: t.assign(part=t["part"].replace("val", "train")) for name, t in members.items()}
@@ -231,13 +231,13 @@ def test_a_stack_learns_what_no_mean_can_and_its_val_is_out_of_fold(members):
     swapped = swapped[list(members["good"])]
     pair = {"swapped": swapped, "poor": members["poor"]}
     mean, stacked = evaluate(blend(pair), replicates=0), blended(pair, method="stacking")
-    test = evaluate(stacked.table, replicates=0)
+    test = evaluate(stacked.predictions, replicates=0)
     straight = evaluate(members["good"], replicates=0)
     assert mean["accuracy"].value < 0.5 < test["accuracy"].value
     assert test["accuracy"].value == pytest.approx(straight["accuracy"].value, abs=0.1)
     in_sample = stacked.stack.answer(np.stack([probabilities(each) for each in pair.values()]))
-    differing = np.abs(probabilities(stacked.table) - in_sample).max(axis=1)
-    val = stacked.table["part"] == "val"
+    differing = np.abs(probabilities(stacked.predictions) - in_sample).max(axis=1)
+    val = stacked.predictions["part"] == "val"
     assert (differing[val] > 1e-6).all()
     assert (differing[~val] == 0).all()
 
@@ -286,9 +286,9 @@ def test_a_stack_is_scikit_learns_regression_on_all_of_val(classes):
 def test_a_stack_of_two_classes():
     pair = [member(seed, 1.5, classes=("benign", "malignant")) for seed in (1, 2)]
     made = blended(pair, method="stacking")
-    check_predictions(made.table)
+    check_predictions(made.predictions)
     assert np.shape(made.stack.coefficients) == (2, 4)
-    score_of = evaluate(made.table, replicates=0)
+    score_of = evaluate(made.predictions, replicates=0)
     assert score_of["accuracy"].value > 0.7
     assert score_of.positive == "malignant"
 
@@ -364,7 +364,7 @@ def test_saves_what_was_made_and_how(members, tmp_path):
     assert side["members"] == ["good", "fair", "poor"]
     assert side["fitted_on"]["part"] == "val"
     assert dict(evaluate(tmp_path / "both", replicates=0)) == dict(
-        evaluate(made.table, replicates=0)
+        evaluate(made.predictions, replicates=0)
     )
     page = report([tmp_path / "both"], tmp_path / "report.html", replicates=0)
     assert "both" in page.read_text()
@@ -396,7 +396,7 @@ def test_takes_runs_folders_files_and_tables(members, tmp_path):
     sources = [run, tmp_path / "b" / "net", str(tmp_path / "automl.csv"), members["poor"]]
     made = blended(sources)
     assert made.members == ("a/net", "b/net", "automl", "table 4")
-    assert len(made.table) == len(members["good"])
+    assert len(made.predictions) == len(members["good"])
     twice = blended([tmp_path / "a" / "net", tmp_path / "b" / "net", tmp_path / "a" / "net"])
     assert twice.members == ("net (1)", "b/net", "net (2)")  # and not the whole path
     (tmp_path / "empty").mkdir()
@@ -406,10 +406,10 @@ def test_takes_runs_folders_files_and_tables(members, tmp_path):
 
 def test_a_blend_is_scored_and_blended_like_its_table(members):
     made = blended(members)
-    assert dict(evaluate(made, replicates=0)) == dict(evaluate(made.table, replicates=0))
+    assert dict(evaluate(made, replicates=0)) == dict(evaluate(made.predictions, replicates=0))
     again = blended([made, members["poor"]])
     assert again.members == ("table 1", "table 2")
-    pd.testing.assert_frame_equal(again.table, blend([made.table, members["poor"]]))
+    pd.testing.assert_frame_equal(again.predictions, blend([made.predictions, members["poor"]]))
 
 
 @pytest.mark.parametrize("method", ["greedy", "weighted"])

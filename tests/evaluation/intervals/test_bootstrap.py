@@ -9,14 +9,16 @@ from scipy import stats
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.intervals import bootstrap
 from lesionlab.evaluation.intervals.bootstrap import (
-    Estimate,
     Measure,
-    Range,
-    estimate,
     estimates,
     lesion_codes,
     lesion_weights,
     ranges_of,
+)
+from lesionlab.evaluation.intervals.estimate import (
+    Estimate,
+    Range,
+    estimate,
     transformed_interval,
     wilson,
 )

@@ -11,10 +11,10 @@ from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.metrics.operating_points import (
     operating_points,
-    roc,
     threshold_at_sensitivity,
     threshold_at_specificity,
 )
+from lesionlab.evaluation.roc_curve import roc
 
 
 def test_threshold_is_the_smallest_that_will_do():

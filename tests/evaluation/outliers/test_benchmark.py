@@ -12,7 +12,8 @@ from sklearn.neighbors import NearestNeighbors
 from lesionlab.cli.app import main
 from lesionlab.embeddings import Embeddings
 from lesionlab.errors import DataError, RunError, SettingsError
-from lesionlab.evaluation.intervals.bootstrap import Range, estimate, lesion_weights
+from lesionlab.evaluation.intervals.bootstrap import lesion_weights
+from lesionlab.evaluation.intervals.estimate import Range, estimate
 from lesionlab.evaluation.outliers.benchmark import FIGURES, outliers, told_apart
 from lesionlab.evaluation.outliers.detectors import (
     METHODS,

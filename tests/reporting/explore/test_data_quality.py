@@ -6,7 +6,7 @@ from drawn_runs import draw_predictions
 from lesionlab.evaluation.data_quality.drift import Drift
 from lesionlab.evaluation.data_quality.label_errors import suspects
 from lesionlab.evaluation.data_quality.shortcuts import ALL, MEAN, RECALLS, Shortcuts
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.reporting.explore.data_quality import (
     dots,
     drift_section,

@@ -10,7 +10,7 @@ import pytest
 from drawn_runs import draw_predictions
 
 from lesionlab.evaluation.evaluate import evaluate
-from lesionlab.evaluation.metrics.operating_points import roc
+from lesionlab.evaluation.roc_curve import roc
 from lesionlab.reporting.figures import model
 
 

@@ -288,11 +288,11 @@ def cache(
         workers: threads that decode; by default one per core.
     """
     from lesionlab.data.catalogue.catalogue import Catalogue
-    from lesionlab.data.images import decode
+    from lesionlab.data.images.cache import cache as cache_images
     from lesionlab.recipe.schema import Recipe
 
     opened = Catalogue.open(data)
     asked = Recipe().but({"images.size": list(size), "images.fit": fit}).images
     home = out or (opened.home or data) / "cache"
-    made = decode.cache(opened.table, opened.root, asked, home, workers=workers, listen=listen)
+    made = cache_images(opened.table, opened.root, asked, home, workers=workers, listen=listen)
     return Outcome(lines=[f"{len(made.pixels):,} images in {made.folder}"])

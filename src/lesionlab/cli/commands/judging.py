@@ -110,8 +110,8 @@ def blend(
     )
     path = made.save(out)
     outcome = Outcome(lines=["There is no test part, so nothing was scored."])
-    if (made.table["part"] == "test").any():
-        result = score(made.table, listen=WarningsLast(listen))  # the headline brings them
+    if (made.predictions["part"] == "test").any():
+        result = score(made.predictions, listen=WarningsLast(listen))  # the headline brings them
         outcome = headline(result, f"{out}, part test")
     if made.weights:
         weights = pd.DataFrame(made.weights.items(), columns=["member", "weight"]).round(4)

@@ -321,7 +321,7 @@ def _described(
 def _shown(table: pd.DataFrame, name: str) -> list[str]:
     """A column with its interval, in words."""
     from lesionlab.evaluation.comparison.compare import shown
-    from lesionlab.evaluation.intervals.bootstrap import Estimate
+    from lesionlab.evaluation.intervals.estimate import Estimate
 
     columns = zip(table[name], table["low"], table["high"], strict=True)
     signed = name == "difference"

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from lesionlab.data.artefacts.rulers import COARSE, FINE, longest_row
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import ImageFault, Reader, to_pixels
+from lesionlab.data.images.decode import to_pixels
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Step, silent

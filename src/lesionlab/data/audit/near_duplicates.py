@@ -39,7 +39,9 @@ from lesionlab.data.audit.image_registration import (
     relief,
 )
 from lesionlab.data.catalogue.merge_lesions import DIFFERENT
-from lesionlab.data.images.decode import ImageFault, Reader, to_pixels
+from lesionlab.data.images.decode import to_pixels
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.progress import Listener, Step, silent
 from lesionlab.recipe.schema import Images
 from lesionlab.tables import Finding, lesions_of

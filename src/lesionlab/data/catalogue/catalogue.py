@@ -14,7 +14,7 @@ import pandas as pd
 from lesionlab.data.catalogue.layouts import Draft, read_layout
 from lesionlab.data.catalogue.merge_lesions import clashes, merge_lesions, read_verdicts
 from lesionlab.data.catalogue.validation import check_files, check_table, scan_files
-from lesionlab.data.images.decode import in_array
+from lesionlab.data.images.reader import in_array
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import fingerprint, read_json, write_csv, write_json
 from lesionlab.progress import Listener, Notice, silent
@@ -178,6 +178,21 @@ def _root_of(side: Mapping[str, str], home: Path, path: str) -> Path:
     ways = [(home / side[key]).resolve() for key in ("root", "root_place") if key in side]
     file = path.partition("#")[0] if in_array(path) else path
     return next((each for each in ways if (each / file).is_file()), ways[0])
+
+
+def cache_home(data: Catalogue, chosen: str | Path | None = None) -> Path:
+    """Where the caches of a catalogue are: where somebody wants them, or else beside it.
+
+    Raises:
+        DataError: if nobody says where and the catalogue is only in memory.
+    """
+    if chosen:
+        return Path(chosen)
+    if data.home is None:
+        raise DataError(
+            "This catalogue is only in memory: save it first, or say where caches go (cache_to)."
+        )
+    return data.home / "cache"
 
 
 def catalogue(

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from lesionlab import taxonomy
-from lesionlab.data.images.decode import EXTENSIONS, read_pixel_table
+from lesionlab.data.images.decode import EXTENSIONS
+from lesionlab.data.images.reader import read_pixel_table
 from lesionlab.data.synthetic import dataset
 from lesionlab.errors import DataError
 from lesionlab.tables import CATALOGUE, PARTS, known_words, read_csv

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lesionlab.data.images.decode import ImageFault, Reader, in_array, to_rgb
+from lesionlab.data.images.decode import to_rgb
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader, in_array
 from lesionlab.progress import Listener, Step, silent
 from lesionlab.tables import Finding, Severity
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from lesionlab.data.images.decode import ImageFault, open_image
+from lesionlab.data.images.decode import open_image
+from lesionlab.data.images.faults import ImageFault
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lesionlab.evaluation.intervals.bootstrap import Values
-from lesionlab.evaluation.metrics.classification import ratio
+from lesionlab.evaluation.intervals.estimate import Values
+from lesionlab.numerics import ratio
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlab.evaluation.calibration.debiased_bins import Bins, Tally, bins_of, one_bin, root
-from lesionlab.evaluation.intervals.bootstrap import Measure, Range, Values, Weights, rows_per_block
-from lesionlab.evaluation.metrics.classification import decide, log_loss, ratio
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, rows_per_block
+from lesionlab.evaluation.intervals.estimate import Range, Values
+from lesionlab.evaluation.metrics.classification import decide, log_loss
+from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, Step, silent
 
 Floats = NDArray[np.float64]

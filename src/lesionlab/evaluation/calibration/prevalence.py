@@ -18,17 +18,16 @@ from numpy.typing import ArrayLike, NDArray
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.calibration.calibrate import FEW_LESIONS
 from lesionlab.evaluation.intervals.bootstrap import (
-    Estimate,
-    Values,
     Weights,
-    estimate,
     lesion_codes,
     lesion_weights,
     rows_per_block,
     weight_blocks,
 )
-from lesionlab.evaluation.metrics.classification import confusion, decide, ratio
+from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
+from lesionlab.evaluation.metrics.classification import confusion, decide
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
+from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import classes_of
 

@@ -12,15 +12,11 @@ from numpy.typing import NDArray
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.debiased_bins import Bins, Kind, bins_of
 from lesionlab.evaluation.calibration.report import BINS
-from lesionlab.evaluation.intervals.bootstrap import (
-    Measure,
-    Values,
-    Weights,
-    estimates,
-    lesion_codes,
-)
-from lesionlab.evaluation.metrics.classification import decide, ratio
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates, lesion_codes
+from lesionlab.evaluation.intervals.estimate import Values
+from lesionlab.evaluation.metrics.classification import decide
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
+from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, silent
 from lesionlab.tables import classes_of
 

@@ -18,7 +18,8 @@ import pandas as pd
 
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.errors import PLAIN, Binned, errors, if_calibrated, measure
-from lesionlab.evaluation.intervals.bootstrap import Estimate, estimates, lesion_codes
+from lesionlab.evaluation.intervals.bootstrap import estimates, lesion_codes
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, silent

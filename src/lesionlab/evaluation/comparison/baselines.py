@@ -20,7 +20,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import Cache, ImageFault, Reader, preprocessing_fingerprint
+from lesionlab.data.images.cache import Cache
+from lesionlab.data.images.decode import preprocessing_fingerprint
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.comparison.compare import METRICS, Comparison, compare
 from lesionlab.evaluation.predictions.align import read_all_as

@@ -22,15 +22,13 @@ from lesionlab.evaluation.evaluate import evaluate, usual_positive
 from lesionlab.evaluation.evaluation_result import METRICS as KNOWN
 from lesionlab.evaluation.evaluation_result import Evaluation
 from lesionlab.evaluation.intervals.bootstrap import (
-    Estimate,
     Measure,
-    Values,
     Weights,
-    estimate,
     lesion_codes,
     ranges_of,
     replicate,
 )
+from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
 from lesionlab.evaluation.intervals.p_values import bootstrap_p, holm_by_key, shown_p, too_few
 from lesionlab.evaluation.metrics.classification import classification
 from lesionlab.evaluation.metrics.operating_points import operating_points

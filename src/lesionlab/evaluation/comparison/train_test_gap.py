@@ -12,14 +12,8 @@ import numpy as np
 import pandas as pd
 
 from lesionlab.errors import DataError, SettingsError
-from lesionlab.evaluation.intervals.bootstrap import (
-    Estimate,
-    Values,
-    estimate,
-    lesion_codes,
-    ranges_of,
-    replicate,
-)
+from lesionlab.evaluation.intervals.bootstrap import lesion_codes, ranges_of, replicate
+from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
 from lesionlab.evaluation.metrics.classification import classification
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_all, rows_of
 from lesionlab.progress import Listener, Notice, silent

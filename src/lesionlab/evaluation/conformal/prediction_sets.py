@@ -22,17 +22,11 @@ from numpy.typing import NDArray
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.calibrate import leak
 from lesionlab.evaluation.conformal.scores import METHODS, Method, draws_of, quantile, scores
-from lesionlab.evaluation.intervals.bootstrap import (
-    Estimate,
-    Measure,
-    Values,
-    Weights,
-    estimates,
-    lesion_codes,
-)
-from lesionlab.evaluation.metrics.classification import ratio
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates, lesion_codes
+from lesionlab.evaluation.intervals.estimate import Estimate, Values
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
 from lesionlab.files import write_csv, write_json
+from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import classes_of
 

@@ -24,13 +24,12 @@ from lesionlab.evaluation.data_quality.tabular_classifier import (
     within_folds,
 )
 from lesionlab.evaluation.intervals.bootstrap import (
-    Estimate,
     Measure,
-    estimate,
     lesion_codes,
     replicate,
     rows_per_block,
 )
+from lesionlab.evaluation.intervals.estimate import Estimate, estimate
 from lesionlab.evaluation.intervals.p_values import holm
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, Step, silent

@@ -21,15 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lesionlab.errors import DataError, SettingsError
-from lesionlab.evaluation.intervals.bootstrap import (
-    Estimate,
-    Measure,
-    Values,
-    Weights,
-    estimate,
-    lesion_codes,
-    replicate,
-)
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, lesion_codes, replicate
+from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
 from lesionlab.evaluation.intervals.p_values import bootstrap_p, holm
 from lesionlab.evaluation.metrics.classification import share
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of

@@ -25,15 +25,8 @@ from lesionlab.evaluation.data_quality.tabular_classifier import (
     out_of_fold,
     within_folds,
 )
-from lesionlab.evaluation.intervals.bootstrap import (
-    Estimate,
-    Measure,
-    Values,
-    Weights,
-    estimate,
-    lesion_codes,
-    replicate,
-)
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, lesion_codes, replicate
+from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
 from lesionlab.evaluation.intervals.p_values import bootstrap_p, holm, too_few
 from lesionlab.evaluation.metrics.classification import decide, share
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of

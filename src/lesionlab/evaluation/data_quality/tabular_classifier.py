@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.intervals.bootstrap import Values, Weights
-from lesionlab.evaluation.metrics.ranking import Ranking, auroc, rank, ratio
+from lesionlab.evaluation.intervals.bootstrap import Weights
+from lesionlab.evaluation.intervals.estimate import Values
+from lesionlab.evaluation.metrics.ranking import Ranking, auroc, rank
+from lesionlab.numerics import ratio
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]

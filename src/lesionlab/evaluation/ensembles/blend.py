@@ -54,7 +54,7 @@ def blend(
     Example:
         >>> both = blend(["runs/a", "runs/b"])  # doctest: +SKIP
     """
-    return blended(members, method=method, metric=metric, seed=seed, listen=listen).table
+    return blended(members, method=method, metric=metric, seed=seed, listen=listen).predictions
 
 
 def blended(

@@ -23,7 +23,7 @@ class Blend:
     """An ensemble's predictions and how they came about.
 
     Attributes:
-        table: the predictions of the ensemble, as `tables.check_predictions` describes them.
+        predictions: those of the ensemble, as `tables.check_predictions` describes them.
         members: names of its members, in order.
         method: how they are combined.
         metric: what was fitted for; "" where nothing was fitted.
@@ -33,7 +33,7 @@ class Blend:
         stack: the fitted regression, for stacking.
     """
 
-    table: pd.DataFrame
+    predictions: pd.DataFrame
     members: tuple[str, ...]
     method: str
     metric: str = ""
@@ -43,12 +43,12 @@ class Blend:
     stack: Stack | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """How it was made, as plain values; everything but the table."""
+        """How it was made, as plain values; everything but the predictions."""
         return {
             "kind": "lesionlab blend 1",
             "method": self.method,
             "members": list(self.members),
-            "classes": list(classes_of(self.table)),
+            "classes": list(classes_of(self.predictions)),
             "metric": self.metric,
             "seed": self.seed,
             "weights": dict(self.weights),
@@ -62,7 +62,7 @@ class Blend:
         Args:
             out: a CSV, or a folder, whose JSON is blend.json.
         """
-        return write_made(out, self.table, FILE_NAME, self.to_json())
+        return write_made(out, self.predictions, FILE_NAME, self.to_json())
 
 
 def write_made(out: str | Path, table: pd.DataFrame, side: str, told: Mapping[str, Any]) -> Path:

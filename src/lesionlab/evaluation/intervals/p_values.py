@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lesionlab.evaluation.intervals.bootstrap import LEVEL, UNDEFINED_LIMIT, Values
+from lesionlab.evaluation.intervals.estimate import LEVEL, UNDEFINED_LIMIT, Values
 
 ALPHA = 1 - LEVEL
 """Adjusted p values below this are called a difference."""

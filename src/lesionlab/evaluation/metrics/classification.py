@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.intervals.bootstrap import Measure, Range, Values, Weights
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights
+from lesionlab.evaluation.intervals.estimate import Range, Values
 from lesionlab.evaluation.metrics.partial_auc import areas_of
 from lesionlab.evaluation.metrics.ranking import auroc_of, average_precision_of, blockwise, rank
-from lesionlab.evaluation.metrics.ranking import ratio as ratio
+from lesionlab.numerics import ratio
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -13,8 +13,10 @@ from bisect import bisect_left
 
 import numpy as np
 
-from lesionlab.evaluation.intervals.bootstrap import Values, Weights
-from lesionlab.evaluation.metrics.ranking import Floats, Ranking, Sums, blockwise, ratio
+from lesionlab.evaluation.intervals.bootstrap import Weights
+from lesionlab.evaluation.intervals.estimate import Values
+from lesionlab.evaluation.metrics.ranking import Floats, Ranking, Sums, blockwise
+from lesionlab.numerics import ratio
 
 SENSITIVITY = 0.80
 """Where both areas begin."""

@@ -11,18 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.intervals.bootstrap import Values, Weights, rows_per_block
+from lesionlab.evaluation.intervals.bootstrap import Weights, rows_per_block
+from lesionlab.evaluation.intervals.estimate import Values
+from lesionlab.numerics import ratio
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
-
-
-def ratio(part: Floats, whole: Floats) -> Floats:
-    """Divide element by element; nan where the whole is 0."""
-    out = np.full(np.broadcast(part, whole).shape, np.nan)
-    np.divide(part, whole, out=out, where=whole > 0)
-    return out
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,9 @@ from numpy.typing import NDArray
 
 from lesionlab.embeddings import Embeddings
 from lesionlab.errors import DataError
-from lesionlab.evaluation.intervals.bootstrap import (
-    Estimate,
-    Measure,
-    Range,
-    Values,
-    Weights,
-    estimates,
-    lesion_codes,
-)
-from lesionlab.evaluation.metrics.ranking import Floats, Mask, auroc, rank, ratio
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates, lesion_codes
+from lesionlab.evaluation.intervals.estimate import Estimate, Range, Values
+from lesionlab.evaluation.metrics.ranking import Floats, Mask, auroc, rank
 from lesionlab.evaluation.outliers.detectors import (
     ALARMS,
     METHODS,
@@ -33,6 +26,7 @@ from lesionlab.evaluation.outliers.detectors import (
     fit_detector,
 )
 from lesionlab.files import write_csv, write_json
+from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, Notice, silent
 
 TPR = 0.95

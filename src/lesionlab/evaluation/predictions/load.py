@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from lesionlab.errors import DataError, SettingsError
-from lesionlab.evaluation.ensembles.result import Blend
 from lesionlab.run import FOLDS, INFO, PREDICTIONS, Folds, Run, open_run
 from lesionlab.tables import PARTS, check_predictions, classes_of, read_predictions
 from lesionlab.taxonomy import GROUPINGS, Grouping, order
 
-Source = pd.DataFrame | Run | Folds | Blend | Path | str
+
+class HasPredictions(Protocol):
+    """A run, folds, a blend: whatever has a predictions table."""
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """The table, as `tables.check_predictions` describes it."""
+        ...
+
+
+Source = pd.DataFrame | HasPredictions | Path | str
 """Where predictions come from: a table, a run, folds, a blend, a CSV or Parquet file, a folder."""
 
 
@@ -33,10 +43,10 @@ def open_predictions(source: Source) -> pd.DataFrame:
     """
     if isinstance(source, pd.DataFrame):
         return check_predictions(source)
-    if isinstance(source, Blend):
-        return check_predictions(source.table)
     if isinstance(source, Run | Folds):
         return source.predictions
+    if not isinstance(source, str | Path):
+        return check_predictions(source.predictions)
     path = Path(source)
     if not path.is_dir():
         return read_predictions(path)
@@ -87,7 +97,7 @@ def _names(sources: Sequence[Source]) -> list[str]:
 
 
 def _path_of(source: Source) -> Path | None:
-    if isinstance(source, pd.DataFrame | Blend):
+    if not isinstance(source, Run | Folds | str | Path):
         return None
     path = source.folder if isinstance(source, Run | Folds) else Path(source)
     if path.name == PREDICTIONS:

@@ -8,13 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.intervals.bootstrap import (
-    Estimate,
-    Values,
-    estimate,
-    rows_per_block,
-    weight_blocks,
-)
+from lesionlab.evaluation.intervals.bootstrap import rows_per_block, weight_blocks
+from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
 from lesionlab.evaluation.intervals.p_values import bootstrap_p, holm_by_key, too_few
 from lesionlab.evaluation.subgroups.group_metrics import MEANS, Figures, Mask, Scored
 from lesionlab.evaluation.subgroups.grouping import UNKNOWN, Grouping

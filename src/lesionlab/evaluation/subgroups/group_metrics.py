@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.intervals.bootstrap import Values, Weights, lesion_codes
+from lesionlab.evaluation.intervals.bootstrap import Weights, lesion_codes
+from lesionlab.evaluation.intervals.estimate import Values
 from lesionlab.evaluation.metrics.classification import confusion, decide, recall
-from lesionlab.evaluation.metrics.ranking import auroc, rank, ratio
+from lesionlab.evaluation.metrics.ranking import auroc, rank
+from lesionlab.numerics import ratio
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

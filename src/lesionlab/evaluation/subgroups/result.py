@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.intervals.p_values import ALPHA
 from lesionlab.evaluation.subgroups.group_metrics import MEANS
 from lesionlab.files import write_csv

@@ -16,11 +16,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lesionlab.errors import DataError
-from lesionlab.evaluation.intervals.bootstrap import Measure, Values, Weights, estimates
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates
+from lesionlab.evaluation.intervals.estimate import Values
 from lesionlab.evaluation.metrics.classification import decide
-from lesionlab.evaluation.metrics.ranking import ratio
 from lesionlab.evaluation.predictions.binary_target import Unit, ends, units_of
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions
+from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, silent
 from lesionlab.tables import classes_of, read_csv
 from lesionlab.taxonomy import GROUPINGS

@@ -19,8 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lesionlab.errors import SettingsError
-from lesionlab.evaluation.intervals.bootstrap import Measure, Values, Weights, estimates
-from lesionlab.evaluation.metrics.ranking import ratio
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates
+from lesionlab.evaluation.intervals.estimate import Values
 from lesionlab.evaluation.predictions.binary_target import (
     Question,
     Unit,
@@ -32,6 +32,7 @@ from lesionlab.evaluation.predictions.binary_target import (
 )
 from lesionlab.evaluation.predictions.load import Source, open_predictions, rows_of
 from lesionlab.files import write_csv
+from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, silent
 
 Floats = NDArray[np.float64]

@@ -9,9 +9,10 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.intervals.bootstrap import Estimate, Measure, Values, Weights
-from lesionlab.evaluation.metrics.ranking import ratio
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights
+from lesionlab.evaluation.intervals.estimate import Estimate, Values
 from lesionlab.evaluation.predictions.binary_target import ends
+from lesionlab.numerics import ratio
 
 Mask = NDArray[np.bool_]
 

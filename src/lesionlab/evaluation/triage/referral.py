@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.calibrate import leak
-from lesionlab.evaluation.intervals.bootstrap import Estimate, Measure, Values, Weights, estimates
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates
+from lesionlab.evaluation.intervals.estimate import Estimate, Values
 from lesionlab.evaluation.metrics.classification import decide
-from lesionlab.evaluation.metrics.ranking import ratio
 from lesionlab.evaluation.predictions.binary_target import (
     Question,
     Unit,
@@ -34,6 +34,7 @@ from lesionlab.evaluation.triage.risk_coverage import (
     threshold_at_risk,
 )
 from lesionlab.files import write_csv, write_json
+from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import classes_of
 

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma
 
-from lesionlab.evaluation.intervals.bootstrap import Values, Weights
-from lesionlab.evaluation.metrics.ranking import ratio
+from lesionlab.evaluation.intervals.bootstrap import Weights
+from lesionlab.evaluation.intervals.estimate import Values
+from lesionlab.numerics import ratio
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.calibrate import FEW_LESIONS, leak
 from lesionlab.evaluation.calibration.prevalence import predictive_values
-from lesionlab.evaluation.intervals.bootstrap import Estimate, estimates, lesion_codes
+from lesionlab.evaluation.intervals.bootstrap import estimates, lesion_codes
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.metrics.operating_points import (
     threshold_at_sensitivity,
     threshold_at_specificity,

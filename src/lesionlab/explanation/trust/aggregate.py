@@ -13,16 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from lesionlab.evaluation.intervals.bootstrap import (
-    Estimate,
-    Measure,
-    Values,
-    Weights,
-    estimate,
-    lesion_codes,
-    replicate,
-)
-from lesionlab.evaluation.metrics.ranking import auroc, rank, ratio
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, lesion_codes, replicate
+from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
+from lesionlab.evaluation.metrics.ranking import auroc, rank
+from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, silent
 
 ALL, RIGHT, WRONG = "all", "right", "wrong"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lesionlab import taxonomy
 from lesionlab._version import __version__
-from lesionlab.data.images.decode import Reader
+from lesionlab.data.images.reader import Reader
 from lesionlab.disclaimer import NOTICE
 from lesionlab.explanation.explain_page import Panel
 from lesionlab.explanation.explain_result import ClassMap, Explained

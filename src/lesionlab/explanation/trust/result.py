@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.files import write_csv, write_json
 from lesionlab.reporting.report.explanation_trust import CURVES, FACTS, FORGETTING, IMAGES, SUMMARY
 from lesionlab.reporting.report.explanation_verdicts import Answer, answers, find

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import Reader
+from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.evaluate import FEW_LESIONS
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
@@ -25,10 +25,11 @@ from lesionlab.explanation.trust.image_metrics import DRAWS, Subject, measured, 
 from lesionlab.explanation.trust.mask_agreement import TOLERANCE
 from lesionlab.explanation.trust.result import Trust
 from lesionlab.models import factory
+from lesionlab.models.device import Device, choose_device
 from lesionlab.models.metadata_encoder import numbers_of
 from lesionlab.numerics import softmax
 from lesionlab.prediction.run_inputs import catalogue_of
-from lesionlab.prediction.run_predictor import Device, choose_device, predict_rows
+from lesionlab.prediction.run_predictor import predict_rows
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.run import Run
 

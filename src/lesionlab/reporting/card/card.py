@@ -26,8 +26,9 @@ from lesionlab.files import write_json, write_text
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.reporting.card import data_facts, render, result_facts, training_facts
 from lesionlab.reporting.card.author_answers import NOT_APPLICABLE, Answers
-from lesionlab.reporting.card.outline import OUTLINE, CardTable, Fact, Subject, Told
-from lesionlab.reporting.card.standards import STATUSES, WHO, Item, Status, standards
+from lesionlab.reporting.card.model import Answered, CardContent
+from lesionlab.reporting.card.outline import OUTLINE, Fact, Subject, Told
+from lesionlab.reporting.card.standards import WHO, Item, Status, standards
 from lesionlab.reporting.page.run_inputs import Missing, check_finished, own_catalogue
 from lesionlab.run import FOLDS, INFO, Folds, Run, open_run
 from lesionlab.tables import read_csv
@@ -36,62 +37,9 @@ KIND = "lesionlab card 1"
 """What the JSON form says it is; the number rises when a key changes its meaning."""
 
 
-@dataclass(frozen=True)
-class Answered:
-    """One item of a standard, answered as far as it goes.
-
-    Attributes:
-        item: the item.
-        status: a key of `STATUSES`.
-        told: the facts that answer it.
-        author: what the author says to this very item; "" if nothing.
-        lacking: what remains open, in a few words each.
-    """
-
-    item: Item
-    status: Status
-    told: tuple[Fact, ...]
-    author: str
-    lacking: tuple[str, ...]
-
-
 @dataclass(frozen=True, eq=False, repr=False)
-class Card:
-    """A model card.
-
-    Attributes:
-        name: of the run, or of the file of predictions.
-        facts: every fact by key; one that is not known has an empty text.
-        tables: the tables by name.
-        caveats: what a reader has to bear in mind, gravest first.
-        standards: the items of each standard, answered, by the standard's key.
-        evaluation: of the scored part, as `Evaluation.to_json` gives it.
-        given: what the author said.
-    """
-
-    name: str
-    facts: Mapping[str, Fact]
-    tables: Mapping[str, CardTable]
-    caveats: tuple[str, ...]
-    standards: Mapping[str, tuple[Answered, ...]]
-    evaluation: Mapping[str, Any]
-    given: Answers
-
-    def counts(self, key: str) -> dict[Status, int]:
-        """How many items of a standard have each status.
-
-        Args:
-            key: clear_derm, claim or tripod_ai.
-        """
-        found = [each.status for each in self.standards[key]]
-        return {status: found.count(status) for status in STATUSES}
-
-    def unanswered(self) -> dict[str, list[Item]]:
-        """The items of each standard that are not known, or known in part."""
-        return {
-            key: [each.item for each in answered if each.status in ("not_known", "part")]
-            for key, answered in self.standards.items()
-        }
+class Card(CardContent):
+    """A model card: `CardContent`, as a page, Markdown or JSON."""
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values; a fact or answer that is not known has a text of None."""

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lesionlab._version import __version__
 from lesionlab.disclaimer import NOTICE
+from lesionlab.reporting.card.model import CardContent
 from lesionlab.reporting.card.outline import OUTLINE, CardTable
 from lesionlab.reporting.card.standards import STATUSES, WHO, standards
 from lesionlab.reporting.formatting import csv_link
 from lesionlab.reporting.page.template import template
 
-if TYPE_CHECKING:
-    from lesionlab.reporting.card.card import Card
-
 _SAID = {"author": "says the author", "publication": "as published"}
 _WORDS = 3  # columns of a table that is made of words
 
 
-def html(card: Card) -> str:
+def html(card: CardContent) -> str:
     """The page; every text in it is escaped by the template."""
     return template("card.html.jinja", "reporting/card", "reporting/page").render(
         card=card,
@@ -39,7 +36,7 @@ def html(card: Card) -> str:
     )
 
 
-def items_table(card: Card, key: str) -> pd.DataFrame:
+def items_table(card: CardContent, key: str) -> pd.DataFrame:
     """The answers to a standard: item, group, question, status, answer, author, lacking."""
     rows = [
         (
@@ -57,12 +54,12 @@ def items_table(card: Card, key: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def markdown(card: Card) -> str:
+def markdown(card: CardContent) -> str:
     """The card as Markdown; what could be read as markup in a text is escaped."""
     return "\n".join(_lines(card)).rstrip() + "\n"
 
 
-def _lines(card: Card) -> Iterator[str]:
+def _lines(card: CardContent) -> Iterator[str]:
     yield f"# Model card: {_escaped(card.name)}"
     yield ""
     yield f"> **{_escaped(NOTICE)}**"

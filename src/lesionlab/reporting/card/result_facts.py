@@ -10,7 +10,7 @@ import pandas as pd
 from lesionlab.disclaimer import NOTICE
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.evaluation_result import Evaluation
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.metrics.operating_points import fixes_specificity
 from lesionlab.reporting import formatting
 from lesionlab.reporting.card import data_facts

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lesionlab.data.summary import leakage, metadata_tables
 from lesionlab.data.summary.metadata_tables import UNKNOWN, has
-from lesionlab.evaluation.intervals.bootstrap import wilson
+from lesionlab.evaluation.intervals.estimate import wilson
 from lesionlab.reporting.formatting import percent
 from lesionlab.tables import count
 

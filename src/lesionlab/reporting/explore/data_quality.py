@@ -13,12 +13,13 @@ from matplotlib.ticker import MaxNLocator
 
 from lesionlab._version import __version__
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import ImageFault, Reader
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.disclaimer import NOTICE
 from lesionlab.evaluation.data_quality.drift import Drift
 from lesionlab.evaluation.data_quality.label_errors import HISTOLOGY, Suspects
 from lesionlab.evaluation.data_quality.shortcuts import ALL, MEAN, Shortcuts
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.files import write_text
 from lesionlab.progress import Listener, Step, silent
 from lesionlab.reporting.figures.distributions import chart, name_rows

@@ -13,7 +13,8 @@ import pandas as pd
 
 from lesionlab._version import __version__
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import ImageFault, Reader
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.data.splits import Split
 from lesionlab.data.summary import leakage, metadata_tables
 from lesionlab.data.summary.metadata_tables import UNKNOWN, has

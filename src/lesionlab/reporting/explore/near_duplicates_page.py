@@ -16,7 +16,9 @@ from lesionlab._version import __version__
 from lesionlab.data.audit import near_duplicates
 from lesionlab.data.audit.dct_index import inverse, posed
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import ImageFault, Reader, to_pixels
+from lesionlab.data.images.decode import to_pixels
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.disclaimer import NOTICE
 from lesionlab.files import write_text
 from lesionlab.recipe.schema import Images

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.reporting.figures.distributions import chart, name_rows
 from lesionlab.reporting.figures.model import percent_axes
 from lesionlab.reporting.figures.style import TEXT, to_svg

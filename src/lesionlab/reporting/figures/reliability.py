@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.reporting.figures.distributions import chart, name_rows
 from lesionlab.reporting.figures.forest import whisker
 from lesionlab.reporting.figures.model import ACCENT, percent_axes

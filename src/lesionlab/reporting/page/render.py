@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.files import write_csv, write_text
 from lesionlab.reporting.figures.style import standalone
 from lesionlab.reporting.formatting import csv_link, percent, span

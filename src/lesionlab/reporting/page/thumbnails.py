@@ -11,7 +11,9 @@ import pandas as pd
 from PIL import Image
 
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.images.decode import ImageFault, Reader, to_pixels
+from lesionlab.data.images.decode import to_pixels
+from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.images.reader import Reader
 from lesionlab.evaluation.metrics.classification import decide
 from lesionlab.recipe.schema import Images
 from lesionlab.tables import classes_of, lesions_of

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.evaluation.comparison.compare import METRICS, Comparison, compare
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.reporting.figures import reliability
 from lesionlab.reporting.figures.model import short
 from lesionlab.reporting.figures.style import TEXT

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lesionlab.errors import DataError
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.files import read_json
 from lesionlab.reporting.figures.distributions import titled
 from lesionlab.reporting.figures.forest import Row, dots

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.reporting.formatting import percent, span
 
 LIMIT = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lesionlab.evaluation.evaluation_result import Evaluation
-from lesionlab.evaluation.intervals.bootstrap import Estimate
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.misclassifications import Failures, failures
 from lesionlab.reporting.formatting import percent, span
 from lesionlab.reporting.page.section import Exhibit, Section

@@ -17,8 +17,8 @@ from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.ensembles.result import FILE_NAME as BLEND
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.evaluation_result import Evaluation
-from lesionlab.evaluation.metrics.operating_points import roc
 from lesionlab.evaluation.predictions.load import open_predictions
+from lesionlab.evaluation.roc_curve import roc
 from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting import formatting

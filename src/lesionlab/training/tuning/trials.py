@@ -27,7 +27,7 @@ from lesionlab.data.splits import Split
 from lesionlab.errors import DataError, DivergenceError, SettingsError
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.files import write_csv
-from lesionlab.prediction.run_predictor import Device
+from lesionlab.models.device import Device
 from lesionlab.progress import Listener, Notice, Step
 from lesionlab.recipe.schema import Recipe
 from lesionlab.run import CHECKPOINTS, INFO, Run

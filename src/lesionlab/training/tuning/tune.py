@@ -16,7 +16,7 @@ from lesionlab.data.splits import Split
 from lesionlab.errors import RunError, SettingsError
 from lesionlab.files import read_json, write_json, write_text
 from lesionlab.models import factory
-from lesionlab.prediction.run_predictor import Device
+from lesionlab.models.device import Device
 from lesionlab.progress import Listener, silent
 from lesionlab.recipe.schema import NoFusion, Recipe
 from lesionlab.run import INFO
