@@ -128,7 +128,7 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(whole, drawn, tmp_path
 
 
 def test_killed_at_the_very_end_nothing_is_trained_again(whole, drawn, tmp_path, monkeypatch):
-    from lesionlab.training import train
+    from lesionlab.training import train as module
 
     run, recipe = whole
     data, parts = drawn
@@ -138,7 +138,7 @@ def test_killed_at_the_very_end_nothing_is_trained_again(whole, drawn, tmp_path,
             def end(*_, **__):
                 raise Killed
 
-            patch.setattr(train, name, end)
+            patch.setattr(module, name, end)
             with pytest.raises(Killed):
                 train(recipe, data, parts, out=tmp_path / "run")
     with monkeypatch.context() as patch:

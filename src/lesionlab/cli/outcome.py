@@ -86,7 +86,7 @@ def catalogue_and_split(data: Path, split: Path | None) -> tuple[Catalogue, Spli
     return opened, Split.open(path)
 
 
-def training_room(module: str = "training.fit") -> Any:
+def training_room(module: str = "training.train") -> Any:
     """A module that needs the training extra; by default the one that trains.
 
     Raises:

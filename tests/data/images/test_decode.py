@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from lesionlab.data.catalogue.catalogue import catalogue
-from lesionlab.data.images import decode as module
+from lesionlab.data.images import cache as module
 from lesionlab.data.images.cache import Cache, cache
 from lesionlab.data.images.decode import open_image, to_pixels, upright_size
 from lesionlab.data.images.faults import ImageFault

@@ -14,6 +14,7 @@ import yaml
 from drawn_runs import draw_predictions, make_run
 from hypothesis import given
 from hypothesis import strategies as st
+from pages import Page
 
 from lesionlab.cli.app import main
 from lesionlab.data.catalogue.catalogue import Catalogue
@@ -26,8 +27,6 @@ from lesionlab.reporting.card.data_facts import published
 from lesionlab.reporting.card.outline import OUTLINE, Fact
 from lesionlab.reporting.card.standards import STATUSES, WHO, Item, standards
 from lesionlab.run import Folds, Run
-
-from .test_report import Page
 
 KEYS = [key for heading in OUTLINE for key in heading.labels]
 

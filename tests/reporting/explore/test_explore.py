@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page
 from PIL import Image
 
 from lesionlab.cli.app import main
@@ -24,8 +25,6 @@ from lesionlab.reporting.figures import distributions
 from lesionlab.reporting.figures.model import WIDTH
 from lesionlab.reporting.figures.style import standalone
 from lesionlab.tables import CATALOGUE
-
-from .test_report import Page
 
 
 @pytest.fixture(scope="module")

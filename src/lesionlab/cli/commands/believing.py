@@ -57,7 +57,7 @@ def trust(
 
     out = run / "trust" if out is None else out
     last = WarningsLast(listen)
-    made = training_room("explanation.trusting").trust(
+    made = training_room("explanation.trust.trust").trust(
         run,
         masks=masks,
         count=None if all_ else count,

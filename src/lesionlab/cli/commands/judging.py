@@ -253,7 +253,7 @@ def explain(
         seed: of the draw and of the random weights.
         device: auto takes CUDA where there is one.
     """
-    explain_run = training_room("explanation.gallery").explain
+    explain_run = training_room("explanation.explain").explain
     last = WarningsLast(listen)
     made = explain_run(
         run,

@@ -115,7 +115,7 @@ def embed(
     """
     from lesionlab.data.catalogue.catalogue import Catalogue
 
-    found = training_room("prediction.embedding").embed(
+    found = training_room("prediction.embed").embed(
         model,
         Catalogue.open(data) if data else None,
         images or (),

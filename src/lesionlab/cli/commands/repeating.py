@@ -64,7 +64,7 @@ def folds(
     settings = Recipe.load_with(recipe, changes)
     opened, parts = catalogue_and_split(data, split)
     chosen = _numbers(only)
-    training = training_room("training.folds")
+    training = training_room("training.cross_validation")
     from lesionlab.evaluation.evaluate import evaluate
 
     made = training.folds(
@@ -194,7 +194,7 @@ def tune(
 
     settings = Recipe.load_with(recipe, changes)
     opened, parts = catalogue_and_split(data, split)
-    searching = training_room("training.tuning")
+    searching = training_room("training.tuning.tune")
     from lesionlab.training.tuning.search_space import read_words
 
     given = {**(read_yaml(space) if space else {}), **read_words(try_ or [])}

@@ -53,7 +53,7 @@ def export(
         seed: of the draws of images.
     """
     last = WarningsLast(listen)
-    made = training_room("deployment.exporting").export(
+    made = training_room("deployment.export").export(
         runs,
         out,
         data=data,
