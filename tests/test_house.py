@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -226,3 +227,27 @@ def test_every_public_name_is_there_and_none_is_loaded_early():
     assert set(lesionlab.__all__) <= set(dir(lesionlab))
     for name in lesionlab.__all__:  # here, where torch is loaded for other tests anyway
         assert getattr(lesionlab, name)
+
+
+def test_the_architecture_page_shows_the_folders_and_layers_that_exist():
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text("utf-8")
+    tree = re.search(r"```text\nlesionlab/.*?```", page, re.DOTALL)
+    assert tree
+    shown, above = set(), {}
+    for depth, name in re.findall(r"^( *)(\w+)/ ", tree[0], re.MULTILINE):
+        above[len(depth)] = above[len(depth) - 2] / name if depth else SOURCE
+        shown.add(above[len(depth)])
+    folders = {path for path in SOURCE.rglob("*") if path.is_dir() and path.name != "__pycache__"}
+    assert shown - {SOURCE} == folders
+    (layers,) = re.findall(r"^.+ ← .+$", page, re.MULTILINE)
+    level = {each: at for at, layer in enumerate(layers.split(" ← ")) for each in layer.split(", ")}
+    upwards = {
+        (name, each)
+        for name in MODULES
+        for each in imported_files(name)
+        if room(name) and room(each) not in ("", room(name))
+        if level[room(each)] >= level[room(name)]
+    }
+    assert not upwards
+    named = [name for name in re.findall(r"`([\w/]+\.py)`", page) if "tests/" not in name]
+    assert not [name for name in named if not (SOURCE / name).is_file()]
