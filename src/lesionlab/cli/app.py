@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lesionlab._version import __version__
+from lesionlab.cli.options import Several, one_word_each
 from lesionlab.disclaimer import NOTICE
 from lesionlab.errors import LesionlabError
 from lesionlab.progress import Notice, Step
@@ -119,6 +120,7 @@ def _run(verb: str, words: list[str]) -> int:
         flags = _takes_recipe_flags(function)
         changes, words = _recipe_flags(words) if flags else ({}, words)
         parser = _parser(verb, function)
+        words = one_word_each(parser, words)
         options = vars(parser.parse_intermixed_args(words))  # options may stand between images
     except LesionlabError as error:
         return _fail(str(error))
@@ -187,12 +189,11 @@ def _parser(verb: str, function: Callable[..., Any]) -> ArgumentParser:
         if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD:
             if not required:
                 options["nargs"] = "*" if "nargs" in options else "?"
+            options.pop("action", None)
             parser.add_argument(name, metavar=name.upper(), **options)
             continue
         if "choices" not in options and "action" not in options:
             options["metavar"] = name.strip("_").upper()
-        if options.get("nargs") == "+" and default in (None, Parameter.empty):
-            options["action"] = "extend"  # given twice, a flag adds to the list
         flag = f"--{name.rstrip('_').replace('_', '-')}"  # try_: a name that Python keeps
         parser.add_argument(
             flag, dest=name, required=required, default=None if required else default, **options
@@ -216,7 +217,7 @@ def _option(hint: Any) -> dict[str, Any]:
     if get_origin(hint) is Literal:
         return {"choices": kinds, "type": type(kinds[0])}
     if get_origin(hint) is list:
-        return {"type": kinds[0], "nargs": "+"}
+        return {"type": kinds[0], "nargs": "+", "action": Several}
     if get_origin(hint) is tuple:
         return {"type": kinds[0], "nargs": len(kinds)}
     return {"type": hint}

@@ -101,6 +101,12 @@ class Settings:
             for each in self.origins
             if not each.startswith(("http://", "https://")) or "*" in each or each.count("/") != 2
         ]
+        faults += [
+            f"host {each!r} is not a name like derm.example or 10.0.0.7: a file is named before "
+            "the options (lesionlab serve mole.bundle --hosts derm.example)"
+            for each in self.hosts
+            if "/" in each or "\\" in each or not each or each.lower().endswith(".bundle")
+        ]
         if faults:
             listed = "\n".join(f"- {each}" for each in faults)
             raise SettingsError(f"The server cannot run like this:\n{listed}", faults)
