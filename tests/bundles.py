@@ -104,6 +104,27 @@ def tiny_info(fields: bool = True) -> dict:
             "val_lesions": 100,
         },
         "thresholds": {"at_90_sensitivity/mel": 0.13},
+        "referral": {
+            "malignant": ["akiec", "bcc", "mel"],
+            "unknown": [],
+            "limits": [
+                {
+                    "name": "malignancy",
+                    "classes": ["akiec", "bcc", "mel"],
+                    "threshold": 0.25,
+                    "miss": 0.05,
+                    "lesions": 200,
+                },
+                {
+                    "name": "melanoma",
+                    "classes": ["mel"],
+                    "threshold": 0.1,
+                    "miss": 0.03,
+                    "lesions": 100,
+                },
+            ],
+            "measured": None,
+        },
         "detector": {
             "kind": "lesionlab detector 1",
             "method": "mahalanobis",

@@ -36,6 +36,37 @@ NAMES = {
     "nv": "Melanocytic nevus",
     "vasc": "Vascular lesion",
 }
+MALIGNANT = ("akiec", "bcc", "mel")
+QUALITY = {
+    "label": "mel",
+    "name": "Melanoma",
+    "recall": {"value": 0.63, "low": 0.59, "high": 0.67},
+    "precision": {"value": 0.49, "low": 0.45, "high": 0.53},
+    "share": 0.11,
+    "text": "Of 100 images of this class the model calls 63 so; of 100 that it calls so 49 are.",
+}
+REFERRAL = {
+    "promise": "For lesions like those tested, at most 5 of 100 malignant lesions are missed by "
+    "this rule.",
+    "refers_all": False,
+    "malignant": list(MALIGNANT),
+    "limits": [
+        {
+            "name": "malignancy",
+            "classes": list(MALIGNANT),
+            "threshold": 0.2,
+            "miss": 0.05,
+            "lesions": 117,
+        }
+    ],
+    "measured": {
+        "text": "In its test (7,470 lesions) it left 3.1 of 100 malignant lesions unreferred, and "
+        "referred 33.5 of 100 benign ones.",
+        "malignant": {"lesions": 1169, "missed": 0.031, "low": 0.022, "high": 0.043},
+        "melanoma": None,
+        "benign": {"lesions": 6301, "referred": 0.335, "low": 0.324, "high": 0.346},
+    },
+}
 NOTICE = (
     "Research and education only. Not a medical device. "
     "Not for diagnosis, triage or screening. See a clinician."
@@ -77,12 +108,16 @@ def model(**changes):
     """What `/v1/model` answers."""
     return {
         **MODEL,
-        "classes": [{"label": label, "name": name} for label, name in NAMES.items()],
+        "classes": [
+            {"label": label, "name": name, "malignant": label in MALIGNANT, "quality": QUALITY}
+            for label, name in NAMES.items()
+        ],
         "fields": ["age", "sex", "site"],
         "sites": ["back", "face", "lower extremity"],
         "sexes": ["female", "male"],
         "input": {"height": 225, "width": 300, "fit": "stretch"},
         "coverage": 0.9,
+        "referral": REFERRAL,
         "thresholds": {"at_90_sensitivity/mel": 0.13},
         "maps": True,
         "licence": "Apache-2.0",
@@ -106,8 +141,11 @@ def answer(name, content, maps="none"):
     ranked = np.argsort(-chance)
     inside = set(ranked[: int(np.searchsorted(np.cumsum(chance[ranked]), 0.9)) + 1].tolist())
     unlike = bool(np.ptp(colour) < 12)
-    reason = "unlike" if unlike else "unsure" if len(inside) != 1 else ""
     labels = list(NAMES)
+    malignancy = float(sum(chance[i] for i, label in enumerate(labels) if label in MALIGNANT))
+    reason = "unlike" if unlike else "benign_undecided" if len(inside) != 1 else ""
+    if not unlike and malignancy >= 0.2:
+        reason = "malignancy_likely" if labels[ranked[0]] in MALIGNANT else "malignancy_possible"
     wanted = {"none": [], "predicted": ranked[:1], "all": ranked}[maps]
     return {
         "name": name,
@@ -121,20 +159,36 @@ def answer(name, content, maps="none"):
                 "name": NAMES[labels[i]],
                 "probability": float(chance[i]),
                 "in_set": i in inside,
+                "malignant": labels[i] in MALIGNANT,
             }
             for i in ranked.tolist()
         ],
         "set": [labels[i] for i in sorted(inside)],
-        "refer": bool(reason),
+        "refer": reason not in ("", "benign_undecided"),
         "reason": reason,
-        "reason_text": reason,
+        "reason_text": f"The reason is {reason or 'none'}.",
+        "malignancy": {
+            "probability": malignancy,
+            "limits": [
+                {
+                    "name": "malignancy",
+                    "probability": malignancy,
+                    "threshold": 0.2,
+                    "reached": malignancy >= 0.2,
+                }
+            ],
+        },
+        "quality": {**QUALITY, "label": labels[ranked[0]], "name": NAMES[labels[ranked[0]]]},
         "novelty": {"score": 12.3, "threshold": 40.1, "unlike": unlike},
         "thresholds": [
             {
                 "name": "at_90_sensitivity/mel",
                 "label": "mel",
+                "class_name": "Melanoma",
+                "sensitivity": 0.9,
                 "threshold": 0.13,
                 "reached": bool(chance[4] >= 0.13),
+                "text": "Melanoma: 13 % is the threshold that found 90 of 100 of part val.",
             }
         ],
         "maps": [a_map(labels[i], image) for i in wanted],
@@ -166,6 +220,8 @@ def unreadable(name, message):
         "refer": True,
         "reason": "unreadable",
         "reason_text": "The image cannot be read.",
+        "malignancy": None,
+        "quality": None,
         "predicted": None,
         "classes": [],
         "set": [],
@@ -217,7 +273,8 @@ class _Handler(BaseHTTPRequestHandler):
             return planned.status, _fault(planned.message)
         results = [answer(each.name, each.content, each.fields["maps"]) for each in asked]
         readable = any(not each["error"] for each in results)
-        whole = {"model": MODEL, "notice": NOTICE, "coverage": 0.9, "results": results}
+        whole = {"model": MODEL, "notice": NOTICE, "coverage": 0.9, "referral": REFERRAL}
+        whole["results"] = results
         return 200 if readable else 422, whole
 
     def _parsed(self, body):

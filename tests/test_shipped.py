@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import lesionlab as ll
+from lesionlab.evaluation.triage.referral_cost import measure_referral
 from lesionlab.prediction.bundle import default_path
 from lesionlab.tables import check_predictions
 
@@ -63,6 +64,27 @@ def test_the_figures_of_its_card_follow_from_the_predictions(bundle, predictions
     assert compared >= 30
     assert "balanced_accuracy" in told["estimates"]
     assert "macro_auroc" in told["estimates"]
+
+
+def test_what_its_referral_promises_and_did_follows_from_the_predictions(bundle, predictions):
+    assert not bundle.referral.refers_all
+    assert [each.miss for each in bundle.referral.limits] == [0.05, 0.03]
+    found = measure_referral(bundle.referral, bundle.scaling.apply(predictions), replicates=0)
+    for told, figure, limit in (
+        (bundle.measured["malignant"]["missed"], "missed", 0.05),
+        (bundle.measured["melanoma"]["missed"], "missed_melanoma", 0.03),
+    ):
+        assert told == pytest.approx(found[figure].value, abs=1e-9)
+        assert told <= limit
+        assert (
+            told < found[f"sets_{figure}"].value / 5
+        )  # a rule by the size of sets misses far more
+    assert bundle.measured["benign"]["referred"] == pytest.approx(found["referred"].value, abs=1e-9)
+    rows = bundle.card["tables"]["referral"]["rows"]
+    assert rows[0][4] == pytest.approx(found["missed"].value, abs=1e-9)
+    assert bundle.measured["text"] == bundle.card["facts"]["answer.referral"]["text"]
+    assert bundle.measured["text"] in bundle.card_html
+    assert bundle.quality["mel"].text in bundle.card_html
 
 
 def test_it_never_saw_what_it_was_fitted_on(bundle):

@@ -107,7 +107,7 @@ def _ask_default(data: Catalogue, listen: Listener) -> None:
     for (_, answer), target in zip(answers.iterrows(), shown["target"], strict=True):
         label, reason = str(answer["predicted"]), str(answer["reason"])
         told = f"{full_name(label)}, {answer[f'p_{label}']:.0%}. "
-        told += REASONS[reason] if reason else "One class is left."
+        told += REASONS[reason]
         listen(Notice(f"  {answer['image_id']} (labelled {target}): {told}"))
 
 

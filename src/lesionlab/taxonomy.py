@@ -69,6 +69,21 @@ GROUPINGS: Mapping[str, Grouping] = MappingProxyType(
 )
 """The groupings by name; a class that is not among a grouping's is refused, never guessed."""
 
+_MALIGNANT = {name: kind == "malignant" for name, kind in _TWO.items()} | {
+    "malignant": True,
+    "benign": False,
+}
+
+
+def malignancy_of(classes: Sequence[str]) -> dict[str, bool | None]:
+    """Whether each class is malignant by `MALIGNANT_RULE`; None where the rule does not know it.
+
+    Args:
+        classes: names, also as public collections spell them.
+    """
+    return {label: _MALIGNANT.get(canonical(label)) for label in classes}
+
+
 _SPARE_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#777777")
 
 ALIASES: Mapping[str, str] = MappingProxyType(
@@ -106,6 +121,12 @@ def order(labels: Sequence[str]) -> tuple[str, ...]:
 def full_name(code: str) -> str:
     """Full name of a class, or the code itself where it is not one of HAM10000's."""
     return KNOWN[code].name if code in KNOWN else code
+
+
+def name_in_text(code: str) -> str:
+    """Full name of a class as it stands within a sentence: melanoma, but HPV stays as it is."""
+    name = full_name(code)
+    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
 
 
 def colours(classes: Sequence[str]) -> dict[str, str]:

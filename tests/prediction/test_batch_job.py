@@ -65,7 +65,7 @@ def test_a_table_holds_what_the_predictor_answers(predictor, photos, tmp_path):
     done = predict_files(predictor, [photos], out=tmp_path / "table.csv", top=2)
     table = pd.read_csv(done.path, keep_default_na=False)
     likeliest = ["top_1", "top_1_p", "top_2", "top_2_p"]
-    answer = ["set", "refer", "reason", "novelty", "error"]
+    answer = ["set", "malignancy", "refer", "reason", "novelty", "error"]
     chances = [f"p_{label}" for label in HAM7]
     assert list(table.columns) == ["image_id", "path", "predicted", *chances, *likeliest, *answer]
     expected = predictor([photos])

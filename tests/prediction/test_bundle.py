@@ -15,8 +15,10 @@ from PIL import Image
 
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.errors import BundleError, DataError
+from lesionlab.evaluation.triage.risk_control import ReferralRule
 from lesionlab.prediction.bundle import Bundle, is_bundle, write_bundle
-from lesionlab.prediction.predictor import REASONS, Predictor
+from lesionlab.prediction.predictor import NOT_REFERRED, REASONS, Answers, Predictor
+from lesionlab.taxonomy import HAM7
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +83,54 @@ def test_why_an_image_is_referred(predictor):
     found = predictor.answers(pixels)
     assert found.unlike.tolist() == [False, True]
     assert found.reasons[1] == "unlike"
-    assert found.reasons[0] == ("" if found.sets[0].sum() == 1 else "unsure")
     many = predictor.answers(_pixels(200))
-    for image, reason in enumerate(many.reasons):
-        size = many.sets[image].sum()
-        assert (reason in ("unlike", "unsure")) == bool(many.unlike[image] or size != 1)
-        assert len(many.set_of(image)) == size
-    assert set(many.reasons) <= {*REASONS, ""}
+    malignant = [HAM7.index(label) for label in ("akiec", "bcc", "mel")]
+    for image, (reason, p) in enumerate(zip(many.reasons, many.probabilities, strict=True)):
+        likely = p.argmax() in malignant or p[malignant].sum() >= 0.5
+        possible = p[malignant].sum() >= 0.25 or p[4] >= 0.1
+        one = many.sets[image].sum() == 1
+        right = "unlike" if many.unlike[image] else "malignancy_likely" if likely else ""
+        right = right or ("malignancy_possible" if possible else "" if one else "benign_undecided")
+        assert reason == right
+        assert len(many.set_of(image)) == many.sets[image].sum()
+    assert list(REASONS)[-2:] == list(NOT_REFERRED)
+
+
+def test_each_reason_in_its_order():
+    """A likely malignancy is referred whatever its set; several benign classes are not."""
+    rule = ReferralRule.from_json(tiny_info()["referral"], HAM7)
+    p = np.array(
+        [
+            [0, 0, 0, 0, 0.93, 0.07, 0],
+            [0, 0, 0, 0, 0.93, 0.07, 0],
+            [0, 0.02, 0.03, 0, 0.12, 0.83, 0],
+            [0, 0, 0.48, 0, 0.03, 0.49, 0],
+            [0, 0, 0.02, 0, 0.03, 0.95, 0],
+        ]
+    )
+    found = Answers(HAM7, p, p, p >= 0.3, rule, np.zeros(5), np.arange(5) == 0)
+    assert found.reasons == (
+        "unlike", "malignancy_likely", "malignancy_possible", "benign_undecided", "",
+    )  # fmt: skip
+    np.testing.assert_allclose(found.malignancy, [0.93, 0.93, 0.14, 0.03, 0.03])
+
+
+def test_a_bundle_of_the_first_kind_errs_on_the_safe_side_and_says_what_is_missing(tmp_path):
+    info = {**tiny_info(), "kind": "lesionlab bundle 1"}
+    info["thresholds"] = {"at_95_sensitivity/mel": 0.2}
+    del info["referral"]
+    path = tiny_bundle(tmp_path)
+    first = _changed(path, tmp_path / "first.bundle", bundle__json=json.dumps(info).encode())
+    bundle = Bundle.open(first)
+    assert bundle.referral.promise.startswith("No risk is stated")
+    assert bundle.measured is None
+    found = Predictor(bundle).answers(_pixels(200))
+    malignant = found.probabilities[:, [0, 1, 4]]
+    referred = np.array([reason not in NOT_REFERRED for reason in found.reasons])
+    likeliest = np.isin(found.probabilities.argmax(axis=1), [0, 1, 4])
+    assert referred[likeliest].all()
+    assert referred[malignant[:, 2] >= 0.2].all()
+    assert referred[found.sets[:, [0, 1, 4]].any(axis=1)].all()
 
 
 def test_maps_are_of_every_class(predictor):
@@ -166,7 +209,10 @@ def test_bytes_and_files_are_read_alike(predictor, tmp_path):
     [
         ({"bundle__json": b"{"}, "not a bundle"),
         ({"bundle__json": b"[1]"}, "not a bundle"),
-        ({"bundle__json": b'{"kind": "lesionlab bundle 9"}'}, "reads lesionlab bundle 1"),
+        (
+            {"bundle__json": b'{"kind": "lesionlab bundle 9"}'},
+            "reads lesionlab bundle 1 and lesionlab bundle 2",
+        ),
         ({"bundle__json": b"[" * 100_000}, "not a bundle"),
         ({"bundle__json": None}, "not a bundle"),
         ({"model__onnx": None}, "missing"),

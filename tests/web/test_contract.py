@@ -10,7 +10,7 @@ from bundles import GRID, tiny_bundle
 from servers import ask, picture, serving
 
 from lesionlab.prediction.bundle import Bundle
-from lesionlab.prediction.predictor import Predictor
+from lesionlab.prediction.predictor import NOT_REFERRED, Predictor
 from lesionlab.taxonomy import HAM7
 from lesionlab.web.schemas import Error, Model, Prediction
 
@@ -37,7 +37,13 @@ def test_an_answer_is_what_the_bundle_says_in_process(client, bundle_file):
     assert result["predicted"] == made.predicted[0] == result["classes"][0]["label"]
     assert result["set"] == list(made.set_of(0))
     assert {each["label"] for each in result["classes"] if each["in_set"]} == set(result["set"])
-    assert (result["reason"], result["refer"]) == (made.reasons[0], made.reasons[0] != "")
+    assert result["reason"] == made.reasons[0]
+    assert result["refer"] == (made.reasons[0] not in NOT_REFERRED)
+    assert result["malignancy"]["probability"] == pytest.approx(made.malignancy[0])
+    assert [each["reached"] for each in result["malignancy"]["limits"]] == [
+        bool(made.malignancy[0] >= 0.25), bool(made.probabilities[0, 4] >= 0.1),
+    ]  # fmt: skip
+    assert "at most 5 of 100 malignant lesions" in answer["referral"]["promise"]
     assert result["novelty"]["score"] == pytest.approx(made.novelty[0])
     assert result["novelty"]["threshold"] == 60
     mel = chances(result)[HAM7.index("mel")]

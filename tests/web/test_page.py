@@ -220,27 +220,34 @@ def test_verdict_and_set_in_words(visit, server, photograph, monkeypatch):
         changed = answer(photograph.name, photograph.read_bytes(), "all")
         for each in changed["classes"]:
             each["in_set"] = each["label"] in inside
-        changed.update(reason=reason, set=list(inside), refer=bool(reason))
+        refer = reason not in ("", "benign_undecided")
+        changed.update(reason=reason, set=list(inside), refer=refer, reason_text="Said why.")
         monkeypatch.setattr("stand_in.answer", lambda *_: changed)
         give(page, photograph)
         verdict, sentence = text(page, "#verdict"), text(page, "#set")
         page.click("#remove")
         return verdict, sentence
 
-    verdict, sentence = asked_with(["mel", "nv"], "unsure")
-    assert verdict.startswith("Refer: the model is unsure")
-    assert "At 90 % coverage 2 classes remain" in verdict
+    promise = "For lesions like those tested, at most 5 of 100 malignant lesions are missed"
+    verdict, sentence = asked_with(["mel", "nv"], "malignancy_likely")
+    assert verdict.startswith("Refer: malignancy likely")
+    assert "Said why." in verdict
     assert sentence in (
         "With 90 % coverage: melanoma or melanocytic nevus.",
         "With 90 % coverage: melanocytic nevus or melanoma.",
     )
     verdict, sentence = asked_with(["nv"], "")
-    assert verdict.startswith("Not referred: one class remains")
+    assert verdict.startswith("Nothing malignant suspected")
+    assert promise in verdict
+    assert "it left 3.1 of 100 malignant lesions unreferred" in verdict
     assert sentence == "With 90 % coverage: melanocytic nevus."
-    verdict, sentence = asked_with([], "unsure")
-    assert "At 90 % coverage no class fits well enough" in verdict
+    verdict, sentence = asked_with([], "benign_undecided")
+    assert verdict.startswith("Nothing malignant suspected; which class it is stays undecided")
+    assert promise in verdict
     assert sentence.startswith("With 90 % coverage: no class.")
-    assert asked_with(label, "unsure")[1] == "With 90 % coverage: any of the 7 classes."
+    assert (
+        asked_with(label, "malignancy_possible")[1] == "With 90 % coverage: any of the 7 classes."
+    )
 
 
 def test_unlike_and_unreadable_show_no_answer(visit, grey, broken):

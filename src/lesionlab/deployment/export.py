@@ -23,12 +23,20 @@ from lesionlab.data.images.decode import preprocessing_fingerprint
 from lesionlab.deployment import parity
 from lesionlab.deployment.onnx_graph import Graph, to_onnx
 from lesionlab.deployment.quantisation import BATCH, STEMS, quantised
-from lesionlab.errors import BundleError, RunError
-from lesionlab.evaluation.calibration.scaling import fit
+from lesionlab.errors import BundleError, DataError, RunError
+from lesionlab.evaluation.calibration.scaling import Scaling, fit
 from lesionlab.evaluation.conformal.scores import quantile
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
 from lesionlab.evaluation.metrics.operating_points import point_name, threshold_at_sensitivity
 from lesionlab.evaluation.outliers.detectors import ALARMS, Detector, fit_detector
+from lesionlab.evaluation.triage.referral_cost import MeasuredReferral, measure_referral
+from lesionlab.evaluation.triage.risk_control import (
+    MISS,
+    MISS_MELANOMA,
+    ReferralRule,
+    fit_referral,
+    strictest,
+)
 from lesionlab.models import factory
 from lesionlab.models.factory import Architecture
 from lesionlab.models.metadata_encoder import numbers_of
@@ -84,6 +92,9 @@ def export(
     data: Catalogue | str | Path | None = None,
     int8: bool = False,
     views: int = 1,
+    miss: float = MISS,
+    miss_melanoma: float = MISS_MELANOMA,
+    malignant: Sequence[str] | None = None,
     card_of: Run | Folds | Path | str | None = None,
     predictions: pd.DataFrame | None = None,
     answers: Path | str | None = None,
@@ -95,10 +106,12 @@ def export(
 ) -> Bundle:
     """Turn a run, or an ensemble of runs, into a bundle, if it passes its gates.
 
-    Temperature, conformal quantiles, thresholds and the detector's threshold are fitted on the val
-    part, from the very graph that is shipped. Gates: torch and the graph give the same
-    probabilities and maps for real files (1e-4); in int8 at least 98 % of the likeliest classes of
-    2,000 or more held-out pictures stay, and balanced accuracy falls by 0.01 at most.
+    Temperature, conformal quantiles, thresholds, limits of referral and the detector's threshold
+    are fitted on the val part, from the very graph that is shipped; the limits for images with age,
+    sex and site known and for the same without, of which the lower ones ship. Gates: torch and the
+    graph give the same probabilities and maps for real files (1e-4); in int8 at least 98 % of the
+    likeliest classes of 2,000 or more held-out pictures stay, and balanced accuracy falls by 0.01
+    at most.
 
     Args:
         source: a finished run, or several of the same classes and input, which share their answer.
@@ -106,6 +119,10 @@ def export(
         data: the catalogue that the runs were trained on; by default where it was.
         int8: in eight-bit integers.
         views: how many symmetries of an image are averaged: 1, 2, 4 or 8; the time goes with it.
+        miss: of malignant lesions, the share that may go unreferred, above 0 and below 1.
+        miss_melanoma: of melanomas, the share that may.
+        malignant: the malignant classes; by default those of `taxonomy.MALIGNANT_RULE`. Where it
+            does not know one of the classes and none are named, every image is referred.
         card_of: whose model card goes in, such as folds of the same recipe; by default the run's.
         predictions: of `card_of`, that the card's figures are computed from; by default its own, or
             with several views those that it makes over them.
@@ -120,7 +137,8 @@ def export(
         BundleError: if a gate is not passed, naming the figures; or if the runs do not fit
             together.
         RunError: if a run is not finished, or its catalogue is gone or has changed.
-        SettingsError: if views is none of 1, 2, 4 and 8.
+        SettingsError: if views is none of 1, 2, 4 and 8, a share is out of range, or what is called
+            malignant is no class.
 
     Example:
         >>> export("runs/first", "mole.bundle", int8=True)  # doctest: +SKIP
@@ -158,6 +176,9 @@ def export(
         graphs = [_smaller(each, images, out.parent, listen) for each in made]
         passed["int8"] = _gate_int8(made, graphs, images, listen)
     fitted, arrays = _fit(made, graphs, images, listen)
+    rule = _fit_rule(made, graphs, images, fitted, miss, miss_melanoma, malignant)
+    if rule.refers_all:
+        listen(Notice(rule.promise, "warning"))
     content = {f"model{i}.onnx": graph for i, graph in enumerate(graphs)}
     if arrays:
         content[DETECTOR] = _packed(arrays)
@@ -171,7 +192,13 @@ def export(
         predictions = predict(
             about, data=opened, views=views, cache_to=cache_to, device="cpu", listen=listen
         )
-    content |= _texts(about, predictions, opened, answers, name, licence, shipped)
+    measured = None
+    if about is not None:
+        if predictions is None:
+            told = open_run(about) if isinstance(about, Path | str) else about
+            predictions = told.predictions
+        measured = _measure(rule, Scaling.from_json(fitted["scaling"]), predictions, listen)
+    content |= _texts(about, predictions, opened, answers, name, licence, shipped, measured)
     info = {
         "name": name,
         "version": __version__,
@@ -200,6 +227,11 @@ def export(
             for i, each in enumerate(made)
         ],
         **fitted,
+        "referral": {
+            **rule.to_json(),
+            "fitted_on": {"part": "val", **saw["val"]},
+            "measured": measured.to_json() if measured else None,
+        },
         "saw": saw,
         "gates": passed,
     }
@@ -276,13 +308,20 @@ class _Images:
         return self.table.iloc[self.of(held, most)]
 
     def batches(
-        self, member: _Network, places: NDArray[np.intp], mirrored: bool = False
+        self,
+        member: _Network,
+        places: NDArray[np.intp],
+        mirrored: bool = False,
+        known: bool = True,
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        """What a graph takes, some images at a time."""
+        """What a graph takes, some images at a time; age, sex and site known or not."""
         for start in range(0, len(places), BATCH):
             some = places[start : start + BATCH]
             pixels = self.pixels[self.rows[some]]
-            yield member.given(pixels[:, :, ::-1] if mirrored else pixels, self.table.iloc[some])
+            rows = self.table.iloc[some]
+            yield member.given(
+                pixels[:, :, ::-1] if mirrored else pixels, rows if known else rows[[]]
+            )
 
 
 def _run(
@@ -292,10 +331,11 @@ def _run(
     places: NDArray[np.intp],
     wanted: str,
     mirrored: bool = False,
+    known: bool = True,
 ) -> NDArray[np.float32]:
     """An output of a graph for some images."""
     session = session_of(graph, 2)
-    batches = images.batches(member, places, mirrored)
+    batches = images.batches(member, places, mirrored, known)
     return np.concatenate([session.run([wanted], given)[0] for given in batches])
 
 
@@ -330,10 +370,11 @@ def _blend(
     images: _Images,
     places: NDArray[np.intp],
     mirrored: bool = False,
+    known: bool = True,
 ) -> NDArray[np.floating]:
     """Logits of the bundle's mean probability."""
     logits = [
-        _run(member, graph, images, places, "logits", mirrored)
+        _run(member, graph, images, places, "logits", mirrored, known)
         for member, graph in zip(made, graphs, strict=True)
     ]
     return averaged(np.stack(logits))
@@ -402,6 +443,56 @@ def _fit(
     return fitted, detector.arrays if detector else {}
 
 
+def _fit_rule(
+    made: Sequence[_Network],
+    graphs: Sequence[bytes],
+    images: _Images,
+    fitted: Mapping[str, Any],
+    miss: float,
+    miss_melanoma: float,
+    malignant: Sequence[str] | None,
+) -> ReferralRule:
+    """Limits of referral on val, that hold whether age, sex and site are known or not.
+
+    None is so high that a malignant class of a conformal set could go unreferred.
+    """
+    classes = made[0].architecture.classes
+    table = images.table.iloc[images.of("val")]
+    scaling = Scaling.from_json(fitted["scaling"])
+    limits = fitted["conformal"]["quantiles"].values()
+    ceiling = max(0.0, 1 - max(1.0 if each is None else each for each in limits))
+    takes = any(each.architecture.metadata is not None for each in made)
+    rules = []
+    for known in (True, False) if takes else (True,):
+        logs = log_softmax(_blend(made, graphs, images, images.of("val"), known=known))
+        rules.append(
+            fit_referral(
+                np.exp(scaling.logits(logs)),
+                np.array([classes.index(label) for label in table["target"]], dtype=np.intp),
+                lesion_codes(table["lesion_id"].to_numpy(object))[0],
+                classes,
+                miss=miss,
+                miss_melanoma=miss_melanoma,
+                malignant=malignant,
+                ceiling=ceiling,
+            )
+        )
+    return strictest(rules)
+
+
+def _measure(
+    rule: ReferralRule, scaling: Scaling, predictions: pd.DataFrame, listen: Listener
+) -> MeasuredReferral | None:
+    """What the rule does on the predictions of the card; None: nothing to measure it on."""
+    if not rule.malignant:
+        return None
+    try:
+        return measure_referral(rule, scaling.apply(predictions), listen=listen)
+    except DataError as error:
+        listen(Notice(f"What the rule of referral does was not measured: {error}"))
+        return None
+
+
 def _detector(
     made: Sequence[_Network], graphs: Sequence[bytes], images: _Images
 ) -> Detector | None:
@@ -457,8 +548,8 @@ def _shipped(
 
     told = [
         f"The shipped weights were trained on {size('train')}. Temperature, thresholds, conformal "
-        f"quantiles and the limit for unlike images were fitted on {size('val')}, which the "
-        "weights have not seen."
+        "quantiles and the limits of referral and for unlike images were fitted on "
+        f"{size('val')}, which the weights have not seen."
     ]
     if of_others:
         told.append(
@@ -489,6 +580,7 @@ def _texts(
     name: str,
     licence: str,
     shipped: Sequence[str],
+    measured: MeasuredReferral | None,
 ) -> dict[str, bytes]:
     """The model card under the bundle's name, as values and as a page, and the licence."""
     from lesionlab.reporting.card.card import card
@@ -497,7 +589,7 @@ def _texts(
     if card_of is None:
         return {LICENCE: said.encode()}
     source = card_of if isinstance(card_of, Run | Folds) else open_run(card_of)
-    filled = card(source, data=data, answers=answers, predictions=predictions)
+    filled = card(source, data=data, answers=answers, predictions=predictions, referral=measured)
     filled = replace(filled, name=name, caveats=(*shipped, *filled.caveats))
     values = json.dumps(filled.to_json(), indent=1, ensure_ascii=False)
     page = filled.to_html()

@@ -51,7 +51,7 @@ class Predicted:
     Attributes:
         path: of the table.
         images: how many rows it has.
-        reasons: how many rows have each reason; "" = not to be referred.
+        reasons: how many rows have each reason, a key of `predictor.REASONS`.
         first: its first rows.
     """
 
@@ -118,8 +118,9 @@ def predict_files(
     Returns:
         The table's first rows and counts. Its columns are image_id, path, of a catalogue lesion_id,
         target and part ("test"), then predicted, p_<class>... (calibrated), top_1, top_1_p, ...,
-        set (the conformal set, "mel nv", the likeliest first), refer, reason (a key of `REASONS`,
-        or ""), novelty, error ("" = none), and of a catalogue logit_<class>... (not calibrated).
+        set (the conformal set, "mel nv", the likeliest first), malignancy (the probability of all
+        malignant classes), refer, reason (a key of `predictor.REASONS`), novelty, error ("" =
+        none), and of a catalogue logit_<class>... (not calibrated).
 
     Raises:
         DataError: if there is no image, or none that can be read; if the catalogue has classes that
@@ -189,7 +190,7 @@ def _columns(classes: Sequence[str], top: int, catalogued: bool) -> tuple[str, .
     likeliest = [name for rank in range(1, top + 1) for name in (f"top_{rank}", f"top_{rank}_p")]
     logits = [f"logit_{label}" for label in classes] if catalogued else []
     chances = [f"p_{label}" for label in classes]
-    answer = ("set", "refer", "reason", "novelty", "error")
+    answer = ("set", "malignancy", "refer", "reason", "novelty", "error")
     return ("image_id", "path", *labelled, "predicted", *chances, *likeliest, *answer, *logits)
 
 

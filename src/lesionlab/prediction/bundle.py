@@ -24,12 +24,16 @@ from numpy.typing import NDArray
 
 from lesionlab.errors import BundleError
 from lesionlab.evaluation.calibration.scaling import Scaling
+from lesionlab.evaluation.class_quality import ClassQuality, class_quality
 from lesionlab.evaluation.outliers.detectors import Detector, detector_of
+from lesionlab.evaluation.triage.risk_control import ReferralRule, without_promise
 from lesionlab.files import fingerprint, replacing
 from lesionlab.models.metadata_encoder import MetadataEncoder
 from lesionlab.recipe.schema import Images
 
-KIND = "lesionlab bundle 1"
+KIND = "lesionlab bundle 2"
+FIRST_KIND = "lesionlab bundle 1"
+"""Bundles from before referral was fitted to a promise; see `risk_control.without_promise`."""
 MANIFEST = "bundle.json"
 DETECTOR = "detector.npz"
 CARD, CARD_PAGE, LICENCE = "card.json", "card.html", "LICENSE"
@@ -80,6 +84,11 @@ class Sets:
         """Which classes are in the set of each image, shape (n, classes)."""
         return np.asarray(1 - probabilities <= np.array(self.quantiles))
 
+    @property
+    def floors(self) -> tuple[float, ...]:
+        """Of every class, the probability from which it is in the set, 0-1."""
+        return tuple(max(0.0, 1 - each) for each in self.quantiles)
+
 
 class Bundle:
     """An opened bundle; its networks are read when they are asked for.
@@ -97,10 +106,10 @@ class Bundle:
         self._content = dict(content)
         try:
             self.info: Mapping[str, Any] = json.loads(self._content[MANIFEST])
-            if self.info["kind"] != KIND:
+            if self.info["kind"] not in (KIND, FIRST_KIND):
                 raise BundleError(
                     f"{path} is a {self.info['kind']}, and this version of lesionlab reads "
-                    f"{KIND}. Export it again, or take the version that wrote it."
+                    f"{FIRST_KIND} and {KIND}. Export it again, or take the version that wrote it."
                 )
             self.name = str(self.info["name"])
             self.version = str(self.info["version"])
@@ -114,6 +123,7 @@ class Bundle:
             self.sets = _sets(self.info["conformal"], self.classes)
             self.detector = self._detector()
             self._check()
+            self.referral = self._referral()
         except BundleError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -139,6 +149,17 @@ class Bundle:
         """16 hexadecimal digits over all that is in it."""
         hashes = {name: hashlib.sha256(each).hexdigest() for name, each in self._content.items()}
         return fingerprint(hashes)
+
+    @property
+    def measured(self) -> Mapping[str, Any] | None:
+        """What its rule of referral did on the predictions of its card; None: was not measured."""
+        told: Mapping[str, Any] = self.info.get("referral") or {}
+        return told.get("measured")
+
+    @cached_property
+    def quality(self) -> Mapping[str, ClassQuality]:
+        """By class, what an answer is worth, from its card; {} where it has none."""
+        return class_quality((self.card or {}).get("evaluation", {}))
 
     @property
     def map_grid(self) -> tuple[int, int] | None:
@@ -197,6 +218,12 @@ class Bundle:
         encoders = [each.encoder.categories for each in self.members if each.encoder]
         found = [str(word) for each in encoders for word in each.get(field, ())]
         return tuple(dict.fromkeys(found))
+
+    def _referral(self) -> ReferralRule:
+        if self.info["kind"] == FIRST_KIND:
+            floors = dict(zip(self.classes, self.sets.floors, strict=True))
+            return without_promise(self.classes, self.thresholds, floors)
+        return ReferralRule.from_json(self.info["referral"], self.classes)
 
     def _detector(self) -> Detector | None:
         told = self.info["detector"]

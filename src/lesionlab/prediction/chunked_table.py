@@ -247,7 +247,8 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _is_number(column: str) -> bool:
-    return column.startswith(("p_", "logit_")) or column.endswith("_p") or column == "novelty"
+    named = column in ("novelty", "malignancy")
+    return named or column.startswith(("p_", "logit_")) or column.endswith("_p")
 
 
 def _value(column: str, text: str) -> Any:

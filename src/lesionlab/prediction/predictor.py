@@ -18,6 +18,7 @@ from lesionlab.data.images.decode import to_pixels
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader
 from lesionlab.errors import BundleError, DataError, SettingsError
+from lesionlab.evaluation.triage.risk_control import ReferralRule
 from lesionlab.models.metadata_encoder import OLDEST, read_metadata
 from lesionlab.numerics import log_softmax
 from lesionlab.prediction.bundle import Bundle, Member
@@ -31,12 +32,22 @@ if TYPE_CHECKING:
 
 REASONS: Mapping[str, str] = MappingProxyType(
     {
-        "unlike": "This does not look like the dermatoscopic images that the model was made for.",
-        "unsure": "The model cannot narrow it down to one class.",
         "unreadable": "The image cannot be read.",
+        "unlike": "This does not look like the dermatoscopic images that the model was made for.",
+        "malignancy_likely": "A malignant class is the likeliest, or malignancy is likelier than "
+        "not.",
+        "malignancy_possible": "Malignancy is not excluded at the stated risk.",
+        "benign_undecided": "Nothing malignant is suspected at the stated risk; which benign class "
+        "it is stays undecided.",
+        "": "Nothing malignant is suspected at the stated risk.",
     }
 )
-"""Why an image is to be referred, in the order in which reasons count, and in words."""
+"""What comes of an image, in the order in which reasons count, and in words.
+
+The last two do not refer it.
+"""
+
+NOT_REFERRED = ("benign_undecided", "")
 
 BLOCK = 16
 """Images that a network gets at once, where there are many."""
@@ -51,6 +62,7 @@ class Answers:
         logits: before calibration, shape (n, k).
         probabilities: calibrated, shape (n, k); each row adds up to 1.
         sets: whether a class is in the conformal set, shape (n, k).
+        referral: the rule by which images are referred lest something malignant be missed.
         novelty: how unlike the training images, shape (n,); nan where the bundle has no detector.
         unlike: whether that is more than its threshold, shape (n,).
         maps: Grad-CAM of every class, shape (n, k, rows, columns), all >= 0, in logits; not
@@ -61,6 +73,7 @@ class Answers:
     logits: NDArray[np.floating]
     probabilities: NDArray[np.float64]
     sets: NDArray[np.bool_]
+    referral: ReferralRule
     novelty: NDArray[np.float64]
     unlike: NDArray[np.bool_]
     maps: NDArray[np.float32] | None = None
@@ -75,15 +88,27 @@ class Answers:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why each image is to be referred: a key of `REASONS`, or "" where it is not.
+        """What comes of each image: a key of `REASONS`, the first that applies.
 
-        An image is referred that is unlike those of training, or whose set is not one class.
+        An image is referred that is unlike those of training, or that the rule of referral refers.
+        One whose set does not hold exactly one class is undecided, and not referred for that: the
+        rule answers for what is malignant in it.
         """
-        single = self.sets.sum(axis=1) == 1
-        return tuple(
-            "unlike" if unlike else "" if one else "unsure"
-            for unlike, one in zip(self.unlike, single, strict=True)
-        )
+        states = {
+            "unlike": self.unlike,
+            "malignancy_likely": self.referral.likely(self.probabilities),
+            "malignancy_possible": self.referral.possible(self.probabilities),
+            "benign_undecided": self.sets.sum(axis=1) != 1,
+        }
+        found = np.select(list(states.values()), list(states), default="")
+        return tuple(map(str, found))
+
+    @property
+    def malignancy(self) -> NDArray[np.float64]:
+        """Probability of all malignant classes together, shape (n,); nan where there is none."""
+        if not self.referral.malignant:
+            return np.full(len(self), np.nan)
+        return self.referral.probability(self.probabilities, self.referral.malignant)
 
     def only(self, images: Sequence[int]) -> Answers:
         """Those about some of the images."""
@@ -197,6 +222,7 @@ class Predictor:
             mean,
             chances,
             self.bundle.sets.inside(chances),
+            self.bundle.referral,
             novelty,
             unlike,
             found,
@@ -268,7 +294,8 @@ class Predictor:
 
         Returns:
             One row per image: image_id, path, predicted, p_<class>..., set (classes, the likeliest
-            first), refer, reason (a key of `REASONS` or ""), novelty and error ("" = none).
+            first), malignancy (the probability of all malignant classes), refer, reason (a key of
+            `REASONS`), novelty and error ("" = none).
 
         Raises:
             DataError: if there is no image, or none that can be read.
@@ -400,16 +427,19 @@ def rows_of(
     place = 0
     reasons = () if answers is None else answers.reasons
     predicted = () if answers is None else answers.predicted
+    malignancy = () if answers is None else answers.malignancy
     for name, path, error in zip(names, paths, errors, strict=True):
         row: dict[str, Any] = {"image_id": name, "path": str(path), "predicted": ""}
         row |= {f"p_{label}": np.nan for label in classes}
-        row |= {"set": "", "refer": True, "reason": "unreadable", "novelty": np.nan}
+        row |= {"set": "", "malignancy": np.nan, "refer": True, "reason": "unreadable"}
+        row["novelty"] = np.nan
         if not error and answers is not None:
             reason = reasons[place]
             row["predicted"] = predicted[place]
             for label, chance in zip(classes, answers.probabilities[place], strict=True):
                 row[f"p_{label}"] = float(chance)
-            row |= {"set": " ".join(answers.set_of(place)), "refer": reason != ""}
+            row["set"] = " ".join(answers.set_of(place))
+            row |= {"malignancy": float(malignancy[place]), "refer": reason not in NOT_REFERRED}
             row |= {"reason": reason, "novelty": float(answers.novelty[place])}
             place += 1
         rows.append({**row, "error": error})

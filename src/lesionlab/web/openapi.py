@@ -46,6 +46,29 @@ _EXAMPLE = {
     },
     "notice": NOTICE,
     "coverage": 0.9,
+    "referral": {
+        "promise": "For lesions like those tested, at most 5 of 100 malignant lesions and 3 of 100 "
+        "melanomas are missed by this rule.",
+        "refers_all": False,
+        "malignant": ["mel"],
+        "limits": [
+            {
+                "name": "malignancy",
+                "classes": ["mel"],
+                "threshold": 0.2,
+                "miss": 0.05,
+                "lesions": 117,
+            },
+            {
+                "name": "melanoma",
+                "classes": ["mel"],
+                "threshold": 0.06,
+                "miss": 0.03,
+                "lesions": 61,
+            },
+        ],
+        "measured": None,
+    },
     "results": [
         {
             "name": "photo.jpg",
@@ -54,20 +77,45 @@ _EXAMPLE = {
             "error": None,
             "predicted": "mel",
             "classes": [
-                {"label": "mel", "name": "Melanoma", "probability": 0.61, "in_set": True},
-                {"label": "nv", "name": "Melanocytic nevus", "probability": 0.39, "in_set": True},
+                {
+                    "label": "mel",
+                    "name": "Melanoma",
+                    "probability": 0.61,
+                    "in_set": True,
+                    "malignant": True,
+                },
+                {
+                    "label": "nv",
+                    "name": "Melanocytic nevus",
+                    "probability": 0.39,
+                    "in_set": True,
+                    "malignant": False,
+                },
             ],
             "set": ["mel", "nv"],
             "refer": True,
-            "reason": "unsure",
-            "reason_text": "The model cannot narrow it down to one class.",
+            "reason": "malignancy_likely",
+            "reason_text": "A malignant class is the likeliest, or malignancy is likelier than "
+            "not.",
+            "malignancy": {
+                "probability": 0.61,
+                "limits": [
+                    {"name": "malignancy", "probability": 0.61, "threshold": 0.2, "reached": True},
+                    {"name": "melanoma", "probability": 0.61, "threshold": 0.06, "reached": True},
+                ],
+            },
+            "quality": None,
             "novelty": {"score": 12.3, "threshold": 40.1, "unlike": False},
             "thresholds": [
                 {
                     "name": "at_90_sensitivity/mel",
                     "label": "mel",
+                    "class_name": "Melanoma",
+                    "sensitivity": 0.9,
                     "threshold": 0.13,
                     "reached": True,
+                    "text": "Melanoma, 61 %: at or above 13 %, the threshold that found 90 of 100 "
+                    "of part val.",
                 }
             ],
             "maps": [],

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.disclaimer import NOTICE
@@ -29,13 +30,14 @@ def answer(bundle: Bundle, results: list[dict[str, Any]]) -> dict[str, Any]:
         },
         "notice": NOTICE,
         "coverage": bundle.coverage,
+        "referral": referral(bundle),
         "results": results,
     }
 
 
 def result(bundle: Bundle, name: str, seen: Seen, maps: Maps) -> dict[str, Any]:
     """What is sent about an image that was answered."""
-    from lesionlab.prediction.predictor import REASONS
+    from lesionlab.prediction.predictor import NOT_REFERRED, REASONS
 
     answers, row = seen.answers, seen.row
     chances = answers.probabilities[row]
@@ -54,23 +56,21 @@ def result(bundle: Bundle, name: str, seen: Seen, maps: Maps) -> dict[str, Any]:
                 "name": bundle.full_names[answers.classes[i]],
                 "probability": float(chances[i]),
                 "in_set": bool(inside[i]),
+                "malignant": malignant(bundle, answers.classes[i]),
             }
             for i in order
         ],
         "set": [answers.classes[i] for i in order if inside[i]],
-        "refer": reason != "",
+        "refer": reason not in NOT_REFERRED,
         "reason": reason,
-        "reason_text": REASONS.get(reason, ""),
+        "reason_text": REASONS[reason],
+        "malignancy": _malignancy(bundle, seen),
+        "quality": _quality(bundle, answers.predicted[row]),
         "novelty": _novelty(bundle, seen),
         "thresholds": [
-            {
-                "name": each,
-                "label": label,
-                "threshold": limit,
-                "reached": bool(chances[answers.classes.index(label)] >= limit),
-            }
-            for each, limit in bundle.thresholds.items()
-            if (label := each.rpartition("/")[2]) in answers.classes
+            _threshold(bundle, name, limit, chances)
+            for name, limit in bundle.thresholds.items()
+            if name.rpartition("/")[2] in answers.classes
         ],
         "maps": _maps(seen, maps),
     }
@@ -91,6 +91,8 @@ def unread(name: str, fault: ImageFault) -> dict[str, Any]:
         "refer": True,
         "reason": "unreadable",
         "reason_text": REASONS["unreadable"],
+        "malignancy": None,
+        "quality": None,
         "novelty": None,
         "thresholds": [],
         "maps": [],
@@ -104,7 +106,15 @@ def model(bundle: Bundle) -> dict[str, Any]:
         "version": bundle.version,
         "fingerprint": bundle.fingerprint,
         "precision": bundle.precision,
-        "classes": [{"label": each, "name": bundle.full_names[each]} for each in bundle.classes],
+        "classes": [
+            {
+                "label": each,
+                "name": bundle.full_names[each],
+                "malignant": malignant(bundle, each),
+                "quality": _quality(bundle, each),
+            }
+            for each in bundle.classes
+        ],
         "fields": list(bundle.fields),
         "sites": list(bundle.sites),
         "sexes": list(bundle.sexes),
@@ -114,11 +124,81 @@ def model(bundle: Bundle) -> dict[str, Any]:
             "fit": bundle.images.fit,
         },
         "coverage": bundle.coverage,
+        "referral": referral(bundle),
         "thresholds": dict(bundle.thresholds),
         "maps": bundle.map_grid is not None,
         "licence": bundle.licence,
         "notice": NOTICE,
         "card": bundle.card,
+    }
+
+
+def referral(bundle: Bundle) -> dict[str, Any]:
+    """What is told of the rule of referral: its promise, its limits and what it did."""
+    rule = bundle.referral
+    told = rule.to_json()
+    return {
+        "promise": told["promise"],
+        "refers_all": rule.refers_all,
+        "malignant": told["malignant"],
+        "limits": told["limits"],
+        "measured": bundle.measured,
+    }
+
+
+def malignant(bundle: Bundle, label: str) -> bool | None:
+    """Whether a class is malignant; None: nobody said."""
+    return None if label in bundle.referral.unknown else label in bundle.referral.malignant
+
+
+def _malignancy(bundle: Bundle, seen: Seen) -> dict[str, Any] | None:
+    """The probability of malignancy, and which limits of referral an image reaches."""
+    rule, row = bundle.referral, slice(seen.row, seen.row + 1)
+    if not rule.malignant:
+        return None
+    probabilities = seen.answers.probabilities[row]
+    limits = []
+    for each in rule.limits:
+        probability = float(rule.probability(probabilities, each.classes)[0])
+        limits.append(
+            {
+                "name": each.name,
+                "probability": probability,
+                "threshold": each.threshold,
+                "reached": probability >= each.threshold,
+            }
+        )
+    return {"probability": float(seen.answers.malignancy[seen.row]), "limits": limits}
+
+
+def _quality(bundle: Bundle, label: str) -> dict[str, Any] | None:
+    quality = bundle.quality.get(label)
+    return quality.to_json() if quality else None
+
+
+def _threshold(
+    bundle: Bundle, name: str, limit: float, probabilities: NDArray[np.float64]
+) -> dict[str, Any]:
+    """An operating point and whether the image reaches it, also in words."""
+    label = name.rpartition("/")[2]
+    probability = float(probabilities[bundle.classes.index(label)])
+    reached = probability >= limit
+    point = name.partition("/")[0].removeprefix("at_")
+    sensitivity = None
+    if point.endswith("_sensitivity"):
+        sensitivity = float(point.removesuffix("_sensitivity")) / 100
+    found = ""
+    if sensitivity is not None:
+        found = f", the threshold that found {100 * sensitivity:g} of 100 of part val"
+    return {
+        "name": name,
+        "label": label,
+        "class_name": bundle.full_names[label],
+        "sensitivity": sensitivity,
+        "threshold": limit,
+        "reached": reached,
+        "text": f"{bundle.full_names[label]}, {100 * probability:.3g} %: "
+        f"{'at or above' if reached else 'below'} {100 * limit:.3g} %{found}.",
     }
 
 

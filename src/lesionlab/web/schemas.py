@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Reason = Literal[
+    "unreadable", "unlike", "malignancy_likely", "malignancy_possible", "benign_undecided", ""
+]
 
 
 class _Closed(BaseModel):
@@ -33,6 +37,90 @@ class ModelName(_Closed):
     precision: str = Field(examples=["int8"])
 
 
+class Interval(_Closed):
+    """A share with its 95 % interval; null where it is not defined."""
+
+    value: float | None = Field(ge=0, le=1)
+    low: float | None
+    high: float | None
+
+
+class Quality(_Closed):
+    """What an answer of one class is worth, from the model's test."""
+
+    label: str = Field(examples=["mel"])
+    name: str = Field(examples=["Melanoma"])
+    recall: Interval = Field(description="Of its images, the share that the model calls it.")
+    precision: Interval = Field(description="Of those that it calls so, the share that are.")
+    share: float = Field(description="How common it was in that test; precision goes with it.")
+    text: str
+
+
+class RiskLimit(_Closed):
+    """A threshold of referral and what it promises."""
+
+    name: str = Field(examples=["malignancy"])
+    classes: list[str] = Field(description="Whose probabilities add up.")
+    threshold: float = Field(description="From it on an image is referred; 0 refers all.")
+    miss: float | None = Field(
+        description="Share of such lesions that go unreferred at most; null: nothing is promised."
+    )
+    lesions: int = Field(description="Of these classes, that it was fitted on.")
+
+
+class ShareMissed(_Closed):
+    """Lesions that were left unreferred."""
+
+    lesions: int
+    missed: float | None
+    low: float | None
+    high: float | None
+
+
+class ShareReferred(_Closed):
+    """Lesions that were referred."""
+
+    lesions: int
+    referred: float | None
+    low: float | None
+    high: float | None
+
+
+class MeasuredReferral(_Closed):
+    """What the rule of referral did on the predictions of the model's card."""
+
+    text: str
+    malignant: ShareMissed
+    melanoma: ShareMissed | None
+    benign: ShareReferred
+
+
+class Referral(_Closed):
+    """The rule by which images are referred lest something malignant be missed."""
+
+    promise: str = Field(description="What is promised and to whom, or why nothing is.")
+    refers_all: bool
+    malignant: list[str] = Field(description="The classes that are malignant.")
+    limits: list[RiskLimit]
+    measured: MeasuredReferral | None
+
+
+class LimitReached(_Closed):
+    """A limit of referral and an image."""
+
+    name: str
+    probability: float
+    threshold: float
+    reached: bool
+
+
+class Malignancy(_Closed):
+    """How likely an image shows something malignant."""
+
+    probability: float = Field(ge=0, le=1, description="Of all malignant classes together.")
+    limits: list[LimitReached]
+
+
 class ClassAnswer(_Closed):
     """One class of an image."""
 
@@ -40,6 +128,7 @@ class ClassAnswer(_Closed):
     name: str = Field(examples=["Melanoma"])
     probability: float = Field(ge=0, le=1, description="Calibrated; all classes add up to 1.")
     in_set: bool = Field(description="Whether it is in the conformal set.")
+    malignant: bool | None = Field(description="null: whether it is was not said.")
 
 
 class Novelty(_Closed):
@@ -55,8 +144,11 @@ class Threshold(_Closed):
 
     name: str = Field(examples=["at_90_sensitivity/mel"])
     label: str = Field(examples=["mel"])
+    class_name: str = Field(examples=["Melanoma"])
+    sensitivity: float | None = Field(description="Share of part val's images that reached it.")
     threshold: float
     reached: bool = Field(description="Whether the class's probability is at least that.")
+    text: str
 
 
 class Map(_Closed):
@@ -89,8 +181,13 @@ class Result(_Closed):
     classes: list[ClassAnswer] = Field(description="All of them, the likeliest first.")
     set: list[str] = Field(description="Conformal set: holds the true class as often as promised.")
     refer: bool = Field(description="Whether a person should decide instead.")
-    reason: str = Field(description='Why: "unlike", "unsure", "unreadable", or "".')
+    reason: Reason = Field(
+        description="What comes of it; of benign_undecided and an empty one the image is not "
+        "referred."
+    )
     reason_text: str
+    malignancy: Malignancy | None
+    quality: Quality | None = Field(description="What an answer of the likeliest class is worth.")
     novelty: Novelty | None
     thresholds: list[Threshold]
     maps: list[Map]
@@ -102,14 +199,17 @@ class Prediction(_Closed):
     model: ModelName
     notice: str
     coverage: float = Field(description="How often a set holds the true class, as promised.")
+    referral: Referral
     results: list[Result]
 
 
 class ClassName(_Closed):
-    """A class and its full name."""
+    """A class, its full name, and what an answer of it is worth."""
 
     label: str = Field(examples=["mel"])
     name: str = Field(examples=["Melanoma"])
+    malignant: bool | None
+    quality: Quality | None
 
 
 class Input(_Closed):
@@ -129,6 +229,7 @@ class Model(ModelName):
     sexes: list[str]
     input: Input
     coverage: float
+    referral: Referral
     thresholds: dict[str, float]
     maps: bool = Field(description="Whether it can say where an image speaks for a class.")
     licence: str

@@ -269,9 +269,9 @@ def by_hand(table, low, high, prevalence):
     ruled_out = missed + n_well * out[~sick].mean()
     ruled_in = false + n_sick * into[sick].mean()
     return {
-        "ruled out": ruled_out,
+        "below the lower threshold": ruled_out,
         "of whom missed cases": missed,
-        "ruled in": ruled_in,
+        "above the upper threshold": ruled_in,
         "of whom not a case": false,
         "left for the doctor in between": 1000 - ruled_out - ruled_in,
         "of whom cases": n_sick * (~out & ~into)[sick].mean(),
@@ -351,7 +351,9 @@ def test_a_ppv_is_reached_on_val_at_the_prevalence(table):
     never = threshold_at_ppv(np.array([True, False]), np.array([0.2, 0.7]), 0.9, 0.05)
     assert never > 0.7
     silent = two_thresholds(table, ppv=1.0, prevalence=0.001, unit="image", replicates=0)
-    assert ("nothing is ruled in" in " ".join(silent.warnings)) == (silent.rule_in > risk.max())
+    assert ("nothing is above the upper threshold" in " ".join(silent.warnings)) == (
+        silent.rule_in > risk.max()
+    )
 
 
 def test_a_lesion_is_decided_once_by_its_mean(table):
@@ -434,6 +436,8 @@ def test_the_verb_tells_and_writes_all(table, tmp_path, capsys):
         "costs.csv",
         "decision_curve.csv",
         "patients.csv",
+        "promises.csv",
+        "promises.json",
         "refer_or_decide.csv",
         "refer_or_decide.json",
         "refer_or_decide_points.csv",

@@ -154,7 +154,7 @@ def test_pictures_are_small_jpegs_of_right_and_wrong_answers(page):
 def test_data_links_hold_the_numbers(page, same_run):
     links = {attrs["download"]: attrs["href"] for attrs in page.all("a") if "download" in attrs}
     wanted = "counts metrics confusion roc history confusions reliability reliability_positive"
-    wanted += " calibration coverage risk_coverage two_thresholds decision_curve"
+    wanted += " calibration coverage promises risk_coverage two_thresholds decision_curve"
     assert {f"{name}.csv" for name in wanted.split()} <= set(links)
     text = base64.b64decode(links["history.csv"].partition("base64,")[2]).decode()
     assert len(text.splitlines()) == 1 + len(same_run.history)

@@ -62,7 +62,8 @@ def predict(
         out: the table to write, .csv, or with a bundle .parquet too; by default predictions.csv, or
             with a bundle predictions-2.csv and so on where that is of something else. Of images
             image_id, path, predicted, p_<class>..., error; of a catalogue lesion_id, target, part
-            and logit_<class>..., too; with a bundle also top_<rank>, set, refer, reason, novelty.
+            and logit_<class>..., too; with a bundle also top_<rank>, set, malignancy, refer,
+            reason, novelty.
         age: of the person on all images, in years; with a bundle that takes it.
         sex: of the person on all images; with a bundle that takes it.
         site: where on the body all images are from, such as back; with a bundle that takes it.
@@ -135,29 +136,40 @@ def _refuse(options: dict[str, bool], owner: str, found: str) -> None:
 
 def _answers(bundle: Bundle, found: Predicted) -> Outcome:
     """The first answers in words, and what became of all."""
-    from lesionlab.prediction.predictor import REASONS
+    from lesionlab.prediction.predictor import NOT_REFERRED, REASONS
 
     rows = found.first.head(_SHOWN)
     chances = rows[[f"p_{label}" for label in bundle.classes]]
     shown = rows[["image_id"]].assign(
         predicted=[bundle.full_names.get(label, "") for label in rows["predicted"]],
         probability=chances.max(axis=1).map("{:.3f}".format, na_action="ignore").fillna(""),
-        then=[_runners_up(each) for _, each in chances.iterrows()],
-        set=rows["set"],
-        refer=[reason or "no" for reason in rows["reason"]],
+        then=[_runners_up(each, bundle) for _, each in chances.iterrows()],
+        malignancy=rows["malignancy"].map("{:.3f}".format, na_action="ignore").fillna(""),
+        refer=[
+            f"{'no' if reason in NOT_REFERRED else 'yes'}"
+            f"{': ' + reason.replace('_', ' ') if reason else ''}"
+            for reason in rows["reason"]
+        ],
     )
     lines = []
     if len(rows) < found.images:
         lines.append(f"The first {len(rows)} of {found.images:,} images.")
     lines.append(
-        f"set: meant to hold the true class of {bundle.coverage:.0%} of images like those of "
-        "training. refer: why to leave the image to a person."
+        "malignancy: probability of "
+        f"{' + '.join(map(bundle.full_names.__getitem__, bundle.referral.malignant)) or 'nothing'}"
+        ". refer: whether to leave the image to a person."
     )
     lines += [
-        f"{count(number, 'image')} {reason}: {REASONS[reason]}"
+        f"{count(number, 'image')} {'not referred' if reason in NOT_REFERRED else 'referred'}"
+        f"{', ' + reason.replace('_', ' ') if reason else ''}: {REASONS[reason]}"
         for reason in REASONS
         if (number := found.reasons.get(reason, 0))
     ]
+    lines.append(bundle.referral.promise)
+    if bundle.measured:
+        lines.append(str(bundle.measured["text"]))
+    shown_classes = [label for label in dict.fromkeys(rows["predicted"]) if label in bundle.quality]
+    lines += [bundle.quality[label].text for label in shown_classes]
     if found.unreadable:
         lines.append("What is wrong with those that cannot be read says column `error`.")
     following = ""
@@ -174,12 +186,14 @@ def _answers(bundle: Bundle, found: Predicted) -> Outcome:
     return Outcome([("Predictions", shown)], lines)
 
 
-def _runners_up(chances: pd.Series) -> str:
+def _runners_up(chances: pd.Series, bundle: Bundle) -> str:
     """The second and third likeliest class of an image."""
     if chances.isna().any():
         return ""
     order = chances.sort_values(ascending=False, kind="stable").iloc[1:3]
-    return ", ".join(f"{str(name)[2:]} {chance:.3f}" for name, chance in order.items())
+    return ", ".join(
+        f"{bundle.full_names[str(name)[2:]]} {chance:.3f}" for name, chance in order.items()
+    )
 
 
 def _with_run(

@@ -18,6 +18,9 @@ def export(
     out: Path,
     int8: bool = False,
     views: Literal[1, 2, 4, 8] = 1,
+    miss: float = 0.05,
+    miss_melanoma: float = 0.03,
+    malignant: list[str] | None = None,
     card: Path | None = None,
     answers: Path | None = None,
     name: str = "",
@@ -30,8 +33,9 @@ def export(
     """Turn a run, or several, into one file that answers without torch: a bundle.
 
     It holds networks (ONNX), preprocessing, classes, temperature, conformal quantiles, thresholds,
-    a detector of other images, class activation maps, the model card and the licence. What is
-    fitted is fitted on part val, from the very graph that ships. Gates that it must pass: the same
+    the rule of referral with its promise (`lesionlab triage RUN` shows what a promise costs), a
+    detector of other images, class activation maps, the model card and the licence. What is fitted
+    is fitted on part val, from the very graph that ships. Gates that it must pass: the same
     probabilities and maps as torch for real files, to 0.0001; with --int8, on 2,000 or more
     held-out pictures, 98 % of the likeliest classes, and a fall in balanced accuracy of 0.01 at
     most. A bundle that does not pass is not written.
@@ -44,6 +48,9 @@ def export(
         int8: in eight-bit integers: smaller and faster.
         views: average so many symmetries of each image: 2 adds the mirror image, 4 all flips, 8 all
             turns; the time goes with it.
+        miss: of 1 malignant lesion, the share that may go unreferred: 0.05 is 5 of 100.
+        miss_melanoma: the same of melanomas.
+        malignant: the malignant classes, where HAM10000's rule does not know all of yours.
         card: a folder of `train` or `folds` whose model card goes in; by default the first run's.
         answers: what the author knows for the card, as YAML: lesionlab card RUN --template FILE.
         name: of the model; by default that of the file.
@@ -59,6 +66,9 @@ def export(
         data=data,
         int8=int8,
         views=views,
+        miss=miss,
+        miss_melanoma=miss_melanoma,
+        malignant=malignant,
         card_of=card,
         answers=answers,
         name=name,
@@ -77,6 +87,9 @@ def export(
             f"held-out pictures; balanced accuracy falls by {told['fall']:.4f} "
             f"({told['fall_low']:.4f} to {told['fall_high']:.4f})."
         )
+    lines.append(made.referral.promise)
+    if made.measured:
+        lines.append(made.measured["text"])
     size = out.stat().st_size / 1e6
     lines.append(f"Written: {out} ({size:.1f} MB). Next: lesionlab predict --model {out} photo.jpg")
     return Outcome(lines=lines, warnings=last.warnings)

@@ -5,15 +5,18 @@ Signatures are the options, docstrings the help. Rooms are imported when a verb 
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lesionlab.cli.outcome import Outcome, WarningsLast
-from lesionlab.errors import SettingsError
+from lesionlab.errors import DataError, SettingsError
 from lesionlab.progress import Listener
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from lesionlab.evaluation.triage.referral_cost import ReferralCosts
 
 
 def triage(
@@ -28,6 +31,9 @@ def triage(
     specificity: float = 0.95,
     ppv: float | None = None,
     prevalence: float = 0.05,
+    miss: float = 0.05,
+    miss_melanoma: float = 0.03,
+    malignant: list[str] | None = None,
     thresholds: list[float] | None = None,
     costs: Path | None = None,
     unit: Literal["lesion", "image"] = "lesion",
@@ -39,8 +45,12 @@ def triage(
 ) -> Outcome:
     """Show what a model could decide alone, what it should leave to a doctor, and at what price.
 
+    What a promise costs: how many benign lesions are referred lest more than so many of 100
+    malignant ones, or melanomas, be missed; of 1,000 patients at a stated prevalence. The promise
+    of --miss and --miss-melanoma is what `lesionlab export` puts into a bundle.
+
     Refer or decide: the errors that are left if the least sure are referred. Two thresholds: who
-    would be ruled out, ruled in and left in between, of 1,000 patients at a stated prevalence.
+    would be below the lower one, above the upper one and in between, of 1,000 patients.
     Decision curve: whether acting on the model is better than treating all or none. With --costs
     also what each way to decide would have cost. All thresholds are chosen on val.
 
@@ -55,11 +65,14 @@ def triage(
         loss: error, balanced (every class weighs as much) or cost (needs --costs).
         coverages: shares to be decided, with a threshold from val for each (default: 0.9 0.8 0.7).
         risks: losses wanted at most among what is decided, with a threshold from val for each.
-        sensitivity: share of the cases that must not be ruled out.
-        specificity: share of the others that must not be ruled in.
-        ppv: instead of a specificity, the share of cases among those ruled in.
-        prevalence: share of the patients that are cases, for the two thresholds; the decision curve
-            is that of the part as it is.
+        sensitivity: share of the cases that must not be below the lower of two thresholds.
+        specificity: share of the others that must not be above the upper one.
+        ppv: instead of a specificity, the share of cases among those above the upper threshold.
+        prevalence: share of the patients that are cases, for the promises and the two thresholds;
+            the decision curve is that of the part as it is.
+        miss: share of malignant lesions that may go unreferred.
+        miss_melanoma: share of melanomas that may.
+        malignant: the malignant classes, where HAM10000's rule does not know all of yours.
         thresholds: risks from which somebody would treat (default: 0.01 to 0.6).
         costs: a CSV of a column class and a column of costs per action, one called refer or none;
             rows are the classes, or benign and malignant.
@@ -116,6 +129,9 @@ def triage(
         listen=last,
     )
     outcome = Outcome(warnings=last.warnings)
+    promised = _promised(
+        table, miss, miss_melanoma, malignant, prevalence, part, replicates, seed, last, outcome
+    )
     outcome.tables += [
         (f"Refer or decide, part {part}, {unit}s", _points(referred.points, loss)),
         (
@@ -127,9 +143,9 @@ def triage(
     ]
     outcome.lines += [
         f"AURC {referred['aurc']}, of which avoidable by a better order {referred['excess_aurc']}.",
-        f"Ruled out below {ruled.rule_out:.4g}: sensitivity {ruled['sensitivity_out']}, NPV "
-        f"{ruled['npv']}. Ruled in from {ruled.rule_in:.4g}: specificity "
-        f"{ruled['specificity_in']}, PPV {ruled['ppv']}.",
+        f"Below {ruled.rule_out:.4g}: sensitivity {ruled['sensitivity_out']}, NPV "
+        f"{ruled['npv']}. From {ruled.rule_in:.4g} on: specificity {ruled['specificity_in']}, PPV "
+        f"{ruled['ppv']}.",
         f"{ruled.question.rule}. Net benefit: {_useful(curve.useful())}",
     ]
     if costs:
@@ -138,6 +154,8 @@ def triage(
         )
         outcome.tables.append((f"Mean cost per {unit}", _spent(spent)))
     if out:
+        if promised is not None:
+            promised.save(out / "promises.csv")
         referred.save(out / "refer_or_decide.csv")
         ruled.save(out / "two_thresholds.csv")
         write_csv(out / "patients.csv", ruled.table())
@@ -146,6 +164,65 @@ def triage(
             write_csv(out / "costs.csv", spent)
         outcome.lines.append(f"Written: {out}")
     return outcome
+
+
+def _promised(
+    table: pd.DataFrame,
+    miss: float,
+    miss_melanoma: float,
+    malignant: list[str] | None,
+    prevalence: float,
+    part: str,
+    replicates: int,
+    seed: int,
+    listen: Listener,
+    outcome: Outcome,
+) -> ReferralCosts | None:
+    """What promises cost, added to what is shown; None, and a line, where that cannot be said."""
+    from lesionlab.evaluation.triage.referral_cost import referral_costs
+
+    try:
+        found = referral_costs(
+            table,
+            miss=miss,
+            miss_melanoma=miss_melanoma,
+            malignant=malignant,
+            prevalence=prevalence,
+            part=part,
+            replicates=replicates,
+            seed=seed,
+            listen=listen,
+        )
+    except (DataError, SettingsError) as error:
+        if malignant is not None or (miss, miss_melanoma) != (0.05, 0.03):
+            raise
+        outcome.lines.append(f"What a promise costs cannot be said: {error}")
+        return None
+    patients = found.settings["patients"]
+    title = f"What a promise costs, of {patients:,} patients, {prevalence:.1%} malignant"
+    outcome.tables.append((title, _promises(found.table)))
+    outcome.lines += [found.rule.promise, found.measured.text]
+    return found
+
+
+def _promises(table: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [
+        (
+            row["promise"],
+            "" if isnan(row["threshold"]) else f"{row['threshold']:.4g}",
+            _of(row, "missed"),
+            _of(row, "missed_melanoma") if "missed_melanoma" in row else "",
+            _of(row, "referred"),
+            f"{row['patients_referred']:.0f}",
+            f"{row['patients_missed']:.1f}",
+        )
+        for _, row in table.iterrows()
+    ]
+    columns = ["promise on val", "threshold", "malignant missed", "melanomas missed"]
+    columns += ["benign referred", "patients referred", "patients missed"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def outliers(
@@ -300,8 +377,6 @@ def _of(row: pd.Series, name: str, scale: float = 1.0) -> str:
 
 def _three(row: pd.Series, value: str, low: str, high: str, scale: float = 1.0) -> str:
     """A value and its interval, out of three columns."""
-    from math import isnan
-
     each = [scale * row[name] for name in (value, low, high)]
     if isnan(each[0]):
         return "not defined"

@@ -108,8 +108,8 @@ def calibrate(
     lesions = {name: len(np.unique(codes[targets == i])) for i, name in enumerate(classes)}
     if method != "temperature" and (absent := [name for name in classes if not lesions[name]]):
         raise DataError(
-            f"Part val has no lesion of {', '.join(absent)}, so {method} scaling would rule it "
-            "out. Take --method temperature, or a split with a larger val part."
+            f"Part val has no lesion of {', '.join(absent)}, so {method} scaling would never "
+            "answer with it. Take --method temperature, or a split with a larger val part."
         )
     logs = log_probabilities(rows)
     scaling, unseen = fit(logs, targets, codes, classes, method=method, seed=seed)

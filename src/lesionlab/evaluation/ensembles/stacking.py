@@ -116,7 +116,7 @@ def stack(
 def _fit(
     features: Floats, targets: Index, weights: Floats, strength: float, k: int
 ) -> tuple[Floats, Floats]:
-    """Coefficients (k, f) and intercepts (k,); a class that is not among the targets is ruled out.
+    """Coefficients (k, f) and intercepts (k,); a class without targets is never answered.
 
     Two classes get a row each, too: half of scikit-learn's single one, with opposite signs.
     """

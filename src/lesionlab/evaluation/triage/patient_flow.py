@@ -17,17 +17,17 @@ from lesionlab.numerics import ratio
 Mask = NDArray[np.bool_]
 
 SHARES = {
-    "cases_out": "share of the cases that are ruled out",
-    "others_out": "share of the others that are ruled out",
-    "cases_in": "share of the cases that are ruled in",
-    "others_in": "share of the others that are ruled in",
+    "cases_out": "share of the cases below the lower threshold",
+    "others_out": "share of the others below the lower threshold",
+    "cases_in": "share of the cases above the upper threshold",
+    "others_in": "share of the others above the upper threshold",
 }
 """What is measured of two thresholds."""
 
 ROWS = {
-    "ruled_out": "ruled out",
+    "ruled_out": "below the lower threshold",
     "missed": "of whom missed cases",
-    "ruled_in": "ruled in",
+    "ruled_in": "above the upper threshold",
     "false": "of whom not a case",
     "between": "left for the doctor in between",
     "between_cases": "of whom cases",
@@ -40,8 +40,8 @@ def zones(cases: Mask, out: Mask, into: Mask, prevalence: float, patients: int) 
 
     Args:
         cases: which units are cases, shape (n,).
-        out: which are ruled out, shape (n,).
-        into: which are ruled in, shape (n,).
+        out: which are below the lower threshold, shape (n,).
+        into: which are above the upper one, shape (n,).
         prevalence: share of the patients that are cases.
         patients: how many there are.
 

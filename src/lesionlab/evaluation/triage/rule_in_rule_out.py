@@ -1,4 +1,4 @@
-"""Two thresholds: below the lower one ruled out, from the upper one ruled in, a doctor in between.
+"""Two thresholds, rule-out and rule-in: what lies in between is left for a doctor.
 
 Both are chosen on part val and applied to another part. What that would have meant for 1,000
 patients is told at a stated prevalence: the shares of the cases and of the others that fall into
@@ -53,12 +53,12 @@ class TwoThresholds:
     """Two thresholds and what they did.
 
     Attributes:
-        rule_out: a risk below it is ruled out.
-        rule_in: a risk of it or more is ruled in; above 1 if nothing is.
+        rule_out: a risk below it counts as no case.
+        rule_in: a risk of it or more counts as a case; above 1 if none does.
         estimates: on the part that was scored: sensitivity and specificity of either threshold
             ("sensitivity_out", "specificity_out", "sensitivity_in", "specificity_in"); shares of
             the cases and of the others in each zone ("cases_out", ...); at the stated prevalence
-            "npv" of those ruled out, "ppv" of those ruled in, and numbers of patients: "ruled_out",
+            "npv" of those below, "ppv" of those above, and numbers of patients: "ruled_out",
             "missed", "ruled_in", "false", "between", "between_cases".
         chosen: on val: images or lesions, cases and sensitivity or specificity reached.
         question: what is looked for.
@@ -138,10 +138,11 @@ def two_thresholds(
     Args:
         predictions: anything that `evaluate` takes, with rows of part val.
         positive: what is looked for: a class, several ("mel+bcc"), or malignant, the default.
-        sensitivity: share of val's cases that must not be ruled out, above 0 up to 1.
-        specificity: share of val's others that must not be ruled in, 0-1; not used with a ppv.
-        ppv: instead of a specificity: share of cases among those ruled in, on val and at the stated
-            prevalence.
+        sensitivity: share of val's cases that must not be below the lower one, above 0 up to 1.
+        specificity: share of val's others that must not be above the upper one, 0-1; not used with
+            a ppv.
+        ppv: instead of a specificity: share of cases among those above the upper one, on val and at
+            the stated prevalence.
         prevalence: share of the patients that are cases, above 0 and below 1.
         patients: how many patients to tell of.
         part: the part to apply them to: train or test.
@@ -214,7 +215,7 @@ def threshold_at_ppv(cases: Mask, risks: Floats, ppv: float, prevalence: float) 
     Args:
         cases: which of the units are cases, shape (n,).
         risks: shape (n,).
-        ppv: share of cases among those ruled in, 0-1.
+        ppv: share of cases among those above it, 0-1.
         prevalence: share of cases where it is to be used, above 0 and below 1.
 
     Returns:
@@ -263,7 +264,7 @@ def _warnings(
     if high > risks.max():
         texts.append(
             f"On val no threshold reaches {f'a PPV of {ppv:g}' if ppv else 'that specificity'} at "
-            "this prevalence: nothing is ruled in. Ask for less."
+            "this prevalence: nothing is above the upper threshold. Ask for less."
         )
     elif ppv is not None and (count := int((risks >= high).sum())) < FEW_LESIONS:
         texts.append(

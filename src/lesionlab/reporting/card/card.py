@@ -18,10 +18,11 @@ import pandas as pd
 from lesionlab._version import __version__
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.disclaimer import NOTICE
-from lesionlab.errors import SettingsError
+from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.calibration.report import calibration
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.predictions.load import open_predictions
+from lesionlab.evaluation.triage.referral_cost import MeasuredReferral, referral_costs
 from lesionlab.files import write_json, write_text
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.reporting.card import data_facts, render, result_facts, training_facts
@@ -143,6 +144,7 @@ def card(
     answers: Answers | str | Path | None = None,
     subgroups: pd.DataFrame | str | Path | None = None,
     predictions: pd.DataFrame | None = None,
+    referral: MeasuredReferral | None = None,
     part: str = "test",
     replicates: int = 1000,
     listen: Listener = silent,
@@ -159,6 +161,8 @@ def card(
             path of a CSV, which then counts as the author's word.
         predictions: of the same run or folds, made otherwise than while training, such as over
             several views: scored instead of theirs.
+        referral: what the rule of referral that ships did; by default one with the usual promises,
+            fitted on val, where there is a val part.
         part: which part to score: train, val or test.
         replicates: bootstrap replicates behind the intervals; 0 leaves them out.
         listen: told of the progress, and of what is not at hand.
@@ -173,7 +177,7 @@ def card(
         >>> card("runs/first").save("card.html")  # doctest: +SKIP
     """
     given = Answers.load(answers) if isinstance(answers, str | Path) else answers or Answers()
-    subject = _open(source, data, subgroups, predictions, part, replicates, listen)
+    subject = _open(source, data, subgroups, predictions, referral, part, replicates, listen)
     found: dict[str, Told] = {
         **result_facts.of_card(subject),
         **data_facts.of_data(subject),
@@ -254,6 +258,7 @@ def _open(
     data: Catalogue | None,
     subgroups: pd.DataFrame | str | Path | None,
     predictions: pd.DataFrame | None,
+    referral: MeasuredReferral | None,
     part: str,
     replicates: int,
     listen: Listener,
@@ -283,7 +288,22 @@ def _open(
         folds,
         _catalogue(run, data, listen),
         subgroups,
+        referral or _referral(predictions, part, replicates, listen),
     )
+
+
+def _referral(
+    predictions: pd.DataFrame, part: str, replicates: int, listen: Listener
+) -> MeasuredReferral | None:
+    """What a rule fitted on val does; None where that cannot be said."""
+    if part == "val" or not (predictions["part"] == "val").any():
+        return None
+    try:
+        return referral_costs(
+            predictions, promises=(), part=part, replicates=replicates, listen=listen
+        ).measured
+    except (DataError, SettingsError):
+        return None
 
 
 def _catalogue(run: Run | None, data: Catalogue | None, listen: Listener) -> Catalogue | None:

@@ -13,6 +13,7 @@ import pandas as pd
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.evaluation.calibration.report import Calibration
 from lesionlab.evaluation.evaluation_result import Evaluation
+from lesionlab.evaluation.triage.referral_cost import MeasuredReferral
 from lesionlab.reporting.card.author_answers import FIELDS
 from lesionlab.run import Folds, Run
 
@@ -92,6 +93,7 @@ class Subject:
         folds: the folds, if that is what it is.
         data: the catalogue, if it is at hand.
         subgroups: figures group by group, made elsewhere.
+        referral: what a rule of referral did on that part.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Subject:
     folds: Folds | None = None
     data: Catalogue | None = None
     subgroups: pd.DataFrame | None = None
+    referral: MeasuredReferral | None = None
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -147,6 +150,13 @@ OUTLINE = (
         "In short",
         title="title",
         summary="summary",
+    ),
+    _heading(
+        "answer",
+        "What an answer is worth",
+        tables=("answers", "referral"),
+        promise="promise of referral",
+        referral="what that promise cost and kept",
     ),
     _heading(
         "use",

@@ -8,17 +8,19 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lesionlab.disclaimer import NOTICE
+from lesionlab.evaluation.class_quality import class_quality
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.evaluation_result import Evaluation
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.metrics.operating_points import fixes_specificity
+from lesionlab.evaluation.triage.referral_cost import MeasuredReferral
 from lesionlab.reporting import formatting
 from lesionlab.reporting.card import data_facts
 from lesionlab.reporting.card.outline import CardTable, Subject, Told
 from lesionlab.reporting.formatting import decimal, percent, span
 from lesionlab.reporting.page import thumbnails, wording
 from lesionlab.tables import count
-from lesionlab.taxonomy import full_name
+from lesionlab.taxonomy import full_name, name_in_text
 
 HEADLINE = (
     "balanced_accuracy",
@@ -49,6 +51,8 @@ _NAMES = {
     "brier_uncertainty": "Brier score, uncertainty",
     "brier_within": "Brier score, within bins",
 }
+_SETS = "referring all but sets of one class"
+_KINDS = {"malignant": "malignant", "melanoma": "melanomas", "benign": "benign"}
 _CONFUSIONS = 5
 _MISTAKES = 2  # of each class
 
@@ -113,12 +117,16 @@ def tables(subject: Subject) -> Iterator[CardTable]:
     result = subject.result
     around = _around(result)
     chosen = [name for name in HEADLINE if name in result]
+    if answers := _answers(subject):
+        yield answers
+    if subject.referral is not None:
+        yield _referral(subject.referral)
     yield _figures(
         "figures", "Headline figures", around.removeprefix("In brackets "), result, chosen
     )
     rows = formatting.class_table(result)
     shown = pd.DataFrame(
-        [(row.code, *(" ".join(filter(None, (a, b and f"({b})"))) for a, b in row.cells))
+        [(full_name(row.code), *(" ".join(filter(None, (a, b and f"({b})"))) for a, b in row.cells))
          for row in rows],
         columns=["class", "images", "lesions", "recall", "precision", "F1", "AUROC"],
     )  # fmt: skip
@@ -143,12 +151,17 @@ def tables(subject: Subject) -> Iterator[CardTable]:
         shown = subject.subgroups.map(_cell)
         yield CardTable("subgroups", "Group by group", "", subject.subgroups, shown)
     confusion = result.confusion.reset_index()
-    shown = confusion.astype(str).rename(columns={"truth": "truth ↓ called →"})
+    shown = confusion.assign(truth=[f"{full_name(label)} ({label})" for label in result.classes])
+    shown = shown.astype(str).rename(columns={"truth": "truth ↓ called →"})
     yield CardTable(
         "confusion", "Confusion matrix", "Images; each row is a true class.", confusion, shown
     )
     mistakes = _mistakes(subject)
-    shown = mistakes.assign(probability=mistakes["probability"].map(percent))
+    shown = mistakes.assign(
+        truth=mistakes["truth"].map(full_name),
+        called=mistakes["called"].map(full_name),
+        probability=mistakes["probability"].map(percent),
+    )
     yield CardTable(
         "mistakes",
         "The surest mistakes",
@@ -158,8 +171,57 @@ def tables(subject: Subject) -> Iterator[CardTable]:
     )
 
 
+def _answers(subject: Subject) -> CardTable | None:
+    """What an answer of each class is worth, in a sentence each."""
+    quality = class_quality(subject.result.to_json()).values()
+    rows = [
+        (each.label, each.recall["value"], each.precision["value"], each.share) for each in quality
+    ]
+    if not rows:
+        return None
+    return CardTable(
+        "answers",
+        "If the model answers with this class",
+        "Images, as common here as in the collection: where a class is rarer, fewer of those that "
+        "are called so are.",
+        pd.DataFrame(rows, columns=["class", "recall", "precision", "share"]),
+        pd.DataFrame(
+            [(full_name(each.label), each.text) for each in quality],
+            columns=["class", "what it is worth"],
+        ),
+    )
+
+
+def _referral(measured: MeasuredReferral) -> CardTable:
+    data = measured.table()
+    shown = pd.DataFrame(
+        [
+            (
+                {"risk limits": "the rule", "one class in the set": _SETS}[row["rule"]],
+                f"{row['n']:,} {_KINDS[row['lesions']]}",
+                f"{percent(row['share'])} {row['what']}",
+                f"{percent(row['low'])} to {percent(row['high'])}",
+            )
+            for _, row in data.iterrows()
+        ],
+        columns=["rule", "lesions", "share", "95 % interval"],
+    )
+    return CardTable(
+        "referral",
+        "Who is referred, and what is missed",
+        "A lesion counts once, with the share of its images. For comparison below the rule: one "
+        "that refers whatever has not exactly one class in its conformal set, at the level "
+        "where it refers about as many benign lesions.",
+        data,
+        shown,
+    )
+
+
 def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
     result = subject.result
+    if subject.referral is not None:
+        yield "answer.promise", subject.referral.rule.promise
+        yield "answer.referral", subject.referral.text
     yield "results.headline", f"{_headline(result)}; part {result.part}, {_size(subject)}"
     yield (
         "results.measures",
@@ -181,7 +243,8 @@ def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
         best = max(defined, key=lambda label: defined[label].value)
         yield (
             "results.classes",
-            f"recall from {defined[worst]} ({worst}) to {defined[best]} ({best}); table below",
+            f"recall from {defined[worst]} ({name_in_text(worst)}) to {defined[best]} "
+            f"({name_in_text(best)}); table below",
         )
     points = [name for name in result.thresholds if fixes_specificity(name)]
     if points:
@@ -192,7 +255,7 @@ def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
         )
         yield (
             "results.thresholds",
-            f"for {result.positive}, thresholds chosen on val: sensitivity {told}",
+            f"for {name_in_text(result.positive)}, thresholds chosen on val: sensitivity {told}",
         )
     yield (
         "results.calibration",
@@ -206,8 +269,8 @@ def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
     most = str(result.support["images"].idxmax())
     yield (
         "results.baseline",
-        f"always answering {most} has accuracy {result['majority_accuracy']}; the model "
-        f"{result['accuracy']}",
+        f"always answering {name_in_text(most)} has accuracy {result['majority_accuracy']}; the "
+        f"model {result['accuracy']}",
     )
     yield "results.failures", _confused(result)
     yield "results.warnings", " ".join(wording.cautions(result, subject.run))
@@ -240,7 +303,8 @@ def _confused(result: Evaluation) -> str:
         return f"nothing on part {result.part}: every answer is right"
     found.sort(key=lambda each: (-each[0], each[1], each[2]))
     told = ", ".join(
-        f"{truth} called {called} {number:,} of {int(table.loc[truth].sum()):,}"
+        f"{name_in_text(truth)} called {name_in_text(called)} {number:,} of "
+        f"{int(table.loc[truth].sum()):,}"
         for number, truth, called in found[:_CONFUSIONS]
     )
     return f"most often {told} images; tables below"

@@ -12,6 +12,7 @@ from lesionlab.evaluation.predictions.binary_target import Unit
 from lesionlab.evaluation.predictions.load import Source, open_predictions
 from lesionlab.evaluation.triage.decision_curve import THRESHOLDS, DecisionCurve, decision_curve
 from lesionlab.evaluation.triage.referral import Referral, referral
+from lesionlab.evaluation.triage.referral_cost import ReferralCosts, referral_costs
 from lesionlab.evaluation.triage.rule_in_rule_out import PREVALENCE, TwoThresholds, two_thresholds
 from lesionlab.progress import Listener, silent
 from lesionlab.reporting.figures.distributions import chart
@@ -26,9 +27,9 @@ DRAWN = tuple(round(0.01 * each, 2) for each in range(1, 61))
 _COLUMNS = 40  # patients in a row of the figure
 _BETWEEN = "#8A949E"
 _ZONES = (  # as in the figure, from the top: name, colour, number of all, number of cases
-    ("ruled out", ACCENT, "ruled_out", "missed"),
+    ("below the lower threshold", ACCENT, "ruled_out", "missed"),
     ("left for the doctor", _BETWEEN, "between", "between_cases"),
-    ("ruled in", WARM, "ruled_in", "ruled_in_cases"),
+    ("above the upper threshold", WARM, "ruled_in", "ruled_in_cases"),
 )
 
 
@@ -54,8 +55,8 @@ def section(
         listen: told of the progress.
 
     Returns:
-        Exhibits risk_coverage, two_thresholds and decision_curve; what cannot be shown, without a
-        val part or without cases, is said.
+        Exhibits promises, risk_coverage, two_thresholds and decision_curve; what cannot be shown,
+        without a val part or without cases, is said.
 
     Raises:
         DataError: if there is no test part.
@@ -64,6 +65,13 @@ def section(
     table = open_predictions(predictions)
     told = {"unit": unit, "replicates": replicates, "seed": seed, "listen": listen}
     shown, absent = [], []
+    try:
+        cost = referral_costs(
+            table, prevalence=prevalence, replicates=replicates, seed=seed, listen=listen
+        )
+        shown.append(_promises(cost))
+    except (DataError, SettingsError) as error:
+        absent.append(f"No promise of referral: {error}")
     try:
         shown.append(_refer(referral(table, **told)))  # type: ignore[arg-type]
     except DataError as error:
@@ -82,6 +90,26 @@ def section(
     return Section(
         "triage", "What to decide, and what to leave to a doctor", tuple(shown), tuple(absent),
         "Triage",
+    )  # fmt: skip
+
+
+def _promises(found: ReferralCosts) -> Exhibit:
+    settings = found.settings
+    title = "What a promised miss rate costs"
+    reading = (
+        "Thresholds are fitted on val by conformal risk control; a likeliest class that is "
+        "malignant is always referred. Each row is a promise: at most so many of 100 malignant "
+        "lesions, or melanomas, unreferred, for new lesions like those of val, on average over "
+        f"them. The first row keeps both of the usual ones. {found.rule.promise} On part "
+        f"{found.measured.part}: {found.measured.text} Patients are "
+        f"{settings['patients']:,}, {_whole(settings['prevalence'])} of them with a malignant "
+        "lesion; the prevalence is assumed, not measured."
+    )
+    for text in found.warnings:
+        reading += f" {text}"
+    return Exhibit(
+        "promises", title, reading, found.table, promises(found, title),
+        {"promises_beside_sets": found.measured.table()},
     )  # fmt: skip
 
 
@@ -148,6 +176,43 @@ def _decision(found: DecisionCurve) -> Exhibit:
     return Exhibit(
         "decision_curve", title, reading, shown, svg, {"decision_curve_all": found.table}
     )
+
+
+def promises(found: ReferralCosts, title: str) -> str:
+    """Draw the share of benign lesions referred beside the share missed, promise by promise.
+
+    Args:
+        found: from `referral_costs`.
+        title: of the figure.
+    """
+    table = found.table
+    both = table.iloc[0]
+    with chart(3.3, title, grid="both") as (figure, axes):
+        words = []
+        for start, figure_of, colour in (
+            ("malignancy", "missed", ACCENT),
+            ("melanoma", "missed_melanoma", WARM),
+        ):
+            rows = table[table["promise"].str.startswith(start)]
+            if rows.empty:
+                continue
+            kind = "malignant lesions" if start == "malignancy" else "melanomas"
+            axes.plot(
+                rows[figure_of], rows["referred"], "o-", color=colour, label=f"limit on {kind}"
+            )
+            words += [
+                f"{row['promise']}: missed {percent(row[figure_of])}, referred "
+                f"{percent(row['referred'])}"
+                for _, row in rows.iterrows()
+            ]
+        axes.plot(both["missed"], both["referred"], "D", color=TEXT, label="both usual promises")
+        axes.set_xlim(left=0)
+        axes.set_ylim(0, 1.03)
+        percent_axes(axes, "xy")
+        axes.set_xlabel("of those, missed")
+        axes.set_ylabel("benign lesions referred")
+        figure.legend(loc="outside lower center", ncols=3, handlelength=1.8, columnspacing=1.2)
+        return to_svg(figure, f"{title}. {'; '.join(words)}.")
 
 
 def risk_coverage(found: Referral, title: str) -> str:

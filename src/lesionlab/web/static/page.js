@@ -90,28 +90,39 @@ function verdict(entry) {
       short: "Asking …",
     };
   }
-  return answeredVerdict(entry.result, entry.coverage);
+  return answeredVerdict(entry.result, entry.referral);
 }
 
-function answeredVerdict(result, coverage) {
-  const level = `${Math.round(100 * coverage)}\u00a0% coverage`;
-  const kept = result.classes.filter((each) => each.in_set).length;
+function answeredVerdict(result, referral) {
+  const stated = [referral?.promise, referral?.measured?.text].filter(Boolean).join(" ");
   switch (result.reason) {
     case "":
       return {
         look: "sure",
         short: "Not referred",
-        title: "Not referred: one class remains",
-        words: `At ${level} every other class is ruled out. The model can still be wrong.`,
+        title: "Nothing malignant suspected",
+        words: `${stated} The model can still be wrong.`,
       };
-    case "unsure":
+    case "benign_undecided":
+      return {
+        look: "sure",
+        short: "Not referred: class undecided",
+        title: "Nothing malignant suspected; which class it is stays undecided",
+        words: `${stated} The model can still be wrong.`,
+      };
+    case "malignancy_likely":
       return {
         look: "unsure",
-        short: "Refer: unsure",
-        title: "Refer: the model is unsure",
-        words: kept
-          ? `At ${level} ${kept} classes remain, and it cannot tell which.`
-          : `At ${level} no class fits well enough.`,
+        short: "Refer: malignancy likely",
+        title: "Refer: malignancy likely",
+        words: result.reason_text,
+      };
+    case "malignancy_possible":
+      return {
+        look: "unsure",
+        short: "Refer: malignancy possible",
+        title: "Refer: malignancy possible",
+        words: `${result.reason_text} ${referral?.promise ?? ""}`,
       };
     case "unlike":
       return {
@@ -403,6 +414,7 @@ function take(entry, body) {
     state: "answered",
     result,
     coverage: body.coverage,
+    referral: body.referral,
     model: body.model,
     revealed: false,
     error: null,
