@@ -211,18 +211,22 @@ def _promises(table: pd.DataFrame) -> pd.DataFrame:
     rows = [
         (
             row["promise"],
-            "" if isnan(row["threshold"]) else f"{row['threshold']:.4g}",
-            _of(row, "missed"),
-            _of(row, "missed_melanoma") if "missed_melanoma" in row else "",
-            _of(row, "referred"),
+            _percent(row, "missed"),
+            _percent(row, "missed_melanoma") if "missed_melanoma" in row else "",
+            _percent(row, "referred"),
             f"{row['patients_referred']:.0f}",
             f"{row['patients_missed']:.1f}",
         )
         for _, row in table.iterrows()
     ]
-    columns = ["promise on val", "threshold", "malignant missed", "melanomas missed"]
-    columns += ["benign referred", "patients referred", "patients missed"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["promise", "malignant missed, %", "melanomas missed, %", "benign referred, %"]
+    return pd.DataFrame(rows, columns=[*columns, "patients referred", "patients missed"])
+
+
+def _percent(row: pd.Series, name: str) -> str:
+    """A share and its interval as percent."""
+    value, low, high = (100 * row[each] for each in (name, f"{name}_low", f"{name}_high"))
+    return f"{value:.1f}" if isnan(low) else f"{value:.1f} ({low:.1f}–{high:.1f})"
 
 
 def outliers(
