@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 import struct
 import time
 import zlib
@@ -313,10 +314,56 @@ def test_names_of_others_are_refused_where_only_this_machine_connects(client, ho
 
 def test_an_open_address_takes_any_name_or_those_it_is_told(bundle_file):
     with serving(bundle_file, host="0.0.0.0") as client:
-        assert client.get("/healthz", headers={"Host": "derm.example"}).status_code == 200
+        assert client.get("/v1/model", headers={"Host": "derm.example"}).status_code == 200
     with serving(bundle_file, host="0.0.0.0", hosts=("derm.example",)) as client:
-        assert client.get("/healthz", headers={"Host": "derm.example"}).status_code == 200
-        refused(client.get("/healthz", headers={"Host": "evil.example"}), 400, "unknown_host")
+        assert client.get("/v1/model", headers={"Host": "derm.example"}).status_code == 200
+        refused(client.get("/v1/model", headers={"Host": "evil.example"}), 400, "unknown_host")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_probes_know_an_address_and_no_name(bundle_file, path):
+    with serving(bundle_file, host="0.0.0.0", hosts=("derm.example",)) as client:
+        assert client.get(path, headers={"Host": "10.0.0.7:8000"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [("/v1/model/", "../model"), ("/v1/predict/?a=b", "../predict?a=b"), ("/docs/", "../docs")],
+)
+def test_a_slash_too_many_leads_on_whatever_scheme_and_prefix_stand_in_front(client, asked, place):
+    answer = client.get(asked, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (307, place)
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing/", "/v1/model//", "//evil.example/"])
+def test_no_other_path_leads_on(client, path):
+    answer = client.get(f"http://127.0.0.1{path}", follow_redirects=False)
+    refused(answer, 404, "not_found")
+
+
+# ---- the log
+
+
+def test_the_log_has_a_line_per_request_and_no_word_of_what_was_sent(client, caplog):
+    caplog.set_level("INFO", "lesionlab.web")
+    body = form(('name="images"; filename="Jane Doe.jpg"', picture()), ('name="age"', b"old"))
+    send(client, body)
+    client.get("/Jane%20Doe?name=Jane")
+    client.get("/healthz")
+    lines = [re.sub(r"\d+\.\d{3} s", "T", each.getMessage()) for each in caplog.records]
+    assert [each for each in lines if "HTTP Request" not in each] == [
+        "POST /v1/predict 400 bad_form T",
+        "GET other 404 T",
+    ]
+
+
+def test_the_log_tells_paths_and_probes_where_a_fault_is_looked_for(client, caplog):
+    caplog.set_level("DEBUG", "lesionlab.web")
+    client.get("/derm/v1/model")
+    client.get("/healthz")
+    first, second = (each.getMessage() for each in caplog.records if each.name == "lesionlab.web")
+    assert first.endswith("path '/derm/v1/model'")
+    assert second.startswith("GET /healthz 200 ")
 
 
 def test_pages_of_other_sites_may_not_ask(client):

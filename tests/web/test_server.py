@@ -70,7 +70,7 @@ def status_of(address):
 
 
 def test_what_was_accepted_is_answered_without_torch(bundle_file):
-    options = ("--drain", "0.5", "--batch", "1")
+    options = ("--drain", "0.5", "--batch", "1", "--log-level", "info")
     process, address = start(bundle_file, *options, before=SLOW)
     try:
         assert status_of(address) == 200
@@ -90,6 +90,7 @@ def test_what_was_accepted_is_answered_without_torch(bundle_file):
         assert [status for status, _ in answers] == [200] * 3
         out, err = process.communicate(timeout=30)
         assert process.returncode == 0, err
+        assert len(re.findall(r"\dZ INFO POST /v1/predict 200 \d\.\d+ s", err)) == 3
         assert "all that was accepted is answered" in out
         assert "Traceback" not in err
         with pytest.raises(urllib.error.URLError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Sequence
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from lesionlab._version import __version__
 from lesionlab.web import responses
@@ -38,6 +40,14 @@ STATIC = {
     "page.js": "text/javascript; charset=utf-8",
 }
 """The page's files and their types; no others are served, whatever lies beside them."""
+
+SWAGGER = {
+    "index.html": "text/html; charset=utf-8",
+    "start.js": "text/javascript; charset=utf-8",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css; charset=utf-8",
+}
+"""Those of the page at /docs, which shows the OpenAPI description."""
 
 
 def create_app(
@@ -73,8 +83,9 @@ def create_app(
     app = FastAPI(
         title="lesionlab",
         version=__version__,
-        docs_url=None,  # they load scripts from elsewhere
+        docs_url=None,  # FastAPI's load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # Starlette's names http://: it does not know of TLS in front
         lifespan=lifespan,
     )
     app.state.service = service
@@ -157,7 +168,8 @@ def _answers(app: FastAPI, service: Service) -> None:
 
 def _pages(app: FastAPI, service: Service) -> None:
     """The routes that people use."""
-    found = {name: _Static(name, kind) for name, kind in STATIC.items()}
+    found = {name: _Static(f"static/{name}", kind) for name, kind in STATIC.items()}
+    swagger = {name: _Static(f"swagger/{name}", kind) for name, kind in SWAGGER.items()}
 
     @app.get("/v1/card", response_class=HTMLResponse, tags=["model"], summary="The model card")
     async def card() -> Response:
@@ -173,6 +185,16 @@ def _pages(app: FastAPI, service: Service) -> None:
         if name not in found:
             raise HTTPException(404)
         return found[name].sent(request)
+
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        return swagger["index.html"].sent(request)
+
+    @app.api_route("/docs/{name}", methods=["GET", "HEAD"], include_in_schema=False)
+    async def docs_file(name: str, request: Request) -> Response:
+        if name not in swagger:
+            raise HTTPException(404)
+        return swagger[name].sent(request)
 
 
 class _Keys:
@@ -204,33 +226,49 @@ class _Keys:
 
 
 class _Static:
-    """A file of the page, read once."""
+    """A file of a page, read once; one that lies there packed is sent packed."""
 
     def __init__(self, name: str, kind: str) -> None:
-        path = Path(str(files("lesionlab.web"))) / "static" / name
+        path = Path(str(files("lesionlab.web"))) / name
+        packed = path.with_name(f"{path.name}.gz")
+        self._packed = packed.read_bytes() if packed.is_file() else None
         self._body = path.read_bytes() if path.is_file() else None
         self._kind = kind
-        self._tag = f'"{hashlib.sha256(self._body or b"").hexdigest()[:16]}"'
+        content = self._packed or self._body or b""
+        self._tag = f'W/"{hashlib.sha256(content).hexdigest()[:16]}"'  # weak: packed or not
 
     def sent(self, request: Request) -> Response:
         """The file, or word that the browser has it already."""
-        if self._body is None:
+        if self._body is None and self._packed is None:
             raise HTTPException(404)
         headers = {"ETag": self._tag, "Cache-Control": "no-cache"}  # kept, but asked about
+        if self._packed is not None:
+            headers["Vary"] = "Accept-Encoding"
         if request.headers.get("if-none-match") == self._tag:
             return Response(status_code=304, headers=headers)
-        return Response(self._body, headers={**headers, "Content-Type": self._kind})
+        headers["Content-Type"] = self._kind
+        body = self._body
+        if self._packed is not None:
+            if "gzip" in request.headers.get("accept-encoding", ""):
+                body = self._packed
+                headers["Content-Encoding"] = "gzip"
+            else:
+                body = gzip.decompress(self._packed)
+        return Response(body, headers=headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)  # registered for nothing else
     service: Service = request.app.state.service
     service.metrics.refusals.labels(error.kind).inc()
+    request.scope["refusal"] = error.kind  # for the log
     return JSONResponse(error.body, error.status, error.headers)
 
 
-async def _missed(_: Request, error: Exception) -> Response:
+async def _missed(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
+    if status == 404 and (place := _without_slash(request)):
+        return RedirectResponse(place, 307)  # the method and the body stay
     kind, message = {
         404: ("not_found", "There is nothing here. /openapi.json lists what there is."),
         405: ("wrong_method", "This is asked for with another method: see the header Allow."),
@@ -238,3 +276,19 @@ async def _missed(_: Request, error: Exception) -> Response:
     return JSONResponse(
         {"error": {"kind": kind, "message": message}}, status, getattr(error, "headers", None)
     )
+
+
+def _without_slash(request: Request) -> str:
+    """Where a path leads without the slash at its end; "" if nowhere.
+
+    The place is relative, so it keeps the scheme, the name and the prefix that a client uses,
+    whatever stands in front of the server.
+    """
+    path = request.scope["path"].removesuffix("/")
+    if path == request.scope["path"] or path.endswith("/"):
+        return ""
+    there = {**request.scope, "path": path}
+    if all(route.matches(there)[0] is Match.NONE for route in request.app.routes):
+        return ""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"../{path.rpartition('/')[2]}{query}"

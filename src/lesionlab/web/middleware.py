@@ -1,4 +1,4 @@
-"""What every request passes first and every answer last."""
+"""What every request passes first and every answer last: refusals, headers, counts, the log."""
 
 from __future__ import annotations
 
@@ -37,15 +37,18 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:\d+)?")
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked by machines that know an address and no name, and as often as every second."""
 
 log = logging.getLogger("lesionlab.web")
 
 
 class Guard:
-    """Refuses foreign hosts and pages, sets the headers that keep browsers safe, counts and times.
+    """Refuses foreign hosts and pages, sets the headers that keep browsers safe, counts and logs.
 
-    What goes wrong in the server is told to nobody but the log, and there without a word of what
-    was sent: by its kind and the lines of code it went through.
+    The log never holds a word of what was sent. Of a request: method, route, status, kind of
+    refusal and seconds (INFO; probes, and the path that was asked for, at DEBUG alone). Of a
+    mistake of the server: its kind and the lines of code it went through (ERROR).
 
     Args:
         app: what answers.
@@ -75,9 +78,10 @@ class Guard:
             await send(message)
 
         try:
-            self._admit(Headers(scope=scope), scope["method"])
+            self._admit(scope)
             await self._app(scope, receive, dressed)
         except Refusal as refusal:
+            scope["refusal"] = refusal.kind
             self._metrics.refusals.labels(refusal.kind).inc()
             await JSONResponse(refusal.body, refusal.status)(scope, receive, dressed)
         except Exception as error:
@@ -88,23 +92,36 @@ class Guard:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            self._metrics.seconds.labels(route).observe(seconds)
+            level = logging.DEBUG if route in PROBES else logging.INFO
+            log.log(level, "%s", _line(scope, route, status, seconds))
 
-    def _admit(self, headers: Headers, method: str) -> None:
+    def _admit(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
         host = _HOST.fullmatch(headers.get("host", ""))
-        if self._hosts and (host is None or host[1].strip("[]").lower() not in self._hosts):
+        named = host is not None and host[1].strip("[]").lower() in self._hosts
+        if self._hosts and not named and scope["path"] not in PROBES:
             raise Refusal(
                 400,
                 "unknown_host",
                 "This server does not go by that name. Start it with --hosts to add names.",
             )
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
-        if foreign and method == "POST" and headers.get("origin") not in self._origins:
+        if foreign and scope["method"] == "POST" and headers.get("origin") not in self._origins:
             raise Refusal(
                 403,
                 "foreign_page",
                 "A page of another site may not ask. Start the server with --origins to let it.",
             )
+
+
+def _line(scope: Scope, route: str, status: int, seconds: float) -> str:
+    """An answered request for the log: by its route, since a path may hold what somebody typed."""
+    words = [scope["method"], route, str(status), scope.get("refusal", ""), f"{seconds:.3f} s"]
+    if log.isEnabledFor(logging.DEBUG):
+        words.append(f"path {scope['path'][:200]!r}")  # why a proxy's prefix leads to 404
+    return " ".join(filter(None, words))
 
 
 def _where(error: BaseException) -> str:

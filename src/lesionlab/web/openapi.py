@@ -161,6 +161,8 @@ def describe(app: FastAPI, bundle: Bundle, settings: Settings) -> dict[str, Any]
         summary="Answers about dermatoscopic images",
         description=_TEXT,
         routes=app.routes,
+        # Relative to where the description was read: right behind any proxy, with any prefix.
+        servers=[{"url": "./", "description": "The server that this description comes from."}],
     )
     schema["paths"]["/v1/predict"]["post"]["requestBody"] = {
         "required": True,
@@ -193,6 +195,7 @@ def _form(bundle: Bundle, settings: Settings) -> dict[str, Any]:
             "type": "number",
             "minimum": 0,
             "maximum": OLDEST,
+            "examples": [55],
             "description": "Years; unknown: leave it out.",
         },
         "sex": {

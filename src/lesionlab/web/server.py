@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from lesionlab.errors import SettingsError
-from lesionlab.web.server_settings import Settings
+from lesionlab.web.server_settings import LogLevel, Settings
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -48,7 +48,7 @@ class Server(uvicorn.Server):
                 app,
                 log_config=None,
                 log_level="warning",
-                access_log=False,  # it would name who asked when
+                access_log=False,  # uvicorn's would name who asked; Guard's names nobody
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
@@ -68,6 +68,7 @@ class Server(uvicorn.Server):
     def listen(self) -> None:
         """Serve until SIGTERM, Ctrl-C or `stop`."""
         _allow_files(2 * self._service.settings.connections)
+        _log_to_stderr(self._service.settings.log_level)
         with self._listener:
             self.run([self._listener])
 
@@ -136,6 +137,21 @@ def _allow_files(wanted: int) -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _log_to_stderr(level: LogLevel) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_InUtc("%(asctime)s %(levelname)s %(message)s"))
+    for name in ("lesionlab.web", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]  # one, however often a process serves
+    logging.getLogger("lesionlab.web").setLevel(level.upper())
+
+
+class _InUtc(logging.Formatter):
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+    converter = staticmethod(time.gmtime)
 
 
 def _listener(settings: Settings) -> socket.socket:

@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Literal
 
 from lesionlab.errors import SettingsError
 
 KEYS_VARIABLE = "LESIONLAB_API_KEYS"
 SHORTEST_KEY = 16
 _MB = 1_000_000
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def cores() -> int:
@@ -44,6 +46,8 @@ class Settings:
         decoders: threads that decode.
         audit: SQLite file that keeps every answer; None: nothing is kept.
         retention: days after which its rows are deleted.
+        log_level: of what goes to standard error; "info" has a line per request, "debug" also one
+            per probe, and the paths that were asked for.
 
     Raises:
         SettingsError: with every fault.
@@ -68,6 +72,7 @@ class Settings:
     decoders: int = field(default_factory=cores)
     audit: Path | None = None
     retention: int = 90
+    log_level: LogLevel = "warning"
 
     def __post_init__(self) -> None:
         faults = [

@@ -6,6 +6,7 @@ Signatures are the options, docstrings the help. Rooms are imported when a verb 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from lesionlab.cli.outcome import Outcome
 from lesionlab.errors import SettingsError
@@ -30,6 +31,7 @@ def serve(
     threads: int | None = None,
     audit: Path | None = None,
     retention: int = 90,
+    log_level: Literal["debug", "info", "warning", "error"] = "warning",
     listen: Listener,
 ) -> Outcome:
     """Answer about images over HTTP, with a page for people and an API for programs.
@@ -58,6 +60,8 @@ def serve(
         threads: of the network, and as many that decode; by default one per core.
         audit: SQLite file that keeps every answer, with hashes in place of image and key.
         retention: days after which the audit trail forgets.
+        log_level: of what goes to standard error; info has a line per request, with nothing of
+            what was sent.
     """
     try:
         from lesionlab.web.app import create_app
@@ -85,6 +89,7 @@ def serve(
         decoders=cores() if threads is None else threads,
         audit=audit,
         retention=retention,
+        log_level=log_level,
     )
     app = create_app(bundle, settings)
     model = app.state.service.bundle
