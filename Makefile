@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests over the cores, each with one thread, at most four at a time: every one holds PyTorch.
 SPREAD := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: setup demo test test-slow test-long lint check format bench clean
+.PHONY: setup demo test test-slow test-long lint docs check format bench clean
 
 setup: $(VENV)/.ready
 
@@ -32,6 +32,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup  ## the documentation as site/index.html; a broken link or an undocumented public name ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build
+
 check: lint test  ## what CI checks, but for the slow tests
 
 format: setup
@@ -42,4 +45,4 @@ bench: setup  ## training speed against the machine's limit; DATA= a folder of i
 	$(BIN)/python tools/bench.py $(DATA)
 
 clean:
-	rm -rf $(VENV) demo build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo site build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,209 @@
+"""Hooks of the documentation site: pages made of what the repository holds, and two checks.
+
+MkDocs loads this file (mkdocs.yml). Made at build time: the API reference (a page per room, from
+the public names and their docstrings), the collections that `fetch` knows, the changelog and the
+tutorial. A public name without a docstring, and anything loaded from elsewhere, ends the build.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import griffe
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+import lesionlab
+from lesionlab.data.collections.registry import SOURCES
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = {  # in the order in which somebody meets them
+    "data": "Data",
+    "recipe": "Recipes",
+    "models": "Networks",
+    "training": "Training",
+    "run": "Runs",
+    "prediction": "Prediction",
+    "embeddings": "Embeddings",
+    "evaluation": "Evaluation",
+    "explanation": "Explanation",
+    "reporting": "Reports and cards",
+    "deployment": "Bundles",
+}
+FOREIGN = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//|<link\b[^>]*"
+    r"\brel=[\"']?(?:stylesheet|icon|preconnect|preload)[^>]*href=[\"']?(?:https?:)?//"
+)
+
+
+class Examples(griffe.Extension):
+    """Docstrings say `Example:`, as there is one; griffe knows `Examples:` alone."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Called for everything that has been read."""
+        if obj.docstring:
+            obj.docstring.value = re.sub(r"(?m)^Example:$", "Examples:", obj.docstring.value)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """The pages of the reference take their place in the navigation."""
+    pages = [{title: f"reference/{room}.md"} for room, title in ROOMS.items() if room in public()]
+    for entry in config.nav or []:
+        if "API" in entry:
+            entry["API"] = ["reference/index.md", *pages]
+    config.watch += [str(ROOT / "src"), str(ROOT / "CHANGELOG.md")]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made, and the recipes that pages link to."""
+    pages = {"reference/index.md": _overview()}
+    pages |= {f"reference/{room}.md": _reference(room) for room in public()}
+    pages["changelog.md"] = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    pages["tutorial.md"] = _notebook(ROOT / "docs" / "tutorial.ipynb")
+    pages["data-sets.md"] = _collections()
+    for uri, text in pages.items():
+        files.append(File.generated(config, uri, content=text))
+    for path in sorted((ROOT / "recipes").glob("*.yaml")):
+        files.append(File.generated(config, f"recipes/{path.name}", abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Links to recipes lead out of docs/ in the repository and not on the site."""
+    return markdown.replace("](../recipes/", "](recipes/").replace(
+        "](../../recipes/", "](../recipes/"
+    )
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Refuse what would be loaded from elsewhere."""
+    if found := FOREIGN.search(output):
+        raise PluginError(f"{page.file.src_uri} loads from elsewhere: {found[0]}")
+    return output
+
+
+def public() -> dict[str, list[griffe.Object]]:
+    """The public names' objects by room, in alphabetical order, functions first.
+
+    Raises:
+        PluginError: if one, or a public member of a class, has no docstring, or its room no title.
+    """
+    if not _PUBLIC:
+        package = griffe.load("lesionlab", search_paths=[str(ROOT / "src")], resolve_aliases=True)
+        bare = []
+        for name in lesionlab.__all__:
+            if name.startswith("__"):
+                continue
+            entry = package[name]
+            thing = entry.final_target if entry.is_alias else entry
+            room = thing.canonical_path.split(".")[1]
+            if room not in ROOMS:
+                raise PluginError(f"{thing.path}: tools/site_hooks.py has no title for {room!r}")
+            _PUBLIC[room].append(thing)
+            bare += [each.path for each in (thing, *_members(thing)) if not each.has_docstring]
+        if bare:
+            raise PluginError("public names without a docstring: " + ", ".join(bare))
+        for things in _PUBLIC.values():
+            things.sort(key=lambda thing: (thing.is_class, thing.name.lower()))
+    return _PUBLIC
+
+
+_PUBLIC: dict[str, list[griffe.Object]] = defaultdict(list)
+
+
+def _members(thing: griffe.Object) -> list[griffe.Object]:
+    """Public methods and properties of a class; its fields stand in its own docstring."""
+    if not thing.is_class:
+        return []
+    return [
+        each
+        for name, each in thing.members.items()
+        if isinstance(each, griffe.Object)
+        and not name.startswith("_")
+        and (each.is_function or "property" in each.labels)
+    ]
+
+
+def _summary(thing: griffe.Object) -> str:
+    assert thing.docstring
+    return " ".join(thing.docstring.value.split("\n\n")[0].split()).replace("|", "\\|")
+
+
+def _overview() -> str:
+    lines = [
+        "# API reference",
+        "",
+        "Every public name of `import lesionlab as ll`. They load on first use: what needs no",
+        "PyTorch never imports it. Everything else may change without notice.",
+    ]
+    for room, title in ROOMS.items():
+        if things := public().get(room):
+            lines += ["", f"## {title}", "", "| | |", "|---|---|"]
+            lines += [
+                f"| [`ll.{thing.name}`]({room}.md#{thing.path}) | {_summary(thing)} |"
+                for thing in things
+            ]
+    return "\n".join(lines)
+
+
+def _reference(room: str) -> str:
+    """A page: what a room's own files hold, then a heading per folder."""
+    groups: dict[str, list[griffe.Object]] = defaultdict(list)
+    for thing in public()[room]:
+        parts = thing.canonical_path.split(".")
+        nested = (ROOT / "src" / "lesionlab" / room / parts[2]).is_dir()
+        groups[parts[2].replace("_", " ").capitalize() if nested else ""].append(thing)
+    lines = [f"# {ROOMS[room]}"]
+    for group in sorted(groups):
+        if len(groups) > 1:
+            lines += ["", f"## {group or 'In general'}"]
+        for thing in groups[group]:
+            lines += ["", f"::: {thing.path}"]
+    return "\n".join(lines)
+
+
+def _notebook(path: Path) -> str:
+    """A notebook's texts and code, as a page."""
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    texts = ["".join(cell["source"]).strip() for cell in cells]
+    return "\n\n".join(
+        text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+        for cell, text in zip(cells, texts, strict=True)
+    )
+
+
+def _collections() -> str:
+    lines = [
+        "# Collections",
+        "",
+        "What `lesionlab fetch` knows: where it is published, how large it is, under which",
+        "licence, and whom to credit. Checksums are those that the publishers print. Files that",
+        "you already have are read, too: see [columns of a catalogue](data-dictionary.md).",
+        "",
+        "| `fetch` | collection | size, about | licence |",
+        "|---|---|---|---|",
+    ]
+    for source in SOURCES.values():
+        size = sum(file.about_bytes or 0 for file in source.files if not file.optional)
+        shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size else ""
+        lines.append(
+            f"| [`{source.key}`](#{source.key}) | {source.title} | {shown} "
+            f"| [{source.licence.key}]({source.licence.url}) |"
+        )
+    for source in SOURCES.values():
+        lines += ["", f"## {source.title} {{#{source.key}}}", ""]
+        lines += ["```sh", f"lesionlab fetch {source.key} --to data/{source.key}", "```", ""]
+        lines += [source.notes, ""] if source.notes else []
+        lines += [f"- Published: <{source.homepage}>"]
+        lines += [f"- Licence: {source.licence.name}. {source.licence.summary}"]
+        lines += [f"- Credit: {source.attribution}"]
+        lines += [f"- Cite: {each}" for each in source.citation.split("\n")]
+        if optional := [f"`{file.name}`" for file in source.files if file.optional]:
+            lines += [f"- Only where named: {', '.join(optional)}"]
+    return "\n".join(lines)
