@@ -162,7 +162,7 @@ def test_no_circle_between_folders():
 
 def test_no_folder_holds_more_than_sixteen_modules():
     for folder in {path.parent for path in MODULES.values()}:
-        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        modules = [path for path in folder.glob("*.py") if not path.name.startswith("_")]
         assert len(modules) <= 16, folder
 
 

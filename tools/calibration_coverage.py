@@ -1,4 +1,4 @@
-"""Check by simulation what `calibration` promises of intervals and tests.
+"""Check by simulation what `calibration_errors` promises of intervals and tests.
 
     python tools/calibration_coverage.py --runs 500
 

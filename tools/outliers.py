@@ -31,7 +31,7 @@ from PIL import Image, ImageFilter
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.splits import Split
 from lesionlab.embeddings import TABLE, Embeddings
-from lesionlab.evaluation.outliers.benchmark import outliers
+from lesionlab.evaluation.outliers.benchmark import detect_outliers
 from lesionlab.files import write_csv
 from lesionlab.prediction.embed import embed
 from lesionlab.run import SPLIT, Run
@@ -116,7 +116,7 @@ def against_spoilt(run: Run, data: Catalogue, out: Path, masks: Path | None, see
         made = embed(run, images=[folder], out=out / folder.name)
         cut = {each: each.partition("-")[0] for each in made.table["image_id"]}
         others[folder.name] = known_groups(made, cut if folder.name == "photographs" else lesions)
-    result = outliers(ours, others)
+    result = detect_outliers(ours, others)
     result.save(out / "result")
     print(shown(result.table()))
 
@@ -143,7 +143,7 @@ def against_class(run: Run, data: Catalogue, out: Path, label: str, epochs: int)
     images = [data.root / path for path in of_class["path"]]
     made = embed(short, images=images, out=out / label)
     lesions = dict(zip(of_class["image_id"], of_class["lesion_id"], strict=True))
-    result = outliers(ours, {label: known_groups(made, lesions)})
+    result = detect_outliers(ours, {label: known_groups(made, lesions)})
     result.save(out / "result")
     print(shown(result.table()))
 

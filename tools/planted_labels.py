@@ -1,4 +1,4 @@
-"""How well `suspects` finds wrong labels: exchange some at random, and see where they are ranked.
+"""How well `label_errors` finds wrong labels: exchange some at random, and see their ranks.
 
     python tools/planted_labels.py runs/first --share 0.05 --runs 20
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lesionlab.evaluation.data_quality.label_errors import suspects
+from lesionlab.evaluation.data_quality.label_errors import label_errors
 from lesionlab.evaluation.predictions.load import open_predictions, rows_of
 from lesionlab.tables import classes_of, lesions_of
 
@@ -45,11 +45,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     options = parser.parse_args()
     rows = rows_of(open_predictions(options.predictions), "test")
-    plain = suspects(rows, replicates=0)
+    plain = label_errors(rows, replicates=0)
     figures: dict[str, list[tuple[float, ...]]] = {"images": [], "lesions": []}
     for seed in range(options.runs):
         table, wrong = exchanged(rows, options.share, seed)
-        made = suspects(table, replicates=0)
+        made = label_errors(table, replicates=0)
         bad_images = set(table["image_id"][wrong])
         bad_lesions = set(lesions_of(table)[wrong])
         for name, found, bad, key in (

@@ -48,19 +48,19 @@ def verbs(folder: Path, replicates: int) -> dict[str, Callable[[], object]]:
     """What is measured, by name."""
     import lesionlab as ll
     from lesionlab.evaluation.calibration.calibrate import calibrate
-    from lesionlab.evaluation.calibration.prevalence import estimate_prevalence
-    from lesionlab.evaluation.calibration.report import calibration
+    from lesionlab.evaluation.calibration.prevalence import estimate
+    from lesionlab.evaluation.calibration.report import calibration_errors
     from lesionlab.evaluation.conformal.prediction_sets import conformal
 
     one, two = folder / "one.csv", folder / "two.csv"
     found: dict[str, Callable[[], object]] = {
         "evaluate": lambda: ll.evaluate(one, replicates=replicates),
         "compare": lambda: ll.compare([one, two], replicates=replicates),
-        "gaps": lambda: ll.gaps([one], replicates=replicates),
+        "gaps": lambda: ll.train_test_gap([one], replicates=replicates),
         "blend": lambda: ll.blend([one, two], method="weighted"),
-        "calibration": lambda: calibration(one, replicates=replicates),
+        "calibration": lambda: calibration_errors(one, replicates=replicates),
         "conformal": lambda: conformal(one, replicates=replicates),
-        "prevalence": lambda: estimate_prevalence(one, replicates=replicates),
+        "prevalence": lambda: estimate(one, replicates=replicates),
     }
     for method in ("temperature", "vector", "dirichlet"):
         found[f"calibrate, {method}"] = lambda m=method: calibrate(one, method=m)  # type: ignore[misc]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lesionlab.evaluation.intervals.estimate import estimate
-from lesionlab.evaluation.misclassifications import failures
+from lesionlab.evaluation.misclassifications import confusions
 
 
 def draw(n: int = 300, seed: int = 0, classes=("bcc", "mel", "nv")) -> pd.DataFrame:
@@ -23,7 +23,7 @@ def test_counts_are_those_of_a_cross_table():
     table = draw()
     called = table[["p_bcc", "p_mel", "p_nv"]].idxmax(axis=1).str[2:]
     counts = pd.crosstab(table["target"], called)
-    found = failures(table, replicates=0).confusions
+    found = confusions(table, replicates=0).confusions
     assert len(found) == 6
     for row in found.itertuples():
         assert row.images == counts.loc[row.truth, row.called]
@@ -36,7 +36,7 @@ def test_malignant_called_benign_and_the_other_way_round():
     table = draw()
     called = table[["p_bcc", "p_mel", "p_nv"]].idxmax(axis=1).str[2:]
     ill, flagged = table["target"] != "nv", called != "nv"
-    found = failures(table, replicates=200)
+    found = confusions(table, replicates=200)
     assert found.missed.value == pytest.approx((ill & ~flagged).sum() / ill.sum(), abs=1e-15)
     assert found.alarmed.value == pytest.approx((~ill & flagged).sum() / (~ill).sum(), abs=1e-15)
     assert found.missed.low < found.missed.value < found.missed.high
@@ -49,7 +49,7 @@ def test_malignant_called_benign_and_the_other_way_round():
 
 def test_an_interval_is_that_of_a_loop_over_drawn_lesions():
     table = draw(80)
-    found = failures(table, replicates=100, seed=3).missed
+    found = confusions(table, replicates=100, seed=3).missed
     called = table[["p_bcc", "p_mel", "p_nv"]].idxmax(axis=1).str[2:]
     ids = sorted(table["lesion_id"].unique())
     rows = table.sort_values("image_id").assign(called=called)
@@ -66,11 +66,11 @@ def test_an_interval_is_that_of_a_loop_over_drawn_lesions():
 
 
 def test_other_classes_have_no_rule_and_one_kind_alone_no_share():
-    found = failures(draw(classes=("cat", "dog")), replicates=10)
+    found = confusions(draw(classes=("cat", "dog")), replicates=10)
     assert found.missed is None
     assert found.rule == ""
     table = draw()
-    found = failures(table[table["target"] == "nv"], replicates=10)
+    found = confusions(table[table["target"] == "nv"], replicates=10)
     assert found.missed is None
     assert found.alarmed is not None
 
@@ -79,7 +79,7 @@ def test_a_perfect_model_fails_nowhere():
     table = draw()
     for label in ("bcc", "mel", "nv"):
         table[f"p_{label}"] = (table["target"] == label).astype(float)
-    found = failures(table, replicates=20)
+    found = confusions(table, replicates=20)
     assert found.confusions.empty
     assert found.missed.value == 0
     assert found.missed_images == (0, 0)

@@ -14,16 +14,16 @@ import lesionlab as ll
 from lesionlab.cli.app import main
 from lesionlab.errors import DataError, LesionlabError, SettingsError
 from lesionlab.evaluation.calibration.calibrate import calibrate
-from lesionlab.evaluation.calibration.prevalence import estimate_prevalence, reweight
-from lesionlab.evaluation.calibration.reliability_diagram import reliability
-from lesionlab.evaluation.calibration.report import calibration
+from lesionlab.evaluation.calibration.prevalence import estimate, reweight
+from lesionlab.evaluation.calibration.reliability_diagram import reliability_curve
+from lesionlab.evaluation.calibration.report import calibration_errors
 from lesionlab.evaluation.comparison.compare import compare
-from lesionlab.evaluation.comparison.train_test_gap import gaps
+from lesionlab.evaluation.comparison.train_test_gap import train_test_gap
 from lesionlab.evaluation.conformal.prediction_sets import conformal
 from lesionlab.evaluation.ensembles.blend import blend
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.intervals.estimate import Estimate, wilson
-from lesionlab.evaluation.isic.files import submission
+from lesionlab.evaluation.isic.files import write
 from lesionlab.evaluation.roc_curve import roc
 from lesionlab.tables import classes_of
 
@@ -36,20 +36,22 @@ VERBS = {
     "evaluate": lambda t, r: evaluate(t, replicates=r),
     "evaluate as": lambda t, r: evaluate(t, replicates=r, as_="malignant-benign"),
     "compare": lambda t, r: compare({"a": t, "b": t}, replicates=r).table(),
-    "gaps": lambda t, r: gaps({"a": t}, replicates=r),
-    "blend": lambda t, _: blend({"a": t, "b": t}),
-    "blend rank": lambda t, _: blend({"a": t, "b": t}, method="rank"),
-    "blend weighted": lambda t, _: blend({"a": t, "b": t}, method="weighted"),
-    "blend greedy": lambda t, _: blend({"a": t, "b": t}, method="greedy", metric="macro_auroc"),
-    "blend stacking": lambda t, _: blend({"a": t, "b": t}, method="stacking"),
-    "calibration": lambda t, r: calibration(t, replicates=r).table(),
-    "reliability": lambda t, r: reliability(t, replicates=r),
-    "calibrate": lambda t, _: calibrate(t).table,
-    "calibrate vector": lambda t, _: calibrate(t, method="vector").table,
+    "gaps": lambda t, r: train_test_gap({"a": t}, replicates=r),
+    "blend": lambda t, _: blend({"a": t, "b": t}).predictions,
+    "blend rank": lambda t, _: blend({"a": t, "b": t}, method="rank").predictions,
+    "blend weighted": lambda t, _: blend({"a": t, "b": t}, method="weighted").predictions,
+    "blend greedy": lambda t, _: (
+        blend({"a": t, "b": t}, method="greedy", metric="macro_auroc").predictions
+    ),
+    "blend stacking": lambda t, _: blend({"a": t, "b": t}, method="stacking").predictions,
+    "calibration": lambda t, r: calibration_errors(t, replicates=r).table(),
+    "reliability": lambda t, r: reliability_curve(t, replicates=r),
+    "calibrate": lambda t, _: calibrate(t).predictions,
+    "calibrate vector": lambda t, _: calibrate(t, method="vector").predictions,
     "conformal": lambda t, r: conformal(t, replicates=r),
     "conformal by class": lambda t, r: conformal(t, method="aps", by_class=True, replicates=r),
-    "prevalence em": lambda t, r: estimate_prevalence(t, replicates=r).shares,
-    "prevalence bbse": lambda t, r: estimate_prevalence(t, method="bbse", replicates=r).shares,
+    "prevalence em": lambda t, r: estimate(t, replicates=r).shares,
+    "prevalence bbse": lambda t, r: estimate(t, method="bbse", replicates=r).shares,
     "reweight": lambda t, _: reweight(t, EVEN),
     "roc": lambda t, _: roc(t, "mel"),
 }
@@ -311,7 +313,7 @@ def test_ids_are_words_whatever_they_look_like(good, tmp_path):
     ids = [f"{i:05d}" for i in range(len(good))]
     named = good.assign(image_id=ids, lesion_id=[f"Läsion {i // 2}" for i in range(len(good))])
     named.to_csv(tmp_path / "p.csv", index=False)
-    read = blend([tmp_path / "p.csv"])
+    read = blend([tmp_path / "p.csv"]).predictions
     assert list(read["image_id"]) == ids
     assert dict(evaluate(tmp_path / "p.csv", replicates=9)) == dict(evaluate(named, replicates=9))
     numbers = good.assign(image_id=range(len(good)))
@@ -319,7 +321,7 @@ def test_ids_are_words_whatever_they_look_like(good, tmp_path):
         compare({"words": named, "numbers": numbers}, replicates=0)
     # a lesion number beside an unknown one is read as 7.0 by pandas
     gaps_in = np.where(np.arange(len(good)) % 3, np.arange(len(good)) // 2, np.nan)
-    lesions = blend([good.assign(lesion_id=gaps_in)])["lesion_id"]
+    lesions = blend([good.assign(lesion_id=gaps_in)]).predictions["lesion_id"]
     assert set(lesions[:4]) == {"", "0", "1"}
 
 
@@ -341,7 +343,7 @@ def test_submissions_and_reports_refuse_them_too(good, tmp_path, fault):
     path = tmp_path / "p.csv"
     change(good).to_csv(path, index=False)
     with pytest.raises(LesionlabError, match=words.replace("nan", "empty")):
-        submission(path, tmp_path / "out.csv")
+        write(path, tmp_path / "out.csv")
     with pytest.raises(LesionlabError, match=words.replace("nan", "empty")):
         ll.report([path], out=tmp_path / "r.html")
     assert sorted(Path(tmp_path).iterdir()) == [path]

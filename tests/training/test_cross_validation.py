@@ -18,7 +18,7 @@ from lesionlab.progress import Notice, Step
 from lesionlab.recipe.schema import Recipe
 from lesionlab.run import PREDICTIONS, VAL_PREDICTIONS, Folds, open_run
 from lesionlab.tables import read_predictions
-from lesionlab.training.cross_validation import folds
+from lesionlab.training.cross_validation import cross_validate
 from lesionlab.training.train import train
 
 SMALL = Recipe().but(
@@ -46,7 +46,7 @@ def thirds(drawn):
 @pytest.fixture(scope="module")
 def whole(thirds, tmp_path_factory):
     """Three finished folds."""
-    return folds(SMALL, *thirds, out=tmp_path_factory.mktemp("folds") / "whole")
+    return cross_validate(SMALL, *thirds, out=tmp_path_factory.mktemp("folds") / "whole")
 
 
 def test_every_fold_is_a_run_and_the_table_has_every_image_once(whole, thirds):
@@ -97,7 +97,7 @@ def test_the_same_call_again_trains_nothing(whole, thirds):
     def listen(event):
         (said if isinstance(event, Notice) else steps).append(event)
 
-    assert folds(SMALL, *thirds, out=whole.folder, listen=listen).complete
+    assert cross_validate(SMALL, *thirds, out=whole.folder, listen=listen).complete
     assert any("is complete" in each.text for each in said)
     assert not steps
 
@@ -112,39 +112,39 @@ def test_folds_that_were_killed_go_on_and_come_out_the_same(whole, thirds, tmp_p
                 raise Killed
 
     with pytest.raises(Killed):
-        folds(SMALL, *thirds, out=tmp_path / "run", listen=killer)
+        cross_validate(SMALL, *thirds, out=tmp_path / "run", listen=killer)
     half = Folds.open(tmp_path / "run")
     assert list(half.runs) == [0]
     with pytest.raises(RunError, match="fold 1, 2 not finished"):
         _ = half.predictions
     first = (half.run_folder(0) / PREDICTIONS).stat().st_mtime_ns
-    folds(SMALL, *thirds, out=tmp_path / "run")
+    cross_validate(SMALL, *thirds, out=tmp_path / "run")
     assert (half.run_folder(0) / PREDICTIONS).stat().st_mtime_ns == first
     for name in (PREDICTIONS, VAL_PREDICTIONS):
         assert (half.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
 def test_the_work_can_be_shared(whole, thirds, tmp_path):
-    made = folds(SMALL, *thirds, out=tmp_path / "run", only=[0, 2])
+    made = cross_validate(SMALL, *thirds, out=tmp_path / "run", only=[0, 2])
     assert list(made.runs) == [0, 2]
     assert not made.complete
-    assert folds(SMALL, *thirds, out=tmp_path / "run", only=[1]).complete
+    assert cross_validate(SMALL, *thirds, out=tmp_path / "run", only=[1]).complete
     assert (made.folder / PREDICTIONS).read_bytes() == (whole.folder / PREDICTIONS).read_bytes()
     before = (made.run_folder(0) / PREDICTIONS).stat().st_mtime_ns
-    again = folds(SMALL, *thirds, out=tmp_path / "run", only=[1], fresh=True)
+    again = cross_validate(SMALL, *thirds, out=tmp_path / "run", only=[1], fresh=True)
     assert again.complete
     assert (made.run_folder(0) / PREDICTIONS).stat().st_mtime_ns == before
 
 
 def test_other_settings_are_refused_with_the_difference(whole, thirds, tmp_path):
     with pytest.raises(RunError, match="batch: 32 -> 16"):
-        folds(SMALL.but({"batch": 16}), *thirds, out=whole.folder, only=[1])
+        cross_validate(SMALL.but({"batch": 16}), *thirds, out=whole.folder, only=[1])
     data, _ = thirds
     with pytest.raises(RunError, match="split: "):
-        folds(SMALL, data, split(data, folds=3, seed=5), out=whole.folder)
+        cross_validate(SMALL, data, split(data, folds=3, seed=5), out=whole.folder)
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(RunError, match="holds other files"):
-        folds(SMALL, *thirds, out=tmp_path, fresh=True)
+        cross_validate(SMALL, *thirds, out=tmp_path, fresh=True)
     assert (tmp_path / "precious.txt").exists()
 
 
@@ -154,7 +154,7 @@ def test_a_run_of_something_else_is_not_gathered(whole, thirds, tmp_path):
     shutil.rmtree(out / "fold_1")
     shutil.copytree(out / "fold_0", out / "fold_1")
     with pytest.raises(RunError, match=r"fold_1 \(other fold\)"):
-        folds(SMALL, *thirds, out=out, only=[2])
+        cross_validate(SMALL, *thirds, out=out, only=[2])
     assert not Folds.open(out).complete
 
 
@@ -163,14 +163,14 @@ def test_other_metadata_are_other_folds_where_networks_see_them(thirds, tmp_path
     data, parts = thirds
     other = replace(data, table=data.table.assign(age=50.0))
     fused = SMALL.but({"model.fusion.kind": "gating"})
-    folds(SMALL, data, parts, out=tmp_path / "images")
-    folds(SMALL, other, parts, out=tmp_path / "images")
-    folds(fused, data, parts, out=tmp_path / "fused")
-    folds(fused, Catalogue.open(data.home), parts, out=tmp_path / "fused")
+    cross_validate(SMALL, data, parts, out=tmp_path / "images")
+    cross_validate(SMALL, other, parts, out=tmp_path / "images")
+    cross_validate(fused, data, parts, out=tmp_path / "fused")
+    cross_validate(fused, Catalogue.open(data.home), parts, out=tmp_path / "fused")
     with pytest.raises(RunError, match="metadata: "):
-        folds(fused, other, parts, out=tmp_path / "fused")
+        cross_validate(fused, other, parts, out=tmp_path / "fused")
     (tmp_path / ".fused.old" / "fold_0").mkdir(parents=True)  # of a --fresh that was killed
-    assert not folds(fused, other, parts, out=tmp_path / "fused", fresh=True).complete
+    assert not cross_validate(fused, other, parts, out=tmp_path / "fused", fresh=True).complete
     assert not (tmp_path / ".fused.old").exists()
 
 
@@ -204,17 +204,17 @@ def test_weights_that_have_seen_a_folds_lesions_are_warned_of(whole, thirds, tmp
 @pytest.mark.parametrize("only", [[3], [-1], []])
 def test_folds_that_there_are_not_are_refused(thirds, tmp_path, only):
     with pytest.raises(SettingsError, match="folds 0 to 2"):
-        folds(SMALL, *thirds, out=tmp_path / "run", only=only)
+        cross_validate(SMALL, *thirds, out=tmp_path / "run", only=only)
 
 
 def test_a_split_that_is_no_folds_is_refused(drawn, tmp_path):
     with pytest.raises(SettingsError, match="single fold"):
-        folds(SMALL, *drawn, out=tmp_path / "run")
+        cross_validate(SMALL, *drawn, out=tmp_path / "run")
     data, parts = drawn
     table = parts.table.assign(fold_1=parts.table["fold_0"])
     write_csv(tmp_path / "own.csv", table[["image_id", "fold_0", "fold_1"]])
     with pytest.raises(DataError, match="more than once"):
-        folds(SMALL, data, Split.open(tmp_path / "own.csv"), out=tmp_path / "run")
+        cross_validate(SMALL, data, Split.open(tmp_path / "own.csv"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -234,7 +234,7 @@ def test_images_that_no_fold_tests_are_told(thirds, tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        folds(SMALL, data, own, out=tmp_path / "run", listen=listen)
+        cross_validate(SMALL, data, own, out=tmp_path / "run", listen=listen)
     assert f"{chosen.sum()} of {len(table)} images are in no fold's test part." in said
 
 
@@ -293,7 +293,7 @@ def test_folds_predict_nothing_else(whole, thirds, tmp_path):
     few.save(tmp_path / "few")
     with pytest.raises(RunError, match="another catalogue"):
         predict(whole, data=tmp_path / "few")
-    begun = folds(SMALL, data, parts, out=tmp_path / "begun", only=[1])
+    begun = cross_validate(SMALL, data, parts, out=tmp_path / "begun", only=[1])
     with pytest.raises(RunError, match="fold 0, 2 not finished"):
         predict(begun)
 

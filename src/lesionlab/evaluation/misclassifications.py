@@ -24,7 +24,7 @@ COLUMNS = ("truth", "called", "images", "of", "share", "low", "high", "lesions")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Failures:
+class Confusions:
     """What goes wrong, and how often.
 
     Attributes:
@@ -45,14 +45,14 @@ class Failures:
     rule: str
 
 
-def failures(
+def confusions(
     predictions: Source,
     *,
     part: str = "test",
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,
-) -> Failures:
+) -> Confusions:
     """Count which classes are taken for which, with intervals by lesion.
 
     A decision is the likeliest class.
@@ -68,7 +68,7 @@ def failures(
         DataError, FindingsError, SettingsError: as `evaluate`.
 
     Example:
-        >>> failures("runs/first").confusions.head()  # doctest: +SKIP
+        >>> confusions("runs/first").confusions.head()  # doctest: +SKIP
     """
     table = open_predictions(predictions)
     classes = classes_of(table)
@@ -106,7 +106,7 @@ def failures(
     ids = rows.loc[wrong, "lesion_id"]
     count = len(set(ids) - {""}) + int((ids == "").sum())
     missed, alarmed = found.get("missed"), found.get("alarmed")
-    return Failures(
+    return Confusions(
         confusions,
         missed if missed is not None and missed.defined else None,
         alarmed if alarmed is not None and alarmed.defined else None,

@@ -23,7 +23,7 @@ from lesionlab.training.train import check_parts, train
 FIGURES = ("balanced_accuracy", "macro_auroc", "accuracy")
 
 
-def folds(
+def cross_validate(
     recipe: Recipe,
     data: Catalogue,
     split: Split,

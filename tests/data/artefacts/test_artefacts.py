@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from lesionlab.data.artefacts import artefacts as room
-from lesionlab.data.artefacts.artefacts import ARTEFACTS, artefacts, measure
+from lesionlab.data.artefacts.artefacts import ARTEFACTS, measure, measure_artefacts
 from lesionlab.data.catalogue.catalogue import catalogue
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.progress import Step
@@ -149,7 +149,7 @@ def folder(tmp_path):
 def test_a_catalogue_is_measured_once(folder, tmp_path, monkeypatch):
     data = catalogue(folder, table=folder / "table.csv", layout="csv")
     told = []
-    made = artefacts(data, out=tmp_path / "kept.csv", listen=told.append)
+    made = measure_artefacts(data, out=tmp_path / "kept.csv", listen=told.append)
     assert list(made.columns) == ["image_id", *ARTEFACTS]
     assert made["image_id"].tolist() == data.table["image_id"].tolist()
     assert made["width"].tolist() == [640] * 5 + [80]
@@ -157,13 +157,13 @@ def test_a_catalogue_is_measured_once(folder, tmp_path, monkeypatch):
     assert made["warmth"].notna().tolist() == [True] * 5 + [False]  # too small to be measured
     assert [step.done for step in told if isinstance(step, Step)][-1] == 6
     monkeypatch.setattr(room, "_one", None)
-    again = artefacts(data, out=tmp_path / "kept.csv")
+    again = measure_artefacts(data, out=tmp_path / "kept.csv")
     pd.testing.assert_frame_equal(made, again)
 
 
 def test_the_same_photograph_at_twice_the_size_measures_the_same(folder):
     data = catalogue(folder, table=folder / "table.csv", layout="csv")
-    made = artefacts(data).set_index("image_id")
+    made = measure_artefacts(data).set_index("image_id")
     assert made.loc["a0", "warmth"] == pytest.approx(measure(skin(0))["warmth"], abs=0.02)
 
 
@@ -171,8 +171,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_kept(folder, tmp_path):
     data = catalogue(folder, table=folder / "table.csv", layout="csv")
     (folder / "a2.jpg").write_bytes(b"")
     with pytest.raises(FindingsError, match="1 of 6 images cannot be measured"):
-        artefacts(data, out=tmp_path / "kept.csv")
+        measure_artefacts(data, out=tmp_path / "kept.csv")
     assert len(pd.read_csv(tmp_path / "kept.csv")) == 5
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="no table of measured artefacts"):
-        artefacts(data, out=tmp_path / "other.csv")
+        measure_artefacts(data, out=tmp_path / "other.csv")

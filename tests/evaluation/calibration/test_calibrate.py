@@ -50,8 +50,8 @@ def p_of(table):
 def test_a_temperature_is_found_again(honest):
     made = calibrate(changed(honest, lambda logs: logs * 2.5))
     assert made.scaling.temperature == pytest.approx(2.5, rel=0.1)
-    assert np.abs(p_of(made.table) - p_of(honest)).mean() < 0.01
-    assert (p_of(made.table).argmax(1) == p_of(honest).argmax(1)).all()
+    assert np.abs(p_of(made.predictions) - p_of(honest)).mean() < 0.01
+    assert (p_of(made.predictions).argmax(1) == p_of(honest).argmax(1)).all()
     assert made.log_loss["after"] < made.log_loss["before"]
     assert made.log_loss["unseen"] == pytest.approx(made.log_loss["after"], abs=0.02)
 
@@ -60,7 +60,7 @@ def test_a_temperature_is_found_again(honest):
 def test_shifted_classes_are_put_right(honest, method):
     off = changed(honest, lambda logs: logs * [1.5, 1.0, 0.8] + [1.0, 0.0, -1.0])
     made = calibrate(off, method=method)
-    assert np.abs(p_of(made.table) - p_of(honest)).mean() < 0.02
+    assert np.abs(p_of(made.predictions) - p_of(honest)).mean() < 0.02
     assert np.abs(p_of(off) - p_of(honest)).mean() > 0.05  # there was something to mend
 
 
@@ -123,7 +123,7 @@ def test_logits_are_taken_where_they_agree_and_a_probability_of_0_counts_as_litt
     for i, name in enumerate(classes_of(table)):
         table[f"p_{name}"] = softmax(logits)[:, i]
     np.testing.assert_array_equal(log_probabilities(table), log_softmax(logits))
-    made = calibrate(table.assign(part=["val"] * 30 + ["test"] * 20)).table
+    made = calibrate(table.assign(part=["val"] * 30 + ["test"] * 20)).predictions
     scaled = made[[f"logit_{name}" for name in classes_of(made)]].to_numpy()
     np.testing.assert_allclose(softmax(scaled), p_of(made), rtol=1e-12)
 
@@ -159,8 +159,8 @@ def test_what_is_saved_does_the_same_again(honest, tmp_path):
     made = calibrate(honest, method="dirichlet")
     path = made.save(tmp_path / "made")
     again = load_scaling(tmp_path / "made" / "calibration.json").apply(open_predictions(honest))
-    pd.testing.assert_frame_equal(again, made.table)
-    np.testing.assert_allclose(p_of(open_predictions(path)), p_of(made.table))
+    pd.testing.assert_frame_equal(again, made.predictions)
+    np.testing.assert_allclose(p_of(open_predictions(path)), p_of(made.predictions))
     with pytest.raises(DataError, match="fitted for"):
         load_scaling(tmp_path / "made" / "calibration.json").apply(
             open_predictions(honest.rename(columns={"p_a": "p_x"}).assign(target="x"))

@@ -6,7 +6,7 @@ from lesionlab.cli.app import main
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.calibration.prevalence import (
     em,
-    estimate_prevalence,
+    estimate,
     predictive_values,
     reweight,
 )
@@ -62,7 +62,7 @@ def test_reweighting_is_bayes_rule_and_helps_where_it_is_right(shifted):
 
 @pytest.mark.parametrize("method", ["em", "bbse"])
 def test_shares_are_estimated_without_labels(shifted, method):
-    found = estimate_prevalence(shifted, method=method, replicates=60)
+    found = estimate(shifted, method=method, replicates=60)
     for label, share in zip(CLASSES, THERE, strict=True):
         each = found.shares[label]
         assert each.value == pytest.approx(share, abs=0.04)
@@ -71,9 +71,7 @@ def test_shares_are_estimated_without_labels(shifted, method):
     assert sum(found.values().values()) == pytest.approx(1)
     blind = shifted.copy()
     blind.loc[blind["part"] == "test", "target"] = "a"
-    assert estimate_prevalence(blind, method=method, replicates=0).values() == pytest.approx(
-        found.values()
-    )
+    assert estimate(blind, method=method, replicates=0).values() == pytest.approx(found.values())
 
 
 def test_em_is_the_naive_loop(shifted):
@@ -91,7 +89,7 @@ def test_em_is_the_naive_loop(shifted):
 
 def test_a_model_that_confuses_classes_is_warned_of():
     parts = [drawn(500, HERE, 1, "val", apart=0.1), drawn(500, THERE, 2, "test", apart=0.1)]
-    found = estimate_prevalence(pd.concat(parts), method="bbse", replicates=0)
+    found = estimate(pd.concat(parts), method="bbse", replicates=0)
     assert found.condition > 20
     assert "ill-conditioned" in found.warnings[0]
 
@@ -113,9 +111,9 @@ def test_wrong_shares_are_refused_all_at_once(shifted):
     with pytest.raises(SettingsError, match="never was there"):
         reweight(shifted, {"a": 0.5, "b": 0.3, "c": 0.2}, known={"a": 0.5, "b": 0.5, "c": 0.0})
     with pytest.raises(SettingsError, match="part test or train"):
-        estimate_prevalence(shifted, part="val")
+        estimate(shifted, part="val")
     with pytest.raises(DataError, match="part 'val'"):
-        estimate_prevalence(shifted[shifted["part"] == "test"])
+        estimate(shifted[shifted["part"] == "test"])
 
 
 def test_predictive_values_are_those_of_counts():

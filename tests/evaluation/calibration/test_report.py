@@ -10,8 +10,8 @@ from sklearn.metrics import log_loss
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.debiased_bins import Tally, bins_of
 from lesionlab.evaluation.calibration.errors import Binned, measure
-from lesionlab.evaluation.calibration.reliability_diagram import COLUMNS, TOP, reliability
-from lesionlab.evaluation.calibration.report import calibration
+from lesionlab.evaluation.calibration.reliability_diagram import COLUMNS, TOP, reliability_curve
+from lesionlab.evaluation.calibration.report import calibration_errors
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes, lesion_weights
 from lesionlab.evaluation.predictions.load import arrays_of
 from lesionlab.tables import classes_of
@@ -89,7 +89,7 @@ def test_a_bin_of_one_lesion_adds_nothing():
 @pytest.mark.parametrize(("kind", "strategy"), [("width", "uniform"), ("mass", "quantile")])
 def test_the_curve_is_scikit_learns(fake, kind, strategy):
     table = fake(500, seed=1, digits=None)
-    curve = reliability(table, bins=8, kind=kind, replicates=30)
+    curve = reliability_curve(table, bins=8, kind=kind, replicates=30)
     assert tuple(curve.columns) == COLUMNS
     for label in ("mel", "nv"):
         seen, said = calibration_curve(
@@ -105,13 +105,13 @@ def test_the_curve_is_scikit_learns(fake, kind, strategy):
         ).all()
     top = curve[curve["curve"] == TOP]
     ece = (top["images"] * (top["seen"] - top["said"]).abs()).sum() / 500
-    found = calibration(table, bins=8, replicates=0)
+    found = calibration_errors(table, bins=8, replicates=0)
     assert ece == pytest.approx(found[f"ece_equal_{kind}"].value, rel=1e-10)
 
 
 def test_brier_adds_up_and_is_that_of_the_definition(fake):
     table = fake(300, seed=2, digits=None)
-    found = calibration(table, replicates=0)
+    found = calibration_errors(table, replicates=0)
     targets, p = arrays_of(table)
     brier = ((np.eye(7)[targets] - p) ** 2).sum(axis=1).mean()
     assert found["brier"].value == pytest.approx(brier, rel=1e-12)
@@ -143,7 +143,7 @@ def test_weights_count_like_repeated_lesions(fake):
 def test_a_calibrated_model_is_not_distinguishable_from_0_and_one_too_sure_is(tool):
     for power, apart in ((1.0, False), (2.0, True)):
         data = tool.draw(np.random.default_rng(7), 800, (0.5, 0.3, 0.2), power)
-        found = calibration(as_table(data), replicates=200)
+        found = calibration_errors(as_table(data), replicates=200)
         for name in tool.NAMES:
             assert found.distinguishable(name) is apart, name
             assert ("not distinguishable" in found.said(name)) is not apart
@@ -157,14 +157,14 @@ def test_interval_and_test_say_the_same(tool, monkeypatch):
     import lesionlab.evaluation.calibration.report as module
 
     table = as_table(tool.draw(np.random.default_rng(7), 300, (0.5, 0.5), 2.0))
-    assert calibration(table, replicates=60)["calibration_error"].low > 0
+    assert calibration_errors(table, replicates=60)["calibration_error"].low > 0
     real = module.if_calibrated
     monkeypatch.setattr(
         module,
         "if_calibrated",
         lambda *words: {name: values + 1 for name, values in real(*words).items()},
     )
-    found = calibration(table, replicates=60)
+    found = calibration_errors(table, replicates=60)
     assert found.p_values["calibration_error"] == 1
     assert found["calibration_error"].low == 0
 
@@ -186,9 +186,9 @@ def test_estimates_are_unbiased_and_intervals_hold_the_truth_with_clustered_erro
 
 def test_no_bins_are_refused(fake):
     with pytest.raises(SettingsError, match="bins is 0"):
-        calibration(fake(20), bins=0)
+        calibration_errors(fake(20), bins=0)
     with pytest.raises(SettingsError, match="bins is 0"):
-        reliability(fake(20), bins=0)
+        reliability_curve(fake(20), bins=0)
 
 
 def test_sure_answers_and_one_lesion_are_survived(fake):
@@ -196,6 +196,6 @@ def test_sure_answers_and_one_lesion_are_survived(fake):
     table["lesion_id"] = "L"
     columns = [f"p_{label}" for label in classes_of(table)]
     table[columns] = np.eye(7)[:6]
-    found = calibration(table, replicates=20)
+    found = calibration_errors(table, replicates=20)
     assert found["calibration_error"].value == 0
     assert np.isnan(found["calibration_error"].low)

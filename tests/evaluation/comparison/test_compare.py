@@ -11,7 +11,7 @@ from lesionlab.data.catalogue.catalogue import catalogue
 from lesionlab.data.splits import split
 from lesionlab.errors import DataError, FindingsError, SettingsError
 from lesionlab.evaluation.comparison.compare import METRICS, compare, shown
-from lesionlab.evaluation.ensembles.blend import blended
+from lesionlab.evaluation.ensembles.blend import blend
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.intervals.bootstrap import lesion_weights
 from lesionlab.evaluation.metrics.classification import classification
@@ -234,7 +234,7 @@ def test_reads_like_a_page(found, first, second):
 
 
 def test_any_name_will_do(found, first, second):
-    again = compare({"a|x": first, "a": blended([second])}, replicates=200, seed=3)
+    again = compare({"a|x": first, "a": blend([second])}, replicates=200, seed=3)
     for metric in found.metrics:
         assert again.figures["a|x", metric] == found.figures["first", metric]
         assert again.figures["a", metric] == found.figures["second", metric]

@@ -4,7 +4,7 @@ import pytest
 
 from lesionlab.cli.app import main
 from lesionlab.errors import DataError, SettingsError
-from lesionlab.evaluation.comparison.train_test_gap import GAP, METRICS, gaps
+from lesionlab.evaluation.comparison.train_test_gap import GAP, METRICS, train_test_gap
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.files import write_csv
 from lesionlab.progress import Notice
@@ -37,7 +37,7 @@ def of(table, metric, part):
 
 
 def test_every_part_has_the_figures_of_evaluate(overfitted):
-    table = gaps({"mine": overfitted}, replicates=100, seed=4)
+    table = train_test_gap({"mine": overfitted}, replicates=100, seed=4)
     for part in ("train", "val", "test"):
         alone = evaluate(overfitted, part=part, replicates=100, seed=4)
         for metric in METRICS:
@@ -51,7 +51,7 @@ def test_every_part_has_the_figures_of_evaluate(overfitted):
 def test_the_gap_is_the_difference_and_its_interval_excludes_0_for_what_was_learned_by_heart(
     overfitted,
 ):
-    table = gaps({"mine": overfitted}, replicates=200)
+    table = train_test_gap({"mine": overfitted}, replicates=200)
     for metric in METRICS:
         gap = of(table, metric, GAP)
         ends = [of(table, metric, part) for part in ("train", "test")]
@@ -65,14 +65,14 @@ def test_the_gap_is_the_difference_and_its_interval_excludes_0_for_what_was_lear
 
 def test_a_model_that_knows_nothing_by_heart_has_no_gap(fake):
     table = pd.concat([fake(600, seed=1, part="train", prefix="A"), fake(600, seed=3)])
-    gap = of(gaps([table], metrics=["accuracy"], replicates=200), "accuracy", GAP)
+    gap = of(train_test_gap([table], metrics=["accuracy"], replicates=200), "accuracy", GAP)
     assert gap["low"] < 0 < gap["high"]
 
 
 def test_lesions_on_both_sides_are_warned_about(overfitted):
     leaky = overfitted.assign(lesion_id=overfitted["lesion_id"].str.replace("AL", "TL"))
     told = []
-    gaps([leaky], metrics=["accuracy"], replicates=0, listen=told.append)
+    train_test_gap([leaky], metrics=["accuracy"], replicates=0, listen=told.append)
     shared = set(leaky.loc[leaky["part"] == "train", "lesion_id"]) & set(
         leaky.loc[leaky["part"] == "test", "lesion_id"]
     )
@@ -83,9 +83,9 @@ def test_lesions_on_both_sides_are_warned_about(overfitted):
 
 def test_what_is_missing_is_named(overfitted):
     with pytest.raises(DataError, match="no images of part train"):
-        gaps([overfitted[overfitted["part"] != "train"]])
+        train_test_gap([overfitted[overfitted["part"] != "train"]])
     with pytest.raises(SettingsError, match=r"no metric 'speed' here. Choose among .*accuracy"):
-        gaps([overfitted], metrics=["speed"], replicates=0)
+        train_test_gap([overfitted], metrics=["speed"], replicates=0)
 
 
 def test_on_the_command_line(overfitted, tmp_path, capsys):

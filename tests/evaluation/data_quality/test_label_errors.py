@@ -9,7 +9,7 @@ from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.data_quality.label_errors import (
     by_lesion,
     confident,
-    suspects,
+    label_errors,
     thresholds,
 )
 from lesionlab.files import write_csv
@@ -63,7 +63,7 @@ def test_thresholds_and_confident_classes_are_those_of_the_paper(fake):
     limits, found = naive(targets, chances)
     np.testing.assert_allclose(thresholds(targets, chances), limits)
     assert confident(targets, chances).tolist() == found.tolist()
-    made = suspects(table, replicates=0)
+    made = label_errors(table, replicates=0)
     assert len(made.images) == ((found >= 0) & (found != targets)).sum()
     assert made.joint.to_numpy().sum() == (found >= 0).sum()
     assert np.trace(made.joint.to_numpy()) == (found == targets).sum()
@@ -71,7 +71,7 @@ def test_thresholds_and_confident_classes_are_those_of_the_paper(fake):
 
 def test_planted_swaps_come_first():
     table, wrong = swapped(right(1200, seed=3), 0.05, seed=4)
-    made = suspects(table, replicates=0)
+    made = label_errors(table, replicates=0)
     planted = made.table["image_id"].isin(wrong)
     found = planted[made.table["suspect"]].sum() / len(wrong)
     precision_at = planted.head(len(wrong)).mean()
@@ -88,13 +88,13 @@ def test_planted_swaps_come_first():
 def test_right_labels_of_a_calibrated_model_give_as_many_as_expected():
     inside, counts = 0, []
     for seed in range(12):
-        made = suspects(right(600, seed=seed), replicates=100)
+        made = label_errors(right(600, seed=seed), replicates=100)
         counts.append(len(made.images) - made.expected.mean)
         inside += made.expected.low <= len(made.images) <= made.expected.high
     assert inside >= 10  # 95 % of 12
     assert abs(np.mean(counts)) < 4
     table, _ = swapped(right(600, seed=1), 0.1, seed=1)
-    more = suspects(table, replicates=100)
+    more = label_errors(table, replicates=100)
     assert len(more.images) > more.expected.high
 
 
@@ -102,7 +102,7 @@ def test_a_lesion_is_judged_by_all_its_images():
     lesions = [f"L{k // 3}" for k in range(900)]
     table = right(900, seed=5, lesions=lesions)
     table["target"] = table.groupby("lesion_id")["target"].transform("first")
-    made = suspects(table, replicates=0)
+    made = label_errors(table, replicates=0)
     assert len(made.lesions) == 300
     assert made.lesions["images"].tolist() == [3] * 300
     one = made.lesions.iloc[0]
@@ -123,7 +123,7 @@ def test_shares_are_set_beside_histology():
     poor, _ = swapped(table[kind == "follow_up"], 0.3, seed=7)
     mixed = pd.concat([table[kind == "histo"], poor])
     data = pd.DataFrame({"image_id": table["image_id"], "dx_type": kind})
-    made = suspects(mixed, data=data, replicates=200)
+    made = label_errors(mixed, data=data, replicates=200)
     assert set(made.differences["dx_type"]) == {"follow_up"}
     assert (made.differences["low"] > 0).all()
     assert (made.differences["p_adjusted"] >= made.differences["p"]).all()
@@ -135,7 +135,7 @@ def test_shares_are_set_beside_histology():
     assert row["low"] < row["share"] < row["high"]
     false = 0
     for seed in range(20, 26):  # right labels everywhere: of six, one may err
-        even = suspects(right(1500, seed=seed), data=data, replicates=200).differences
+        even = label_errors(right(1500, seed=seed), data=data, replicates=200).differences
         false += (even["p_adjusted"] < 0.05).any()
     assert false <= 1
 
@@ -143,11 +143,11 @@ def test_shares_are_set_beside_histology():
 def test_what_cannot_be_judged_is_said(fake):
     table = fake(200, part="train")
     with pytest.raises(DataError, match="no images of part 'test'"):
-        suspects(table)
+        label_errors(table)
     with pytest.raises(SettingsError, match="knows by heart"):
-        suspects(table, part="train")
+        label_errors(table, part="train")
     with pytest.raises(DataError, match="none of the predicted images"):
-        suspects(fake(200), data=pd.DataFrame({"image_id": ["x"], "dx_type": ["histo"]}))
+        label_errors(fake(200), data=pd.DataFrame({"image_id": ["x"], "dx_type": ["histo"]}))
 
 
 def test_both_parts_and_the_order_of_rows_do_not_matter(fake):
@@ -158,15 +158,15 @@ def test_both_parts_and_the_order_of_rows_do_not_matter(fake):
             fake(50, seed=3, part="train", prefix="A"),
         ]
     )
-    made = suspects(both, part="both", replicates=20)
+    made = label_errors(both, part="both", replicates=20)
     assert len(made.table) == 300
-    turned = suspects(both.sample(frac=1, random_state=0), part="both", replicates=20)
+    turned = label_errors(both.sample(frac=1, random_state=0), part="both", replicates=20)
     pd.testing.assert_frame_equal(made.table, turned.table)
 
 
 def test_findings_leave_nothing_out_until_somebody_says_so(tmp_path):
     table, _ = swapped(right(300, seed=8), 0.05, seed=8)
-    found = suspects(table, replicates=0).findings({"i00000": "a.jpg"})
+    found = label_errors(table, replicates=0).findings({"i00000": "a.jpg"})
     assert list(found.columns) == list(FINDINGS)
     assert not found["exclude"].any()
     assert set(found["severity"]) == {"note"}

@@ -11,7 +11,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from lesionlab.cli.app import main
 from lesionlab.errors import DataError, FindingsError, RunError, SettingsError
 from lesionlab.evaluation.ensembles import member_weights, stacking
-from lesionlab.evaluation.ensembles.blend import METHODS, blend, blended
+from lesionlab.evaluation.ensembles.blend import METHODS, blend
 from lesionlab.evaluation.ensembles.member_weights import greedy_weights, mixture_weights, score
 from lesionlab.evaluation.ensembles.recipe import BlendRecipe
 from lesionlab.evaluation.ensembles.result import Blend
@@ -52,6 +52,10 @@ def member(seed, skill=1.0, n=240, classes=THREE):
     )
 
 
+def table_of(*members, **options):
+    return blend(*members, **options).predictions
+
+
 @pytest.fixture(autouse=True)
 def _fewer_tries(monkeypatch):
     monkeypatch.setattr(stacking, "STRENGTHS", (0.01, 1.0))
@@ -74,7 +78,7 @@ def changed_in_test(table):
 
 
 def test_mean_is_the_mean_of_the_probabilities(members):
-    table = blend(list(members.values()))
+    table = table_of(list(members.values()))
     want = np.mean([probabilities(each) for each in members.values()], axis=0)
     assert probabilities(table) == pytest.approx(want, abs=1e-15)
     assert list(table["image_id"]) == sorted(members["good"]["image_id"])
@@ -85,28 +89,28 @@ def test_mean_is_the_mean_of_the_probabilities(members):
 
 
 def test_members_are_aligned_by_image_and_class_whatever_their_order(members):
-    straight = blend(members)
+    straight = table_of(members)
     crooked = members["fair"].sample(frac=1, random_state=1)
     crooked = crooked[["p_nv", "target", "p_bcc", "part", "p_mel", "lesion_id", "image_id"]]
-    again = blend({**members, "fair": crooked})
+    again = table_of({**members, "fair": crooked})
     pd.testing.assert_frame_equal(again, straight)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_ensemble_of_one_is_that_one_bit_for_bit(members, method):
     alone = members["fair"].assign(logit_mel=1.5)
-    pd.testing.assert_frame_equal(blend([alone], method=method), check_predictions(alone))
+    pd.testing.assert_frame_equal(table_of([alone], method=method), check_predictions(alone))
 
 
 @pytest.mark.parametrize("method", ["mean", "weighted", "greedy"])
 def test_one_member_many_times_is_still_that_one(members, method):
-    table = blend([members["fair"]] * 3, method=method)
+    table = table_of([members["fair"]] * 3, method=method)
     assert probabilities(table) == pytest.approx(probabilities(members["fair"]), abs=1e-15)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_a_predictions_table(members, method):
-    made = blended(members, method=method)
+    made = blend(members, method=method)
     check_predictions(made.predictions)
     assert made.members == ("good", "fair", "poor")
     assert bool(made.fitted_on) == (method in ("weighted", "greedy", "stacking"))
@@ -121,11 +125,11 @@ def test_every_method_gives_a_predictions_table(members, method):
     ("method", "metric"), [(m, x) for m, all_ in METHODS.items() for x in all_]
 )
 def test_nothing_of_test_has_a_say_in_what_is_fitted(members, method, metric):
-    first = blended(members, method=method, metric=metric, seed=1)
+    first = blend(members, method=method, metric=metric, seed=1)
     other = {name: changed_in_test(table) for name, table in members.items()}
     truth = other["good"]["target"]
     other = {name: table.assign(target=truth) for name, table in other.items()}
-    second = blended(other, method=method, metric=metric, seed=1)
+    second = blend(other, method=method, metric=metric, seed=1)
     assert first.to_json() == second.to_json()
     assert first.fitted_on["images"] == (members["good"]["part"] == "val").sum()
     kept = [table["part"] != "test" for table in (first.predictions, second.predictions)]
@@ -135,11 +139,11 @@ def test_nothing_of_test_has_a_say_in_what_is_fitted(members, method, metric):
     # and val has one
     moved = {name: t.assign(part=t["part"].replace("val", "train")) for name, t in members.items()}
     with pytest.raises(DataError, match="never on test"):
-        blended(moved, method=method, metric=metric)
+        blend(moved, method=method, metric=metric)
 
 
 def test_weighted_finds_the_lowest_log_loss_of_val(members):
-    made = blended(members, method="weighted")
+    made = blend(members, method="weighted")
     val = members["good"]["part"] == "val"
     targets = members["good"].loc[val, "target"]
     values = [probabilities(each[val]) for each in members.values()]
@@ -176,9 +180,9 @@ def test_weights_for_a_figure_are_at_least_as_good_as_any_member_on_val(members,
     def value(table):
         return score(metric, targets, probabilities(table[val]))
 
-    best = max([*map(value, members.values()), value(blend(members))])
-    assert value(blend(members, method="weighted", metric=metric)) >= best
-    assert value(blend(members, method="greedy", metric=metric)) >= max(
+    best = max([*map(value, members.values()), value(table_of(members))])
+    assert value(table_of(members, method="weighted", metric=metric)) >= best
+    assert value(table_of(members, method="greedy", metric=metric)) >= max(
         map(value, members.values())
     )
 
@@ -213,12 +217,12 @@ def test_rank_depends_on_order_alone_within_each_part(members):
     wide = flat.assign(**{name: share * squeezed[name] for name in columns}, p_other=spare)
     plain = flat.assign(p_other=0.0)
     others = members["poor"].assign(p_other=0.0)
-    first, second = (blend([each, others], method="rank") for each in (plain, wide))
+    first, second = (table_of([each, others], method="rank") for each in (plain, wide))
     ratio = first["p_mel"] / first["p_nv"]
     assert ratio.to_numpy() == pytest.approx((second["p_mel"] / second["p_nv"]).to_numpy())
     test = members["good"]["part"] == "test"
     mean = sum(members[n][test]["p_mel"].rank() - 0.5 for n in ("good", "poor")) / (2 * test.sum())
-    table = blend([members["good"], members["poor"]], method="rank")
+    table = table_of([members["good"], members["poor"]], method="rank")
     others = [
         sum(members[n][test][c].rank() - 0.5 for n in ("good", "poor")) / (2 * test.sum())
         for c in columns
@@ -230,7 +234,7 @@ def test_a_stack_learns_what_no_mean_can_and_its_val_is_out_of_fold(members):
     swapped = members["good"].rename(columns={"p_mel": "p_nv", "p_nv": "p_mel"})
     swapped = swapped[list(members["good"])]
     pair = {"swapped": swapped, "poor": members["poor"]}
-    mean, stacked = evaluate(blend(pair), replicates=0), blended(pair, method="stacking")
+    mean, stacked = evaluate(table_of(pair), replicates=0), blend(pair, method="stacking")
     test = evaluate(stacked.predictions, replicates=0)
     straight = evaluate(members["good"], replicates=0)
     assert mean["accuracy"].value < 0.5 < test["accuracy"].value
@@ -265,7 +269,9 @@ def test_a_stack_for_balanced_accuracy_favours_the_rare():
     rare = (few[0]["target"] == "bcc") & (few[0]["lesion_id"].str[1:].astype(int) // 5 % 4 > 0)
     few = [table[~rare] for table in few]
     recalls = {
-        metric: evaluate(blend(few, method="stacking", metric=metric), replicates=0)["recall/bcc"]
+        metric: evaluate(table_of(few, method="stacking", metric=metric), replicates=0)[
+            "recall/bcc"
+        ]
         for metric in METHODS["stacking"]
     }
     assert recalls["balanced_accuracy"].value > recalls["log_loss"].value
@@ -274,7 +280,7 @@ def test_a_stack_for_balanced_accuracy_favours_the_rare():
 @pytest.mark.parametrize("classes", [THREE, ("benign", "malignant")])
 def test_a_stack_is_scikit_learns_regression_on_all_of_val(classes):
     pair = [member(seed, 1.5, classes=classes) for seed in (1, 2)]
-    made = blended(pair, method="stacking")
+    made = blend(pair, method="stacking")
     values = [probabilities(each, classes) for each in pair]
     logs = np.concatenate([np.log(each) for each in values], axis=1)
     val = (pair[0]["part"] == "val").to_numpy()
@@ -285,7 +291,7 @@ def test_a_stack_is_scikit_learns_regression_on_all_of_val(classes):
 
 def test_a_stack_of_two_classes():
     pair = [member(seed, 1.5, classes=("benign", "malignant")) for seed in (1, 2)]
-    made = blended(pair, method="stacking")
+    made = blend(pair, method="stacking")
     check_predictions(made.predictions)
     assert np.shape(made.stack.coefficients) == (2, 4)
     score_of = evaluate(made.predictions, replicates=0)
@@ -297,8 +303,8 @@ def test_a_stack_needs_every_class_in_val(members):
     lone = members["good"]["target"].eq("bcc") & members["good"]["part"].eq("val")
     some = {name: table[~lone] for name, table in members.items()}
     with pytest.raises(DataError, match=r"fewer of bcc \(0\)"):
-        blend(some, method="stacking")
-    blend(some, method="weighted")
+        table_of(some, method="stacking")
+    table_of(some, method="weighted")
 
 
 def test_refuses_with_all_faults_at_once(members):
@@ -308,7 +314,7 @@ def test_refuses_with_all_faults_at_once(members):
     other.loc[2, "lesion_id"] = "elsewhere"
     other = other.drop(index=3)
     with pytest.raises(FindingsError) as error:
-        blend({"good": members["good"], "other": other})
+        table_of({"good": members["good"], "other": other})
     found = error.value.findings.set_index("kind")["detail"]
     assert found["other_target"] == (
         f"I0000 is {members['good'].loc[0, 'target']} in good, {other.loc[0, 'target']} in other"
@@ -322,7 +328,7 @@ def test_refuses_with_all_faults_at_once(members):
 
 def test_refuses_other_classes(members):
     with pytest.raises(FindingsError, match="second lacks nv and also has wart"):
-        blend(
+        table_of(
             {
                 "first": members["good"],
                 "second": members["fair"].rename(columns={"p_nv": "p_wart"}).assign(target="wart"),
@@ -333,29 +339,29 @@ def test_refuses_other_classes(members):
 def test_parts_that_not_all_have_are_left_out_aloud(members):
     heard = []
     only = members["fair"][members["fair"]["part"] == "test"].drop(columns="lesion_id")
-    table = blend([members["good"], only], listen=heard.append)
+    table = table_of([members["good"], only], listen=heard.append)
     assert set(table["part"]) == {"test"}
     assert table["lesion_id"].all()  # known from the other member
     assert "part train and val" in heard[0].text
     with pytest.raises(DataError, match="No part"):
-        blend([members["good"][members["good"]["part"] == "val"], only])
+        table_of([members["good"][members["good"]["part"] == "val"], only])
     with pytest.raises(DataError, match="never on test"):
-        blend([members["good"], only], method="greedy")
+        table_of([members["good"], only], method="greedy")
 
 
 def test_refuses_settings_that_do_not_belong_together(members):
     with pytest.raises(SettingsError, match="'median' is no method"):
-        blend(members, method="median")
+        table_of(members, method="median")
     with pytest.raises(SettingsError, match="fits nothing"):
-        blend(members, metric="log_loss")
+        table_of(members, metric="log_loss")
     with pytest.raises(SettingsError, match="not for 'accuracy'"):
-        blend(members, method="stacking", metric="accuracy")
+        table_of(members, method="stacking", metric="accuracy")
     with pytest.raises(SettingsError, match="nothing to blend"):
-        blend([])
+        table_of([])
 
 
 def test_saves_what_was_made_and_how(members, tmp_path):
-    made = blended(members, method="weighted")
+    made = blend(members, method="weighted")
     assert isinstance(made, Blend)
     path = made.save(tmp_path / "both")
     assert path == tmp_path / "both" / "predictions.csv"
@@ -378,7 +384,7 @@ def test_saves_what_was_made_and_how(members, tmp_path):
     for folder, name in (("run", "run.json"), ("cv", "folds.json")):
         assert [each.name for each in (tmp_path / folder).iterdir()] == [name]
         assert json.loads((tmp_path / folder / name).read_text()) == {}
-    stacked = blended(members, method="stacking").to_json()
+    stacked = blend(members, method="stacking").to_json()
     assert np.shape(stacked["stack"]["coefficients"]) == (3, 9)
     json.dumps(stacked)
 
@@ -394,22 +400,22 @@ def test_takes_runs_folders_files_and_tables(members, tmp_path):
     run_folder(tmp_path / "b" / "net", members["fair"])
     write_csv(tmp_path / "automl.csv", members["poor"])
     sources = [run, tmp_path / "b" / "net", str(tmp_path / "automl.csv"), members["poor"]]
-    made = blended(sources)
+    made = blend(sources)
     assert made.members == ("a/net", "b/net", "automl", "table 4")
     assert len(made.predictions) == len(members["good"])
-    twice = blended([tmp_path / "a" / "net", tmp_path / "b" / "net", tmp_path / "a" / "net"])
+    twice = blend([tmp_path / "a" / "net", tmp_path / "b" / "net", tmp_path / "a" / "net"])
     assert twice.members == ("net (1)", "b/net", "net (2)")  # and not the whole path
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"holds no predictions\.csv"):
-        blend([tmp_path / "empty"])
+        table_of([tmp_path / "empty"])
 
 
 def test_a_blend_is_scored_and_blended_like_its_table(members):
-    made = blended(members)
+    made = blend(members)
     assert dict(evaluate(made, replicates=0)) == dict(evaluate(made.predictions, replicates=0))
-    again = blended([made, members["poor"]])
+    again = blend([made, members["poor"]])
     assert again.members == ("table 1", "table 2")
-    pd.testing.assert_frame_equal(again.predictions, blend([made.predictions, members["poor"]]))
+    pd.testing.assert_frame_equal(again.predictions, table_of([made.predictions, members["poor"]]))
 
 
 @pytest.mark.parametrize("method", ["greedy", "weighted"])
@@ -419,8 +425,8 @@ def test_a_val_of_one_class_is_no_ground_for_auroc(members, method):
         for name, table in members.items()
     }
     with pytest.raises(DataError, match=r"all images of part val are of one class.*log_loss"):
-        blend(some, method=method, metric="macro_auroc")
-    assert sum(blended(some, method=method).weights.values()) == pytest.approx(1)
+        table_of(some, method=method, metric="macro_auroc")
+    assert sum(blend(some, method=method).weights.values()) == pytest.approx(1)
 
 
 def test_the_verb_takes_folders_and_a_recipe(members, tmp_path, capsys, monkeypatch):
@@ -436,7 +442,7 @@ def test_the_verb_takes_folders_and_a_recipe(members, tmp_path, capsys, monkeypa
     (tmp_path / "ensemble.yaml").write_text("blend: {method: mean, members: [good, fair]}\n")
     assert main(["blend", "ensemble.yaml", "--runs", "runs", "--out", "mean.csv"]) == 0
     pd.testing.assert_frame_equal(
-        pd.read_csv("mean.csv"), blend([members["good"], members["fair"]]), check_exact=True
+        pd.read_csv("mean.csv"), table_of([members["good"], members["fair"]]), check_exact=True
     )
     # flags win over the file
     assert main(["blend", "ensemble.yaml", "--method", "rank", "--out", "rank.csv"]) == 0

@@ -14,8 +14,8 @@ import pytest
 from lesionlab.cli.app import main
 from lesionlab.errors import DataError, FindingsError, SettingsError
 from lesionlab.evaluation.evaluate import evaluate
-from lesionlab.evaluation.isic.files import from_submission, read_submission, read_truth, submission
-from lesionlab.evaluation.isic.scorer import COLUMNS, METRICS, isic_score
+from lesionlab.evaluation.isic.files import read, read_submission, read_truth, write
+from lesionlab.evaluation.isic.scorer import COLUMNS, METRICS, score
 
 HERE = Path(__file__).resolve()
 SPEC = importlib.util.spec_from_file_location(
@@ -53,10 +53,10 @@ def test_scores_equal_the_official_scorers(name, files):
     truth, given = files(name)
     if "error" in expected:
         with pytest.raises(DataError):
-            isic_score(truth, given)
+            score(truth, given)
         return
     for metric in METRICS:
-        found = isic_score(truth, given, metric=metric)
+        found = score(truth, given, metric=metric)
         assert [found.overall, found.validation] == pytest.approx(expected[metric], abs=1e-12)
     close = {"rtol": 0, "atol": 1e-12}
     np.testing.assert_allclose(found.per_category.to_numpy(), expected["per_category"], **close)
@@ -67,10 +67,10 @@ def test_scores_equal_the_official_scorers(name, files):
 
 def test_an_unsorted_truth_with_weights_is_warned_of(files):
     heard = []
-    isic_score(*files("unequal_weights_and_an_unsorted_truth"), listen=heard.append)
+    score(*files("unequal_weights_and_an_unsorted_truth"), listen=heard.append)
     assert any("not sorted by image" in event.text for event in heard)
     heard.clear()
-    isic_score(*files("class_without_validation_weight"), listen=heard.append)
+    score(*files("class_without_validation_weight"), listen=heard.append)
     assert not heard
 
 
@@ -79,9 +79,9 @@ def test_an_unsorted_truth_with_weights_is_warned_of(files):
 )
 def test_without_quirks_scores_are_those_of_evaluate(name, files):
     truth, given = files(name)
-    found = isic_score(truth, given, quirks=False)
+    found = score(truth, given, quirks=False)
     heard = []
-    table = from_submission(truth, given, listen=heard.append)
+    table = read(truth, given, listen=heard.append)
     own = evaluate(table, replicates=0)
     assert found.overall == pytest.approx(own["balanced_accuracy"].value, abs=1e-12)
     pairs = {
@@ -105,19 +105,19 @@ def test_without_quirks_scores_are_those_of_evaluate(name, files):
 
 def test_the_ignored_image_counts_without_quirks(files):
     truth, given = files("ignored_image")
-    with_it, without = (isic_score(truth, given, quirks=each) for each in (False, True))
+    with_it, without = (score(truth, given, quirks=each) for each in (False, True))
     assert with_it.images == without.images + 1
     assert with_it.overall != without.overall
-    assert len(from_submission(truth, given)) == without.images
-    assert len(from_submission(truth, given, quirks=False)) == with_it.images
+    assert len(read(truth, given)) == without.images
+    assert len(read(truth, given, quirks=False)) == with_it.images
 
 
 def test_a_run_goes_out_and_comes_back(fake, tmp_path):
     table = fake(200, seed=3)
     path, truth = tmp_path / "submission.csv", tmp_path / "truth.csv"
-    submission(table, path, truth=truth)
+    write(table, path, truth=truth)
     assert path.read_text().startswith("image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\n")
-    back = from_submission(truth, path)
+    back = read(truth, path)
     sent = table.sort_values("image_id").reset_index(drop=True)
     pd.testing.assert_frame_equal(
         back[[*sent.columns.drop(["lesion_id"])]],
@@ -125,7 +125,7 @@ def test_a_run_goes_out_and_comes_back(fake, tmp_path):
         check_like=True,
         check_dtype=False,
     )
-    scored = isic_score(truth, path, quirks=False)
+    scored = score(truth, path, quirks=False)
     own = evaluate(table, replicates=0)["balanced_accuracy"].value
     assert scored.overall == pytest.approx(own, abs=1e-12)
 
@@ -133,31 +133,31 @@ def test_a_run_goes_out_and_comes_back(fake, tmp_path):
 def test_2019_has_classes_more(fake, tmp_path):
     table = fake(100, seed=1)
     heard = []
-    path = submission(table, tmp_path / "s.csv", year="2019", listen=heard.append)
+    path = write(table, tmp_path / "s.csv", year="2019", listen=heard.append)
     head = path.read_text().splitlines()[0]
     assert head == "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK"
     assert "SCC, UNK" in heard[0].text
     nine = fake(150, classes=("akiec", "bcc", "mel", "nv", "scc"), seed=2)
-    submission(nine, path, truth=tmp_path / "t.csv")
+    write(nine, path, truth=tmp_path / "t.csv")
     assert path.read_text().startswith(head)
-    assert set(from_submission(tmp_path / "t.csv", path)["target"]) == set(nine["target"])
+    assert set(read(tmp_path / "t.csv", path)["target"]) == set(nine["target"])
     with pytest.raises(DataError, match="ISIC 2018 has no column for scc"):
-        submission(nine, path, year="2018")
+        write(nine, path, year="2018")
 
 
 def test_2020_is_one_column_and_ranked_by_its_area(fake, tmp_path):
     table = fake(120, classes=("benign", "malignant"), seed=4)
     path, truth = tmp_path / "s.csv", tmp_path / "t.csv"
-    submission(table, path, truth=truth)
+    write(table, path, truth=truth)
     assert path.read_text().startswith("image_name,target\n")
     own = evaluate(table, replicates=0)
-    scored = isic_score(truth, path)
+    scored = score(truth, path)
     assert scored.metric == "auc"
     assert scored.overall == pytest.approx(own["auroc/malignant"].value, abs=1e-12)
-    back = evaluate(from_submission(truth, path), replicates=0)
+    back = evaluate(read(truth, path), replicates=0)
     assert back["auroc/malignant"].value == own["auroc/malignant"].value
     with pytest.raises(SettingsError, match="1 categories"):
-        isic_score(truth, path, metric="balanced_accuracy")
+        score(truth, path, metric="balanced_accuracy")
 
 
 def test_all_faults_of_a_file_come_at_once(tmp_path):
@@ -180,13 +180,13 @@ def test_other_images_are_named(files):
     lines = given.read_text().splitlines()
     given.write_text("\n".join([*lines[:-1], lines[-1].replace("ISIC", "OTHER")]) + "\n")
     with pytest.raises(FindingsError) as caught:
-        isic_score(truth, given)
+        score(truth, given)
     assert set(caught.value.findings["kind"]) == {"missing_image", "extra_image"}
 
 
 def test_images_of_no_class_make_no_predictions_table(files):
     with pytest.raises(FindingsError) as caught:
-        from_submission(*files("images_of_no_class_and_of_two"))
+        read(*files("images_of_no_class_and_of_two"))
     assert set(caught.value.findings["kind"]) == {"no_one_class"}
 
 
@@ -199,9 +199,9 @@ def test_the_verbs(fake, tmp_path, capsys):
     words = ["isic", names["t.csv"], names["s.csv"], "--out", names["score.json"]]
     assert main([*words, "--predictions", names["p.csv"]]) == 0
     shown = capsys.readouterr().out
-    score = isic_score(names["t.csv"], names["s.csv"])
-    assert f"{score.overall:.4f}" in shown
-    assert json.loads(Path(names["score.json"]).read_text())["overall"] == score.overall
+    scored = score(names["t.csv"], names["s.csv"])
+    assert f"{scored.overall:.4f}" in shown
+    assert json.loads(Path(names["score.json"]).read_text())["overall"] == scored.overall
     assert len(pd.read_csv(names["p.csv"])) == 150
     assert main(["isic", names["t.csv"], names["s.csv"], "--own"]) == 0
     assert "lesionlab's own definitions" in capsys.readouterr().out

@@ -14,12 +14,12 @@ from lesionlab.embeddings import Embeddings
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.evaluation.intervals.bootstrap import lesion_weights
 from lesionlab.evaluation.intervals.estimate import Range, estimate
-from lesionlab.evaluation.outliers.benchmark import FIGURES, outliers, told_apart
+from lesionlab.evaluation.outliers.benchmark import FIGURES, detect_outliers, told_apart
 from lesionlab.evaluation.outliers.detectors import (
     METHODS,
     OF_EMBEDDINGS,
+    Detector,
     fit_detector,
-    load_detector,
 )
 from lesionlab.files import write_csv, write_json
 from lesionlab.numerics import softmax
@@ -121,7 +121,7 @@ def test_a_detector_comes_back_from_its_files(method, ours, tmp_path):
     given = train if method in OF_EMBEDDINGS else logits
     made = fit_detector(given, targets, given, np.arange(len(given)), method=method, classes=("a",))
     made.save(tmp_path / "d")
-    again = load_detector(tmp_path / "d")
+    again = Detector.load(tmp_path / "d")
     assert again.to_json() == made.to_json() == json.loads((tmp_path / "d.json").read_text())
     assert np.array_equal(again.score(given), made.score(given))
     with pytest.raises(DataError, match="numbers per image"):
@@ -133,15 +133,15 @@ def test_a_detector_comes_back_from_its_files(method, ours, tmp_path):
 
 def test_files_of_something_else_are_refused(ours, tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        load_detector(tmp_path / "d")
+        Detector.load(tmp_path / "d")
     write_json(tmp_path / "d.json", {"kind": "x"})
     with pytest.raises(DataError, match="no detector"):
-        load_detector(tmp_path / "d")
+        Detector.load(tmp_path / "d")
     train, _, targets = of_part(ours, "train")
     fit_detector(train, targets, train, np.arange(len(train))).save(tmp_path / "d")
     (tmp_path / "d.npz").write_bytes(b"no archive")
     with pytest.raises(DataError, match="not that detector's"):
-        load_detector(tmp_path / "d")
+        Detector.load(tmp_path / "d")
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -200,7 +200,7 @@ def test_few_photographs_have_no_interval():
 def test_what_is_far_away_is_told_and_what_is_alike_is_not(ours, others, tmp_path):
     rng = np.random.default_rng(5)
     alike = folder(tmp_path / "alike", *drawn(rng, 40), "", prefix="s")
-    found = outliers(ours, {"far": others, "alike": alike}, replicates=50)
+    found = detect_outliers(ours, {"far": others, "alike": alike}, replicates=50)
     assert found["mahalanobis", "far", "auroc"].value > 0.99
     assert found["mahalanobis", "far", "alarms_others"].value > 0.95
     assert 0.4 < found["mahalanobis", "alike", "auroc"].value < 0.6
@@ -217,20 +217,20 @@ def test_what_is_far_away_is_told_and_what_is_alike_is_not(ours, others, tmp_pat
 
 
 def test_test_and_other_images_move_no_threshold(ours, others, tmp_path):
-    before = outliers(ours, {"far": others}, replicates=0).detectors
+    before = detect_outliers(ours, {"far": others}, replicates=0).detectors
     vectors, logits = ours.vectors.copy(), ours.logits.copy()
     test = (ours.table["part"] == "test").to_numpy()
     vectors[test] += 5
     logits[test] *= 3
     targets = pd.Index(CLASSES).get_indexer(pd.Index(ours.table["target"]))
     other = folder(tmp_path / "moved", vectors, logits, targets, ours.table["part"].to_numpy())
-    after = outliers(other, {}, replicates=0).detectors
+    after = detect_outliers(other, {}, replicates=0).detectors
     assert {name: each.threshold for name, each in before.items()} == {
         name: each.threshold for name, each in after.items()
     }
     vectors[~test] *= 2
     other = folder(tmp_path / "again", vectors, logits, targets, ours.table["part"].to_numpy())
-    again = outliers(other, {}, methods=["mahalanobis"], replicates=0).detectors
+    again = detect_outliers(other, {}, methods=["mahalanobis"], replicates=0).detectors
     assert again["mahalanobis"].threshold == pytest.approx(before["mahalanobis"].threshold)  # scale
     assert not np.allclose(
         again["mahalanobis"].arrays["means"], before["mahalanobis"].arrays["means"]
@@ -239,22 +239,22 @@ def test_test_and_other_images_move_no_threshold(ours, others, tmp_path):
 
 def test_what_makes_no_sense_is_refused(ours, others, tmp_path):
     with pytest.raises(DataError, match="no images of part train, val, test"):
-        outliers(others)
+        detect_outliers(others)
     with pytest.raises(SettingsError, match=r"(?s)no method 'x'.*alarms is 1"):
-        outliers(ours, methods=["x"], alarms=1.0)
+        detect_outliers(ours, methods=["x"], alarms=1.0)
     with pytest.raises(SettingsError, match="1 to 400"):
-        outliers(ours, methods=["neighbours"], neighbours=401)
+        detect_outliers(ours, methods=["neighbours"], neighbours=401)
     with pytest.raises(DataError, match=r"50 lesions: too few .* it takes 99"):
-        outliers(ours, methods=["energy"], alarms=0.01)
+        detect_outliers(ours, methods=["energy"], alarms=0.01)
     with pytest.raises(RunError, match="no folder of embeddings"):
-        outliers(tmp_path)
+        detect_outliers(tmp_path)
     rows = drawn(np.random.default_rng(0), 5)
     bare = folder(tmp_path / "bare", rows[0], None, rows[2], "")
     with pytest.raises(RunError, match=r"no logits.npy"):
-        outliers(ours, {"bare": bare}, methods=["energy"])
+        detect_outliers(ours, {"bare": bare}, methods=["energy"])
     wrong = folder(tmp_path / "wrong", *rows, "", head="x", weights="y")
     with pytest.raises(DataError, match="other weights, head"):
-        outliers(ours, {"wrong": wrong})
+        detect_outliers(ours, {"wrong": wrong})
     same = np.ones((20, 3))
     with pytest.raises(DataError, match="same embedding"):
         fit_detector(same, np.zeros(20, int), same, np.arange(20))
@@ -266,7 +266,7 @@ def test_the_verb_tells_and_writes(ours, others, tmp_path, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "Scores of unlikeness" in said
     assert "Told apart" in said
-    assert load_detector(tmp_path / "out" / "relative").method == "relative"
+    assert Detector.load(tmp_path / "out" / "relative").method == "relative"
     assert not (tmp_path / "out" / "energy.npz").exists()
     figures = pd.read_csv(tmp_path / "out" / "figures.csv")
     assert len(figures) == len(METHODS) * len(FIGURES)

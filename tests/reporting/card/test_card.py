@@ -21,7 +21,7 @@ from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.errors import RunError, SettingsError
 from lesionlab.files import write_csv, write_json
 from lesionlab.recipe.schema import Recipe
-from lesionlab.reporting.card.author_answers import FIELDS, Answers, write_template
+from lesionlab.reporting.card.author_answers import FIELDS, AuthorAnswers, write_template
 from lesionlab.reporting.card.card import answer, card
 from lesionlab.reporting.card.data_facts import published
 from lesionlab.reporting.card.outline import OUTLINE, Fact
@@ -475,7 +475,7 @@ def _status(whole, key):
 
 
 def test_an_author_cannot_turn_a_known_item_into_his_word(same_run, whole):
-    given = Answers(items={"claim": {"24": "From heaven."}})
+    given = AuthorAnswers(items={"claim": {"24": "From heaven."}})
     told = next(e for e in made(same_run, answers=given).standards["claim"] if e.item.id == "24")
     assert _status(whole, ("claim", "24")) == told.status == "run"
     assert told.author == "From heaven."
@@ -490,7 +490,7 @@ def test_all_faults_of_answers_come_at_once(tmp_path):
         "bar: 1\n"
     )
     with pytest.raises(SettingsError) as caught:
-        Answers.load(path)
+        AuthorAnswers.load(path)
     assert len(caught.value.faults) == 8
     for text in (
         "fields.etics: no such entry; did you mean 'ethics'?",
@@ -505,9 +505,9 @@ def test_all_faults_of_answers_come_at_once(tmp_path):
         assert text in str(caught.value)
     path.write_text("a: [")
     with pytest.raises(SettingsError, match="is not YAML"):
-        Answers.load(path)
+        AuthorAnswers.load(path)
     with pytest.raises(SettingsError, match="--template"):
-        Answers.load(tmp_path / "none.yaml")
+        AuthorAnswers.load(tmp_path / "none.yaml")
 
 
 def test_a_template_asks_what_is_open_and_keeps_what_was_said(tmp_path, same_run, whole):
@@ -517,13 +517,13 @@ def test_a_template_asks_what_is_open_and_keeps_what_was_said(tmp_path, same_run
     for key, answers in whole.standards.items():
         wanted = [e.item.id for e in answers if e.status in ("not_known", "part")]
         assert list(asked["standards"][key]) == wanted
-    assert Answers.load(path) == Answers({}, {key: {} for key in standards()})
+    assert AuthorAnswers.load(path) == AuthorAnswers({}, {key: {} for key in standards()})
     asked["fields"]["ethics"] = 'Board "A": yes \\ #1'
     asked["standards"]["claim"]["44"] = "nobody"
-    given = Answers.from_dict(asked)
+    given = AuthorAnswers.from_dict(asked)
     second = made(same_run, answers=given)
     again = write_template(tmp_path / "u.yaml", "x", second.unanswered(), given)
-    assert Answers.load(again) == given
+    assert AuthorAnswers.load(again) == given
     with pytest.raises(SettingsError, match="there already"):
         write_template(path, "x", {}, given)
 
@@ -566,7 +566,9 @@ def test_nothing_in_a_text_becomes_markup(tmp_path, catalogue):
     table = draw_predictions()
     table["image_id"] = table["image_id"] + "<b>|"
     run = make_run(tmp_path / "a&b", table, catalogue, notes=[evil])
-    told = made(run, answers=Answers({"contacts": evil}, {"claim": {"44": evil}}), replicates=0)
+    told = made(
+        run, answers=AuthorAnswers({"contacts": evil}, {"claim": {"44": evil}}), replicates=0
+    )
     page = Page(told.to_html())
     assert page.faults == []
     assert page.all("script") == []

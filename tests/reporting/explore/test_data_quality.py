@@ -4,7 +4,7 @@ import pytest
 from drawn_runs import draw_predictions
 
 from lesionlab.evaluation.data_quality.drift import Drift
-from lesionlab.evaluation.data_quality.label_errors import suspects
+from lesionlab.evaluation.data_quality.label_errors import label_errors
 from lesionlab.evaluation.data_quality.shortcuts import ALL, MEAN, RECALLS, Shortcuts
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.reporting.explore.data_quality import (
@@ -47,13 +47,13 @@ def test_suspects_are_told_beside_chance_and_histology():
     table = draw_predictions()
     kinds = np.where(np.arange(len(table)) // 6 % 2, "histo", "consensus")
     data = pd.DataFrame({"image_id": table["image_id"], "dx_type": kinds})
-    made = suspects(table, data=data, replicates=20)
+    made = label_errors(table, data=data, replicates=20)
     section = suspects_section(made)
     assert [each.name for each in section.exhibits] == ["suspects_by_class", "suspects_by_dx_type"]
     assert str(made.expected) in section.exhibits[0].reading
     assert section.absent == ()
     assert "suspects_joint" in section.exhibits[0].tables
-    without = suspects_section(suspects(table, replicates=20))
+    without = suspects_section(label_errors(table, replicates=20))
     assert len(without.exhibits) == 1
     assert "No dx_type" in without.absent[0]
 

@@ -32,10 +32,10 @@ def submit(
         year: whose columns; by default those of the first challenge that has all classes.
         truth: write the ground truth of the same images too, so that `isic` can score it.
     """
-    from lesionlab.evaluation.isic.files import submission
+    from lesionlab.evaluation.isic.files import write
 
     kept = WarningsLast(listen)
-    submission(predictions, out, part=part, year=year, truth=truth, listen=kept)
+    write(predictions, out, part=part, year=year, truth=truth, listen=kept)
     lines = [f"Written: {out}"]
     if truth:
         lines = [f"Written: {out} and {truth}. Next: lesionlab isic {truth} {out}"]
@@ -68,32 +68,32 @@ def isic(
     """
     import pandas as pd
 
-    from lesionlab.evaluation.isic.files import from_submission
-    from lesionlab.evaluation.isic.scorer import COLUMNS, isic_score
+    from lesionlab.evaluation.isic.files import read
+    from lesionlab.evaluation.isic.scorer import COLUMNS, score
     from lesionlab.files import write_csv
 
     kept = WarningsLast(listen)
-    score = isic_score(truth, submission, metric=metric, quirks=not own, listen=kept)
+    scored = score(truth, submission, metric=metric, quirks=not own, listen=kept)
     said = "by lesionlab's own definitions" if own else "as the official scorer does"
     head = pd.DataFrame(
         [
-            (f"overall ({score.metric})", _digits(score.overall)),
-            ("validation", _digits(score.validation)),
+            (f"overall ({scored.metric})", _digits(scored.overall)),
+            ("validation", _digits(scored.validation)),
         ],
         columns=["score", "value"],
     )
-    table = score.per_category.copy()
-    table.loc["mean"] = pd.Series(dict(score.macro_average))
+    table = scored.per_category.copy()
+    table.loc["mean"] = pd.Series(dict(scored.macro_average))
     rows = table.map(_digits).rename_axis("category").reset_index()
     lines = [f"Scored {said}."]
     if out:
-        score.save(out)
+        scored.save(out)
         lines.append(f"Written: {out}")
     if predictions:
-        made = from_submission(truth, submission, quirks=not own, listen=kept)
+        made = read(truth, submission, quirks=not own, listen=kept)
         write_csv(predictions, made)
         lines.append(f"Written: {predictions}. Next: lesionlab evaluate {predictions}")
-    tables = [(f"{submission}, {score.images:,} images", head)]
+    tables = [(f"{submission}, {scored.images:,} images", head)]
     called = "decisions" if own else "called above 0.5"
     for title, names in ((f"Per category, {called}", COLUMNS[:6]), ("Ranked", COLUMNS[6:])):
         tables.append((title, rows[["category", *names]]))

@@ -91,7 +91,7 @@ def blend(
     """
     import pandas as pd
 
-    from lesionlab.evaluation.ensembles.blend import blended
+    from lesionlab.evaluation.ensembles.blend import blend as blend_predictions
     from lesionlab.evaluation.ensembles.recipe import BlendRecipe
     from lesionlab.evaluation.evaluate import evaluate as score
 
@@ -101,7 +101,7 @@ def blend(
     else:
         sources = members
     own = recipe.metric if method in (None, recipe.method) else ""  # of the recipe's method
-    made = blended(
+    made = blend_predictions(
         sources or recipe.folders(runs),
         method=method or recipe.method,
         metric=metric or own or None,  # type: ignore[arg-type]  # checked there
@@ -203,7 +203,7 @@ def gaps(
         out: write the table as CSV.
     """
     from lesionlab.evaluation.comparison.train_test_gap import METRICS
-    from lesionlab.evaluation.comparison.train_test_gap import gaps as by_part
+    from lesionlab.evaluation.comparison.train_test_gap import train_test_gap as by_part
     from lesionlab.files import write_csv
 
     table = by_part(

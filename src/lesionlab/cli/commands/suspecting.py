@@ -55,7 +55,7 @@ def suspects(
     import pandas as pd
 
     from lesionlab.data.catalogue.catalogue import Catalogue
-    from lesionlab.evaluation.data_quality.label_errors import suspects as find
+    from lesionlab.evaluation.data_quality.label_errors import label_errors as find
     from lesionlab.files import write_csv
 
     if page and data is None:
@@ -145,7 +145,7 @@ def shortcuts(
         seed: of folds and bootstrap.
         workers: threads that measure; by default one per core.
     """
-    from lesionlab.data.artefacts.artefacts import FILE_NAME, artefacts
+    from lesionlab.data.artefacts.artefacts import FILE_NAME, measure_artefacts
     from lesionlab.data.catalogue.catalogue import Catalogue
     from lesionlab.evaluation.data_quality.shortcuts import MEAN
     from lesionlab.evaluation.data_quality.shortcuts import shortcuts as ask
@@ -154,7 +154,7 @@ def shortcuts(
     opened = Catalogue.open(data)
     path = measured or (opened.home or data) / FILE_NAME
     made = ask(
-        artefacts(opened, out=path, workers=workers, listen=listen),
+        measure_artefacts(opened, out=path, workers=workers, listen=listen),
         opened.table,
         predictions=predictions,
         part=part,
@@ -310,7 +310,7 @@ def _described(
     if not artefacts:
         return table
     from lesionlab.data.artefacts.artefacts import FILE_NAME
-    from lesionlab.data.artefacts.artefacts import artefacts as measure
+    from lesionlab.data.artefacts.artefacts import measure_artefacts as measure
 
     path = measured or (opened.home or opened.root) / FILE_NAME
     made = measure(opened, out=path, listen=listen).drop(columns="image_id")

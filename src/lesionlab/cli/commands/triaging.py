@@ -264,7 +264,7 @@ def outliers(
     """
     import pandas as pd
 
-    from lesionlab.evaluation.outliers.benchmark import outliers as measure
+    from lesionlab.evaluation.outliers.benchmark import detect_outliers as measure
     from lesionlab.evaluation.outliers.detectors import METHODS
 
     if unknown := [name for name in methods or () if name not in METHODS]:

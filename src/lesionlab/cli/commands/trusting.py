@@ -45,8 +45,8 @@ def calibrate(
     import pandas as pd
 
     from lesionlab.evaluation.calibration.calibrate import calibrate as fit
-    from lesionlab.evaluation.calibration.reliability_diagram import reliability
-    from lesionlab.evaluation.calibration.report import calibration
+    from lesionlab.evaluation.calibration.reliability_diagram import reliability_curve
+    from lesionlab.evaluation.calibration.report import calibration_errors
     from lesionlab.evaluation.predictions.load import open_predictions
     from lesionlab.files import write_csv
 
@@ -55,11 +55,13 @@ def calibrate(
     made = fit(table, method=method, seed=seed, listen=last)
     path = made.save(out)
     outcome = Outcome(warnings=last.warnings)
-    tables = {"before": table, "after": made.table}
+    tables = {"before": table, "after": made.predictions}
     tested = (table["part"] == "test").any()
     if tested:
         found = {
-            name: calibration(each, bins=bins, replicates=replicates, seed=seed, listen=listen)
+            name: calibration_errors(
+                each, bins=bins, replicates=replicates, seed=seed, listen=listen
+            )
             for name, each in tables.items()
         }
         rows = [
@@ -72,7 +74,7 @@ def calibrate(
         outcome.tables.append((title, pd.DataFrame(rows, columns=["figure", *tables])))
         if curves:
             drawn = [
-                reliability(
+                reliability_curve(
                     each, bins=bins, replicates=replicates, seed=seed, listen=listen
                 ).assign(when=name)
                 for name, each in tables.items()
@@ -190,7 +192,7 @@ def prevalence(
     """
     import pandas as pd
 
-    from lesionlab.evaluation.calibration.prevalence import estimate_prevalence, reweight
+    from lesionlab.evaluation.calibration.prevalence import estimate, reweight
     from lesionlab.evaluation.predictions.load import open_predictions
     from lesionlab.files import write_csv
 
@@ -204,7 +206,7 @@ def prevalence(
         if out is None:
             raise SettingsError("--to re-weights predictions: say with --out where to write them.")
     else:
-        found = estimate_prevalence(
+        found = estimate(
             table, method=method, part=part, replicates=replicates, seed=seed, listen=last
         )
         shares = found.values()

@@ -121,7 +121,7 @@ ARTEFACTS = {
 """Every measure by its column, in order."""
 
 
-def artefacts(
+def measure_artefacts(
     data: Catalogue,
     *,
     out: str | Path | None = None,
@@ -147,7 +147,7 @@ def artefacts(
         DataError: if `out` is another table.
 
     Example:
-        >>> artefacts(data, out="data/ham10000/artefacts.csv")  # doctest: +SKIP
+        >>> measure_artefacts(data, out="data/ham10000/artefacts.csv")  # doctest: +SKIP
     """
     path = Path(out) if out is not None else None
     kept = _kept(path) if path is not None and path.is_file() else {}

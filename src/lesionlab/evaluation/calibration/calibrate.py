@@ -32,11 +32,11 @@ FEW_LESIONS = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Calibrated:
+class CalibratedPredictions:
     """Calibrated predictions and how they came about.
 
     Attributes:
-        table: the predictions, all parts, with new probabilities.
+        predictions: all parts, with new probabilities.
         scaling: what was fitted.
         fitted_on: part, images and lesions of the fit.
         log_loss: on val: "before", "after" (of the very images that it was fitted on) and
@@ -44,14 +44,14 @@ class Calibrated:
         warnings: what a reader must know.
     """
 
-    table: pd.DataFrame
+    predictions: pd.DataFrame
     scaling: Scaling
     fitted_on: Mapping[str, Any]
     log_loss: Mapping[str, float]
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """How it was made, as plain values; everything but the table."""
+        """How it was made, as plain values; everything but the predictions."""
         losses = {name: None if np.isnan(x) else x for name, x in self.log_loss.items()}
         return {
             **self.scaling.to_json(),
@@ -66,10 +66,12 @@ class Calibrated:
         Args:
             out: a CSV, or a folder, whose JSON is calibration.json.
         """
-        return write_made(out, self.table, FILE_NAME, self.to_json())
+        return write_made(out, self.predictions, FILE_NAME, self.to_json())
 
     def __repr__(self) -> str:
-        return f"<Calibrated by {self.scaling.method} on {self.fitted_on['images']} images>"
+        return (
+            f"<CalibratedPredictions by {self.scaling.method} on {self.fitted_on['images']} images>"
+        )
 
 
 def calibrate(
@@ -78,7 +80,7 @@ def calibrate(
     method: Method = "temperature",
     seed: int = 0,
     listen: Listener = silent,
-) -> Calibrated:
+) -> CalibratedPredictions:
     """Fit a scaling of the probabilities on part val and apply it to every part.
 
     Args:
@@ -123,7 +125,7 @@ def calibrate(
     for text in warnings:
         listen(Notice(text, "warning"))
     size = {"part": "val", "images": len(rows), "lesions": count, "lesions_by_class": lesions}
-    return Calibrated(scaling.apply(table), scaling, size, losses, warnings)
+    return CalibratedPredictions(scaling.apply(table), scaling, size, losses, warnings)
 
 
 def load_scaling(path: str | Path) -> Scaling:

@@ -110,7 +110,7 @@ def _columns(values: Floats) -> Floats:
 def measure(
     targets: Index, probabilities: Floats, classes: Sequence[str], binned: Binned
 ) -> Measure:
-    """All figures of `calibration` as a function of replicate weights; bins stay where they are.
+    """All figures of `calibration_errors` by replicate weights; bins stay where they are.
 
     Args:
         targets: true classes as positions, shape (n,).

@@ -24,7 +24,8 @@ from lesionlab.evaluation.intervals.bootstrap import (
     rows_per_block,
     weight_blocks,
 )
-from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
+from lesionlab.evaluation.intervals.estimate import Estimate, Values
+from lesionlab.evaluation.intervals.estimate import estimate as with_interval
 from lesionlab.evaluation.metrics.classification import confusion, decide
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
 from lesionlab.numerics import ratio
@@ -122,7 +123,7 @@ def reweight(
     return made
 
 
-def estimate_prevalence(
+def estimate(
     predictions: Source,
     *,
     method: Method = "em",
@@ -188,7 +189,7 @@ def estimate_prevalence(
         listen(Notice(text, "warning"))
     count = lesion_codes(lesions)[1]
     return Prevalence(
-        {c: estimate(found[:, i], len(rows), count) for i, c in enumerate(classes)},
+        {c: with_interval(found[:, i], len(rows), count) for i, c in enumerate(classes)},
         {c: float(share) for c, share in zip(classes, known, strict=True)},
         method,
         part,

@@ -36,7 +36,7 @@ class _Curve:
     bins: Bins
 
 
-def reliability(
+def reliability_curve(
     predictions: Source,
     *,
     part: str = "test",
@@ -63,7 +63,7 @@ def reliability(
         (frequency) with low and high (95 %, by lesion), images, lesions.
 
     Raises:
-        DataError, FindingsError, SettingsError: as `calibration`.
+        DataError, FindingsError, SettingsError: as `calibration_errors`.
     """
     if bins < 1:
         raise SettingsError(f"bins is {bins}; choose 1 or more, such as {BINS}.")

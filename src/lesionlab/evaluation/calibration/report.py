@@ -33,7 +33,7 @@ SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Calibration:
+class CalibrationErrors:
     """How far probabilities are from what was seen.
 
     Attributes:
@@ -115,7 +115,7 @@ class Calibration:
         return "\n".join(lines + [f"  {name:32}  {self.said(name)}" for name in names])
 
 
-def calibration(
+def calibration_errors(
     predictions: Source,
     *,
     part: str = "test",
@@ -123,7 +123,7 @@ def calibration(
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,
-) -> Calibration:
+) -> CalibrationErrors:
     """Measure how far a table's probabilities are from what was seen.
 
     Args:
@@ -150,7 +150,7 @@ def calibration(
         SettingsError: if `bins` or `replicates` makes no sense.
 
     Example:
-        >>> print(calibration("runs/first"))  # doctest: +SKIP
+        >>> print(calibration_errors("runs/first"))  # doctest: +SKIP
     """
     if bins < 1:
         raise SettingsError(f"bins is {bins}; choose 1 or more, such as {BINS}.")
@@ -184,4 +184,4 @@ def calibration(
     for name, p in p_values.items():
         if p >= SIGNIFICANCE and not np.isnan(found[name].low):
             found[name] = replace(found[name], low=0.0)  # test and interval say the same
-    return Calibration(found, p_values, expected, classes, part, bins, replicates, seed)
+    return CalibrationErrors(found, p_values, expected, classes, part, bins, replicates, seed)

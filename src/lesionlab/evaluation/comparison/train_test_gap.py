@@ -26,7 +26,7 @@ ENDS = ("train", "test")
 GAP = "train - test"
 
 
-def gaps(
+def train_test_gap(
     predictions: Sequence[Source] | Mapping[str, Source],
     *,
     metrics: Sequence[str] = METRICS,
@@ -58,7 +58,7 @@ def gaps(
         SettingsError: if a metric does not exist.
 
     Example:
-        >>> gaps(["runs/a", "runs/b"])  # doctest: +SKIP
+        >>> train_test_gap(["runs/a", "runs/b"])  # doctest: +SKIP
     """
     rows = []
     for model, table in open_all(predictions).items():

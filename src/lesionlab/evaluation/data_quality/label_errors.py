@@ -59,7 +59,7 @@ class Expected:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Suspects:
+class LabelErrors:
     """Images and lesions in the order in which to look at their labels.
 
     Attributes:
@@ -141,7 +141,7 @@ class Suspects:
         return out
 
 
-def suspects(
+def label_errors(
     predictions: Source,
     *,
     data: pd.DataFrame | None = None,
@@ -149,7 +149,7 @@ def suspects(
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,
-) -> Suspects:
+) -> LabelErrors:
     """Find labels that a model confidently contradicts, of images that it has not learnt from.
 
     The predictions of a run cover its test part; those of `folds` every image, out of fold.
@@ -171,7 +171,7 @@ def suspects(
         SettingsError: if another part is asked for.
 
     Example:
-        >>> suspects("runs/first").images.head()  # doctest: +SKIP
+        >>> label_errors("runs/first").images.head()  # doctest: +SKIP
     """
     table = open_predictions(predictions)
     if part not in ("test", "val", "both"):
@@ -214,7 +214,7 @@ def suspects(
     )
     alone = np.arange(len(unit_targets))
     draws = min(200, max(replicates, 20))
-    return Suspects(
+    return LabelErrors(
         table=_in_order(images),
         lesions=_in_order(lesions),
         by_class=tables["class"].assign(

@@ -107,7 +107,7 @@ def shortcuts(
     not of the training: another draw of lesions to learn from is not in them.
 
     Args:
-        measured: what `artefacts` gives: image_id and one column per artefact.
+        measured: what `measure_artefacts` gives: image_id and one column per artefact.
         data: a catalogue's table with the same images. Its source is an artefact, too, where it has
             several.
         predictions: of a model on these images; compares its recall between thirds.
@@ -121,7 +121,7 @@ def shortcuts(
         DataError: if images are not measured, nothing varies, or fewer than two classes are left.
 
     Example:
-        >>> shortcuts(artefacts(data), data.table)  # doctest: +SKIP
+        >>> shortcuts(measure_artefacts(data), data.table)  # doctest: +SKIP
     """
     table, kinds, constant = _features(measured, data)
     lesions = lesions_of(data)

@@ -48,22 +48,6 @@ def blend(
     metric: Metric | None = None,
     seed: int = 0,
     listen: Listener = silent,
-) -> pd.DataFrame:
-    """Make one predictions table out of several; see `blended` for arguments and errors.
-
-    Example:
-        >>> both = blend(["runs/a", "runs/b"])  # doctest: +SKIP
-    """
-    return blended(members, method=method, metric=metric, seed=seed, listen=listen).predictions
-
-
-def blended(
-    members: Sequence[Source] | Mapping[str, Source],
-    *,
-    method: Method = "mean",
-    metric: Metric | None = None,
-    seed: int = 0,
-    listen: Listener = silent,
 ) -> Blend:
     """Combine models by their predictions on the same images.
 

@@ -16,7 +16,7 @@ class BlendRecipe:
 
     Attributes:
         members: names of run folders.
-        method: see `blending.blended`.
+        method: see `blend`.
         metric: what is fitted for; "" is the method's default.
         seed: of the fit.
     """

@@ -177,7 +177,7 @@ def same_images(truth: pd.DataFrame, submission: pd.DataFrame) -> None:
         )
 
 
-def from_submission(
+def read(
     truth: Path | str,
     submission: Path | str,
     *,
@@ -251,7 +251,7 @@ def from_submission(
     return check_predictions(made, origin=str(submission))
 
 
-def submission(
+def write(
     predictions: Source,
     out: Path | str,
     *,

@@ -128,7 +128,7 @@ class _Case:
     taken: Floats
 
 
-def isic_score(
+def score(
     truth: Path | str,
     submission: Path | str,
     *,
@@ -154,7 +154,7 @@ def isic_score(
         SettingsError: if there is no such metric, or it makes no sense of a single category.
 
     Example:
-        >>> isic_score("truth.csv", "submission.csv").overall  # doctest: +SKIP
+        >>> score("truth.csv", "submission.csv").overall  # doctest: +SKIP
         0.7123
     """
     table = read_truth(truth)

@@ -1,4 +1,4 @@
-"""`outliers`: does a score tell other images from those that a network was made for?"""
+"""`detect_outliers`: does a score tell other images from those that a network was made for?"""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Outliers:
         return f"<Outliers: {', '.join(self.detectors)} against {', '.join(sorted(told))}>"
 
 
-def outliers(
+def detect_outliers(
     ours: Embeddings | Path | str,
     others: Mapping[str, Embeddings | Path | str] | Sequence[Path | str] = (),
     *,
@@ -114,7 +114,7 @@ def outliers(
         SettingsError: if a setting makes no sense.
 
     Example:
-        >>> outliers("features", {"cats": "features_of_cats"}).table()  # doctest: +SKIP
+        >>> detect_outliers("features", {"cats": "features_of_cats"}).table()  # doctest: +SKIP
     """
     opened = _open(ours)
     table = opened.table

@@ -118,30 +118,30 @@ class Detector:
                 np.savez_compressed(handle, allow_pickle=False, **dict(self.arrays))
         write_json(path, self.to_json())
 
+    @classmethod
+    def load(cls, path: str | Path) -> Detector:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: if a file is missing or is something else.
+        """
+        path = Path(path).with_suffix(".json")
+        told = read_json(path)
+        if not isinstance(told, dict) or told.get("kind") != KIND:
+            raise DataError(f"{path} is no detector that lesionlab wrote.")
+        arrays: dict[str, NDArray[Any]] = {}
+        if told["arrays"]:
+            try:
+                with np.load(path.with_suffix(".npz"), allow_pickle=False) as found:
+                    arrays = {name: found[name] for name in told["arrays"]}
+            except (OSError, ValueError, KeyError) as error:
+                raise DataError(
+                    f"{path.with_suffix('.npz')} is not that detector's: {error}."
+                ) from error
+        return detector_of(told, arrays)
+
     def __repr__(self) -> str:
         return f"<Detector: {self.method}, threshold {self.threshold:.4g}>"
-
-
-def load_detector(path: str | Path) -> Detector:
-    """Read what `Detector.save` wrote.
-
-    Raises:
-        DataError: if a file is missing or is something else.
-    """
-    path = Path(path).with_suffix(".json")
-    told = read_json(path)
-    if not isinstance(told, dict) or told.get("kind") != KIND:
-        raise DataError(f"{path} is no detector that lesionlab wrote.")
-    arrays: dict[str, NDArray[Any]] = {}
-    if told["arrays"]:
-        try:
-            with np.load(path.with_suffix(".npz"), allow_pickle=False) as found:
-                arrays = {name: found[name] for name in told["arrays"]}
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(
-                f"{path.with_suffix('.npz')} is not that detector's: {error}."
-            ) from error
-    return detector_of(told, arrays)
 
 
 def detector_of(told: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Detector:

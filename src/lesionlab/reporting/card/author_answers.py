@@ -75,7 +75,7 @@ FIELDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Answers:
+class AuthorAnswers:
     """What an author says.
 
     Attributes:
@@ -87,7 +87,7 @@ class Answers:
     items: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: str | Path) -> Answers:
+    def load(cls, path: str | Path) -> AuthorAnswers:
         """Read an answers file.
 
         Raises:
@@ -105,7 +105,7 @@ class Answers:
         return cls.from_dict({} if values is None else values, str(path))
 
     @classmethod
-    def from_dict(cls, values: Any, origin: str = "the answers") -> Answers:
+    def from_dict(cls, values: Any, origin: str = "the answers") -> AuthorAnswers:
         """Read answers from plain values: `fields` by name, `standards` by key and number.
 
         Empty text is no answer.
@@ -166,7 +166,7 @@ def _texts(values: Mapping[str, Any], key: str, faults: list[str]) -> dict[str, 
 
 
 def write_template(
-    path: str | Path, name: str, unanswered: Mapping[str, Sequence[Item]], given: Answers
+    path: str | Path, name: str, unanswered: Mapping[str, Sequence[Item]], given: AuthorAnswers
 ) -> Path:
     """Write an answers file to fill in: every field, and every item that nothing answers yet.
 

@@ -19,14 +19,14 @@ from lesionlab._version import __version__
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.disclaimer import NOTICE
 from lesionlab.errors import DataError, SettingsError
-from lesionlab.evaluation.calibration.report import calibration
+from lesionlab.evaluation.calibration.report import calibration_errors
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.predictions.load import open_predictions
 from lesionlab.evaluation.triage.referral_cost import MeasuredReferral, referral_costs
 from lesionlab.files import write_json, write_text
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.reporting.card import data_facts, render, result_facts, training_facts
-from lesionlab.reporting.card.author_answers import NOT_APPLICABLE, Answers
+from lesionlab.reporting.card.author_answers import NOT_APPLICABLE, AuthorAnswers
 from lesionlab.reporting.card.model import Answered, CardContent
 from lesionlab.reporting.card.outline import OUTLINE, Fact, Subject, Told
 from lesionlab.reporting.card.standards import WHO, Item, Status, standards
@@ -141,7 +141,7 @@ def card(
     source: Run | Folds | str | Path | pd.DataFrame,
     *,
     data: Catalogue | None = None,
-    answers: Answers | str | Path | None = None,
+    answers: AuthorAnswers | str | Path | None = None,
     subgroups: pd.DataFrame | str | Path | None = None,
     predictions: pd.DataFrame | None = None,
     referral: MeasuredReferral | None = None,
@@ -176,7 +176,9 @@ def card(
     Example:
         >>> card("runs/first").save("card.html")  # doctest: +SKIP
     """
-    given = Answers.load(answers) if isinstance(answers, str | Path) else answers or Answers()
+    if isinstance(answers, str | Path):
+        answers = AuthorAnswers.load(answers)
+    given = answers or AuthorAnswers()
     subject = _open(source, data, subgroups, predictions, referral, part, replicates, listen)
     found: dict[str, Told] = {
         **result_facts.of_card(subject),
@@ -282,7 +284,7 @@ def _open(
         name,
         predictions,
         evaluate(predictions, part=part, replicates=replicates, listen=listen),
-        calibration(predictions, part=part, replicates=replicates, listen=listen),
+        calibration_errors(predictions, part=part, replicates=replicates, listen=listen),
         replicates,
         run,
         folds,

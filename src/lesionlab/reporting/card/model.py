@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lesionlab.reporting.card.author_answers import Answers
+from lesionlab.reporting.card.author_answers import AuthorAnswers
 from lesionlab.reporting.card.outline import CardTable, Fact
 from lesionlab.reporting.card.standards import STATUSES, Item, Status
 
@@ -50,7 +50,7 @@ class CardContent:
     caveats: tuple[str, ...]
     standards: Mapping[str, tuple[Answered, ...]]
     evaluation: Mapping[str, Any]
-    given: Answers
+    given: AuthorAnswers
 
     def counts(self, key: str) -> dict[Status, int]:
         """How many items of a standard have each status.

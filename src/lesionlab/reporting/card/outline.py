@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.evaluation.calibration.report import Calibration
+from lesionlab.evaluation.calibration.report import CalibrationErrors
 from lesionlab.evaluation.evaluation_result import Evaluation
 from lesionlab.evaluation.triage.referral_cost import MeasuredReferral
 from lesionlab.reporting.card.author_answers import FIELDS
@@ -99,7 +99,7 @@ class Subject:
     name: str
     predictions: pd.DataFrame
     result: Evaluation
-    calibration: Calibration
+    calibration: CalibrationErrors
     replicates: int
     run: Run | None = None
     folds: Folds | None = None

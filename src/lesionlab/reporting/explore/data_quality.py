@@ -17,7 +17,7 @@ from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader
 from lesionlab.disclaimer import NOTICE
 from lesionlab.evaluation.data_quality.drift import Drift
-from lesionlab.evaluation.data_quality.label_errors import HISTOLOGY, Suspects
+from lesionlab.evaluation.data_quality.label_errors import HISTOLOGY, LabelErrors
 from lesionlab.evaluation.data_quality.shortcuts import ALL, MEAN, Shortcuts
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.files import write_text
@@ -38,7 +38,7 @@ Row = tuple[str, Estimate, str]
 """Label, estimate, colour."""
 
 
-def suspects_section(made: Suspects) -> Section:
+def suspects_section(made: LabelErrors) -> Section:
     """Suspect labels by class and by how the diagnosis was confirmed."""
     rows = [
         (str(row["class"]), _estimate(row, "share"), colours(list(made.classes))[str(row["class"])])
@@ -65,13 +65,13 @@ def suspects_section(made: Suspects) -> Section:
     return Section("suspects", "Labels to look at", tuple(shown), tuple(absent))
 
 
-def _verdict(made: Suspects) -> str:
+def _verdict(made: LabelErrors) -> str:
     if len(made.images) <= made.expected.high:
         return "Their number is no sign of wrong labels: a hard image looks the same."
     return "There are more: labels are wrong, or the model is surer than it should be."
 
 
-def _confirmed(made: Suspects) -> Exhibit:
+def _confirmed(made: LabelErrors) -> Exhibit:
     table = made.by_dx_type
     several = table.groupby("class")["dx_type"].transform("nunique") > 1
     rows = [
@@ -288,7 +288,7 @@ class Shown:
 
 
 def write_suspects(
-    made: Suspects,
+    made: LabelErrors,
     data: Catalogue,
     out: str | Path,
     *,
@@ -298,7 +298,7 @@ def write_suspects(
     """Write a page with the pictures of the most doubtful labels, one per lesion.
 
     Args:
-        made: from `suspects`.
+        made: from `label_errors`.
         data: the catalogue that the images are in.
         out: the page, an HTML file that loads nothing from elsewhere.
         most: pictures.

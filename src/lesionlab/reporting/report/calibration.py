@@ -6,8 +6,8 @@ import pandas as pd
 
 from lesionlab.errors import DataError
 from lesionlab.evaluation.calibration.calibrate import calibrate
-from lesionlab.evaluation.calibration.reliability_diagram import TOP, reliability
-from lesionlab.evaluation.calibration.report import calibration
+from lesionlab.evaluation.calibration.reliability_diagram import TOP, reliability_curve
+from lesionlab.evaluation.calibration.report import calibration_errors
 from lesionlab.evaluation.conformal.prediction_sets import ALPHA, Conformal, conformal
 from lesionlab.reporting.figures import reliability as diagrams
 from lesionlab.reporting.formatting import percent
@@ -38,7 +38,7 @@ def probabilities(
         replicates: of the bootstrap.
         seed: of the bootstrap.
     """
-    curve = reliability(predictions, part=part, bins=10, replicates=replicates, seed=seed)
+    curve = reliability_curve(predictions, part=part, bins=10, replicates=replicates, seed=seed)
     size = int(curve.loc[curve["curve"] == TOP, "images"].sum())
     shown = []
     for name in dict.fromkeys((TOP, positive)):
@@ -91,12 +91,12 @@ def _before_and_after(
         absent = ("Temperature scaling is left out: it is fitted on val, which is judged here.",)
     else:
         try:
-            tables["after temperature scaling"] = calibrate(predictions).table
+            tables["after temperature scaling"] = calibrate(predictions).predictions
         except DataError:
             absent = ("Temperature scaling is left out: it is fitted on val, and there is none.",)
     rows = []
     for name, table in tables.items():
-        found = calibration(table, part=part, replicates=replicates, seed=seed)
+        found = calibration_errors(table, part=part, replicates=replicates, seed=seed)
         for figure, words in _FIGURES:
             if figure in found:
                 each = found[figure]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from lesionlab.evaluation.evaluation_result import Evaluation
 from lesionlab.evaluation.intervals.estimate import Estimate
-from lesionlab.evaluation.misclassifications import Failures, failures
+from lesionlab.evaluation.misclassifications import Confusions, confusions
 from lesionlab.reporting.formatting import percent, span
 from lesionlab.reporting.page.section import Exhibit, Section
 from lesionlab.tables import count
@@ -27,7 +27,7 @@ def failing(
         replicates: of the bootstrap.
         seed: of the bootstrap.
     """
-    found = failures(predictions, part=result.part, replicates=replicates, seed=seed)
+    found = confusions(predictions, part=result.part, replicates=replicates, seed=seed)
     exhibits: tuple[Exhibit, ...] = ()
     if len(found.confusions):
         exhibits = (
@@ -45,7 +45,7 @@ def failing(
     )
 
 
-def sentences(found: Failures, result: Evaluation) -> list[str]:
+def sentences(found: Confusions, result: Evaluation) -> list[str]:
     """What goes wrong, in words: the missed malignancies, the worst class, the commonest mix-up."""
     made = []
     if found.missed is not None:
