@@ -229,6 +229,11 @@ def test_every_public_name_is_there_and_none_is_loaded_early():
         assert getattr(lesionlab, name)
 
 
+def test_the_citation_names_this_version():
+    citation = (Path(__file__).parents[1] / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {lesionlab.__version__}\n" in citation
+
+
 def test_the_architecture_page_shows_the_folders_and_layers_that_exist():
     page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text("utf-8")
     tree = re.search(r"```text\nlesionlab/.*?```", page, re.DOTALL)
