@@ -117,6 +117,16 @@ def real_ham():
 
 
 @pytest.fixture(scope="session")
+def photographs():
+    """60 photographs of ImageNet's classes, to be read only; skips where they are not at hand."""
+    default = ROOT.parent / "shared" / "natural"
+    folder = Path(os.environ.get("LESIONLAB_NATURAL") or default).resolve()
+    if not (folder / "ids.txt").is_file():
+        pytest.skip(f"there are no photographs at {folder}; LESIONLAB_NATURAL names another")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def real(real_ham):
     """The catalogue of the real HAM10000; reading all its files takes seconds."""
     from lesionlab.data.catalogue.catalogue import catalogue

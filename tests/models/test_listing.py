@@ -84,7 +84,7 @@ def test_a_table_of_the_zoo():
     table = lesionlab.list_models()
     assert list(table.columns) == [
         "name", "parameters", "depth", "smallest_input", "normalisation", "groups", "weights",
-        "licence",
+        "place", "licence",
     ]  # fmt: skip
     rows = table.set_index("name")
     assert list(rows.loc["lenet", ["weights", "licence"]]) == ["none", ""]
@@ -92,6 +92,8 @@ def test_a_table_of_the_zoo():
     assert rows.loc["convnextv2_tiny", "licence"] == "cc-by-nc-4.0"
     with_weights = rows[rows["weights"] != "none"]
     assert (with_weights["licence"] != "").all()
+    packaged = [f"tf_efficientnet_lite{number}" for number in range(3)]
+    assert set(rows.loc[packaged, "licence"].str.lower()) == {"apache-2.0"}
     for name, row in with_weights.iterrows():
         hub = timm.get_pretrained_cfg(name).hf_hub_id
         assert hub == f"timm/{name}.{row['weights']}"  # as the printed line says

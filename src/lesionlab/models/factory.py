@@ -22,6 +22,8 @@ from lesionlab.models.heads import attach
 from lesionlab.models.metadata_encoder import MetadataEncoder
 from lesionlab.models.metadata_fusion import fuse
 from lesionlab.models.pretrained import load_local, normalisation_of
+from lesionlab.models.published import find, load_package, ways_out
+from lesionlab.progress import Listener, Notice, silent
 from lesionlab.recipe import validation
 from lesionlab.recipe.schema import Fusion, Head, Images, Linear, Model, NoFusion
 
@@ -113,13 +115,17 @@ def check_name(name: str) -> None:
     raise SettingsError(f"model.name: timm knows no model {name!r}.{hint}")
 
 
-def build(architecture: Architecture, pretrained: bool | str = False) -> nn.Module:
+def build(
+    architecture: Architecture, pretrained: bool | str = False, listen: Listener = silent
+) -> nn.Module:
     """Build a network with a classifier for the architecture's classes, channels last in memory.
 
     Args:
         architecture: from `Architecture.of` or a saved model.json.
-        pretrained: False for random weights (from torch's random state), True for timm's weights
-            from its hub, or the path of a local .safetensors or .pth file of the same architecture.
+        pretrained: False for random weights (from torch's random state), True for published ones
+            (see `published.find`), or the path of a local .safetensors or .pth file of the same
+            architecture.
+        listen: told which published weights were taken.
 
     Returns:
         A module from float32 images, shape (n, 3, height, width), to logits, shape (n, classes).
@@ -127,7 +133,7 @@ def build(architecture: Architecture, pretrained: bool | str = False) -> nn.Modu
     Raises:
         SettingsError: if the input size does not fit or the weights cannot be had.
     """
-    network = _timms(architecture, pretrained is True)
+    network = _timms(architecture, pretrained is True, listen)
     attach(network, architecture.head, len(architecture.classes), architecture.name)
     if isinstance(pretrained, str):
         load_local(network, Path(pretrained))
@@ -143,32 +149,40 @@ def build(architecture: Architecture, pretrained: bool | str = False) -> nn.Modu
     return network.to(memory_format=torch.channels_last)
 
 
-def _timms(architecture: Architecture, pretrained: bool) -> nn.Module:
-    """The network as timm makes it."""
+def _timms(architecture: Architecture, pretrained: bool, listen: Listener) -> nn.Module:
+    """The network as timm makes it, with published weights if they are asked for."""
     options: dict[str, Any] = {
         "num_classes": len(architecture.classes),
         "drop_rate": architecture.drop,
     }
-    config = timm.get_pretrained_cfg(architecture.name)
-    if pretrained and not (config and config.has_weights):
+    found = find(architecture.name) if pretrained else None
+    if pretrained and found is None:
         raise SettingsError(
-            f"model.pretrained: there are no weights of {architecture.name} on timm's hub. Give a "
+            f"model.pretrained: there are no published weights of {architecture.name}. Give a "
             "local file with --model.pretrained FILE, or train from scratch with "
             "--model.pretrained false."
         )
+    package = found.package if found else None
+    config = timm.get_pretrained_cfg(architecture.name)
     if config is not None and config.fixed_input_size:
         options["img_size"] = architecture.images.size
     try:
-        return timm.create_model(architecture.name, pretrained=pretrained, **options)
+        network: nn.Module = timm.create_model(
+            architecture.name, pretrained=pretrained and package is None, **options
+        )
     except (OSError, RuntimeError, AssertionError, ValueError, TypeError) as error:
         hint = (
-            "Its weights could not be fetched from timm's hub; give a local file with "
-            "--model.pretrained FILE, or train from scratch with --model.pretrained false. "
-            if pretrained
+            f"Its weights could not be fetched from timm's hub. {ways_out(architecture.name)} "
+            if pretrained and package is None
             else f"Try another images.size than {list(architecture.images.size)}. "
         )
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SettingsError(f"{architecture.name} could not be built. {hint}({first})") from error
+    if package:
+        load_package(network, package)
+    if found:
+        listen(Notice(f"Starting from {found}."))
+    return network
 
 
 def _try_input(network: nn.Module, architecture: Architecture) -> None:

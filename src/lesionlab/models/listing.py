@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from lesionlab.models import small_cnns  # noqa: F401 - registers the sources' own networks with timm
 from lesionlab.models.factory import check_name
 from lesionlab.models.layer_groups import Group, groups
+from lesionlab.models.published import Weights, find
 from lesionlab.taxonomy import HAM7
 
 SIDES = range(16, 225, 8)
@@ -58,6 +59,9 @@ ZOO = (  # those of the sources, then a dozen of today; a slow test measures eve
     Entry("inception_v3", 21_799_911, 48, 80, 14),
     Entry("inception_resnet_v2", 54_317_223, 176, 80, 46),
     Entry("efficientnet_b0", 4_016_515, 82, 16, 9),
+    Entry("tf_efficientnet_lite0", 3_379_975, 50, 16, 9),
+    Entry("tf_efficientnet_lite1", 4_144_647, 65, 16, 9),
+    Entry("tf_efficientnet_lite2", 4_820_039, 65, 16, 9),
     Entry("tf_efficientnetv2_s", 20_186_455, 171, 16, 8),
     Entry("mobilenetv4_conv_small", 2_501_991, 47, 16, 8),
     Entry("mobilenetv4_conv_medium", 8_443_479, 78, 16, 8),
@@ -87,8 +91,8 @@ class Description:
         size: height and width that its weights were trained at.
         mean, std: of each channel in 0-1, that it expects.
         groups: of layers, bottom to top.
-        weights: tags of the weights on timm's hub, the default one first; empty: there are none.
-        licence: of the default weights; "" where unstated.
+        weights: tags of published weights, the default one first; empty: there are none.
+        found: the weights that model.pretrained: true would take here; None: there are none.
     """
 
     name: str
@@ -100,7 +104,7 @@ class Description:
     std: tuple[float, ...]
     groups: tuple[Group, ...]
     weights: tuple[str, ...]
-    licence: str
+    found: Weights | None
 
     @property
     def normalisation(self) -> str:
@@ -112,21 +116,23 @@ def list_models() -> pd.DataFrame:
     """The zoo as a table: a row per network, those of the sources first.
 
     Returns:
-        Columns name, parameters, depth, smallest_input, normalisation, groups, weights, licence.
+        Columns name, parameters, depth, smallest_input, normalisation, groups, weights (their
+        tag), place ("package", "cache" or "hub", see `published.Weights`) and licence.
     """
     rows = []
     for entry in ZOO:
-        config, tags = _config(entry.name), _tags(entry.name)
+        found = find(entry.name)
         rows.append(
             {
                 "name": entry.name,
                 "parameters": entry.parameters,
                 "depth": entry.depth,
                 "smallest_input": entry.smallest,
-                "normalisation": _normalisation(config.mean),
+                "normalisation": _normalisation(_config(entry.name).mean),
                 "groups": entry.groups,
-                "weights": tags[0] if tags else "none",
-                "licence": config.license or "" if tags else "",
+                "weights": found.tag if found else "none",
+                "place": found.place if found else "",
+                "licence": found.licence if found else "",
             }
         )
     return pd.DataFrame(rows)
@@ -167,7 +173,7 @@ def describe(name: str) -> Description:
         std=config.std,
         groups=tuple(groups(network)),
         weights=tags,
-        licence=config.license or "" if tags else "",
+        found=find(name),
     )
 
 

@@ -66,8 +66,8 @@ def embed(
         data: the catalogue.
         images: of a run: image files, and folders that are searched through, instead of it.
         out: the folder to write.
-        pretrained: of a model's name: True for timm's weights from its hub, or a local .safetensors
-            or .pth file. A run has weights of its own.
+        pretrained: of a model's name: True for published weights, or a local .safetensors or
+            .pth file. A run has weights of its own.
         size: of a model's name: height and width in pixels; by default those that it was designed
             for. A run has a size of its own.
         cache_to: folder of the image caches; by default `cache` beside the catalogue.
@@ -97,7 +97,7 @@ def embed(
             )
         network, architecture = factory.load(run.folder)
     elif data is not None:
-        network, architecture = _from_name(str(model), data, pretrained, size)
+        network, architecture = _from_name(str(model), data, pretrained, size, listen)
     files = image_files([Path(each) for each in images]) if data is None else []
     identity = {
         "catalogue": data.fingerprint if data else fingerprint([hash_file(each) for each in files]),
@@ -257,13 +257,17 @@ def _run_of(model: str | Path | Run) -> Run | None:
 
 
 def _from_name(
-    name: str, data: Catalogue, pretrained: bool | str, size: tuple[int, int] | None
+    name: str,
+    data: Catalogue,
+    pretrained: bool | str,
+    size: tuple[int, int] | None,
+    listen: Listener,
 ) -> tuple[nn.Module, factory.Architecture]:
     factory.check_name(name)
     if pretrained is False:
         raise SettingsError(
             f"Random weights of {name} say nothing about an image. Give weights: --pretrained "
-            "FILE.safetensors, or --pretrained true for timm's from its hub."
+            "FILE.safetensors, or --pretrained true for published ones."
         )
     config = timm.get_pretrained_cfg(name)
     _, height, width = config.input_size if config else (3, 224, 224)
@@ -272,7 +276,7 @@ def _from_name(
         model, data.classes, Images(size=size or (height, width))
     )
     with torch.random.fork_rng(devices=[]):  # an untrained classifier is drawn, and not used
-        return factory.build(architecture, pretrained), architecture
+        return factory.build(architecture, pretrained, listen), architecture
 
 
 def _weights_fingerprint(network: nn.Module, *, of_head: bool = False) -> str:

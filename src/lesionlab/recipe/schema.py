@@ -136,7 +136,9 @@ class Model:
 
     name: str = _knob("mobilenetv4_conv_small", "a name of `lesionlab models`, or any of timm's")
     pretrained: bool | str = _knob(
-        False, "true: timm's weights from its hub; a path: a local .safetensors or .pth file"
+        False,
+        "true: published weights, from an installed package (lesionlab[weights]), timm's cache or "
+        "its hub, whichever has them first; a path: a local .safetensors or .pth file",
     )
     head: Linear | Dense | LogisticProbe | NeighboursProbe = _knob(
         Linear, "what turns features into logits"

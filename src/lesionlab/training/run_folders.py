@@ -20,6 +20,7 @@ from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.splits import Split
 from lesionlab.errors import RunError
 from lesionlab.files import discard, fingerprint, hash_file, new_folder, read_json, write_json
+from lesionlab.models import published
 from lesionlab.progress import Listener, Notice
 from lesionlab.recipe.schema import FEATURES, Recipe
 from lesionlab.run import CHECKPOINTS, IDENTITY, INFO, RECIPE, SPLIT, Run, holds, refuse_differences
@@ -112,15 +113,12 @@ def started_from(name: str, pretrained: bool | str) -> dict[str, str]:
         pretrained: of the recipe.
 
     Returns:
-        Of a local file its name and sha256; of timm's weights tag, hub and licence, as timm says.
+        Of a local file its name and sha256; of published weights `published.Weights.facts`.
     """
     if isinstance(pretrained, str):
         return {"file": Path(pretrained).name, "sha256": hash_file(Path(pretrained))}
-    config = timm.get_pretrained_cfg(name) if pretrained else None
-    if config is None:
-        return {}
-    told = {"tag": config.tag, "hub": config.hf_hub_id or config.url, "licence": config.license}
-    return {key: str(value) for key, value in told.items() if value}
+    found = published.find(name) if pretrained else None
+    return found.facts if found else {}
 
 
 def environment(accelerator: str) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def train(
     if "test" in parts:
         warn_of_seen_lesions(recipe.model.pretrained, table, listen)
     with _own_random_state(recipe.seed, accelerator):
-        network = factory.build(architecture, recipe.model.pretrained)
+        network = factory.build(architecture, recipe.model.pretrained, listen)
     layer_groups.check(network, [phase.depth for phase in recipe.phases])
     home = cache_home(data, cache_to)
     pixels = cache(data.table, data.root, recipe.images, home, listen=listen)

@@ -194,7 +194,7 @@ def test_another_fact_in_the_run_is_another_fact_in_the_card(
                 "training.imbalance": "class weights: median",
                 "preprocessing.images": "64 × 48 pixels, stretched where the shape differs; colour "
                 "constancy by grey world",
-                "model.weights": "timm's published weights of mobilenetv4_conv_small, which",
+                "model.weights": "published weights of mobilenetv4_conv_small, which",
                 "training.synthetic": "mixtures of two (mixup)",
                 "training.phases": "sgd (lr 0.05",
                 "training.settings": "stopped after 4 epochs",

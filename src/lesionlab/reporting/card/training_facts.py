@@ -105,7 +105,7 @@ def _start(pretrained: bool | str, recorded: Mapping[str, str], recipe: Recipe) 
         return f"from a local file, {file}{hashed}; what it was trained on is not recorded"
     told = ", ".join(f"{name} {value}" for name, value in recorded.items())
     which = f" ({told})" if told else ", which of them is not recorded"
-    return f"timm's published weights of {recipe.model.name}{which}"
+    return f"published weights of {recipe.model.name}{which}"
 
 
 def _runs(subject: Subject) -> list[Run]:
