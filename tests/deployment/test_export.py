@@ -110,6 +110,7 @@ def test_the_card_goes_in_and_is_of_the_run(runs, bundle):
     assert bundle.licence == "CC-BY-NC-4.0"
     own = runs[0].info["identity"]
     assert bundle.info["members"][0]["identity"]["recipe"] == own["recipe"]
+    assert bundle.info["members"][0]["started_from"] == runs[0].info["weights"]
 
 
 def test_several_runs_share_their_answer(runs, tmp_path):

@@ -166,7 +166,7 @@ def find(name: str) -> Weights | None:
         config.tag or "default",
         config.license or "",
         cached,
-        hub=config.hf_hub_id or config.url or "",
+        hub=str(config.hf_hub_id or config.url or ""),
     )
 
 
@@ -223,5 +223,5 @@ def _cached(config: PretrainedCfg) -> Path | None:
         names = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
         found = (try_to_load_from_cache(config.hf_hub_id, name) for name in names)
         return next((Path(each) for each in found if isinstance(each, str)), None)
-    path = Path(torch.hub.get_dir(), "checkpoints", (config.url or "").rpartition("/")[2])
+    path = Path(torch.hub.get_dir(), "checkpoints", str(config.url or "").rpartition("/")[2])
     return path if path.is_file() else None
