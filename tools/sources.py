@@ -4,7 +4,8 @@
     python tools/sources.py --check   exit 1 if it is not up to date
 
 A header is a block of comments: the command, an empty comment, then `Key: text` entries whose
-further lines are indented. Keys: Source, Reported, Split, Unstated, Here, Measured.
+further lines are indented. Keys: Source, Reported (what stands in the source), Reading (what we
+infer from it), Split, Unstated, Here, Measured.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "sources.md"
-KEYS = ("Source", "Reported", "Split", "Unstated", "Here", "Measured")
+KEYS = ("Source", "Reported", "Reading", "Split", "Unstated", "Here", "Measured")
 NOT_YET = "not yet measured"
+_NOTES = {"Reading": "Our reading", "Unstated": "Left unstated", "Here": "Different here"}
 
 TITLES = {
     "A": 'A: "Deep Learning Notes: Skin Cancer Classification using DenseNets and ResNets"',
@@ -85,7 +87,7 @@ def page() -> str:
                 parts.append(f"| split | {header['Split']} | by lesion |\n")
             else:
                 parts.append(f"Measured: {header['Measured']}\n")
-            for key, said in (("Unstated", "Left unstated"), ("Here", "Different here")):
+            for key, said in _NOTES.items():
                 if key in header:
                     parts.append(f"{said}: {header[key]}.\n")
         if letter == "B":

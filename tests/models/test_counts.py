@@ -113,6 +113,22 @@ def test_source_bs_vgg19_learns_its_last_layer_only():
     assert parameters(network) == 139_570_240 + 4096 * 7 + 7  # all 19 layers but the classifier
 
 
+def test_source_es_lenet_pads_its_first_convolution():
+    network = on_paper("lenet", Linear())
+    assert network.features[0][0].padding == (2, 2)
+    assert network.hidden[0][0].in_features == 16 * 54 * 54
+    assert parameters(network) == 5_612_471
+
+
+def test_source_ds_resnet50_has_no_dense_layers():
+    assert parameters(on_paper("resnet50", Linear())) == 23_522_375
+
+
+def test_source_ds_heads_drop_out_after_each_dense_layer():
+    layers = [type(each).__name__ for each in on_paper("resnetv2_50", HEAD_OF_D).head.fc.children()]
+    assert layers == ["Linear", "ReLU", "Dropout"] * 2 + ["Linear"]
+
+
 def test_source_ds_frozen_resnet50v2_learns_its_head_only():
     network = on_paper("resnetv2_50", HEAD_OF_D)
     layer_groups.freeze(network, "head")

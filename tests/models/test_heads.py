@@ -68,22 +68,22 @@ def test_m12_a_head_has_as_many_inputs_as_the_network_has_features(name, feature
     ("head", "layers", "parameters"),
     [
         # A: one to three dense layers
-        (Dense(widths=(512,)), "dense1 relu1 drop logits", 512 * 2048 + 512 + 7 * 512 + 7),
+        (Dense(widths=(512,)), "dense1 relu1 drop1 logits", 512 * 2048 + 512 + 7 * 512 + 7),
         # B: 120-84, with batch norm and without
         (
             Dense(widths=(120, 84), drop=0.0),
-            "dense1 relu1 dense2 relu2 drop logits",
+            "dense1 relu1 drop1 dense2 relu2 drop2 logits",
             120 * 2048 + 120 + 84 * 120 + 84 + 7 * 84 + 7,
         ),
         (
             Dense(widths=(120, 84), batch_norm=True, drop=0.0),
-            "dense1 norm1 relu1 dense2 norm2 relu2 drop logits",
+            "dense1 norm1 relu1 drop1 dense2 norm2 relu2 drop2 logits",
             120 * 2048 + 3 * 120 + 84 * 120 + 3 * 84 + 7 * 84 + 7,
         ),
         # D: 256-128
         (
             Dense(widths=(256, 128)),
-            "dense1 relu1 dense2 relu2 drop logits",
+            "dense1 relu1 drop1 dense2 relu2 drop2 logits",
             256 * 2048 + 256 + 128 * 256 + 128 + 7 * 128 + 7,
         ),
     ],
@@ -92,7 +92,7 @@ def test_the_heads_of_the_sources(head, layers, parameters):
     made = heads.head_of(on_paper("resnet50", head))
     assert [name for name, _ in made.named_children()] == layers.split()
     assert sum(each.numel() for each in made.parameters()) == parameters
-    assert made.drop.p == head.drop
+    assert made.drop1.p == head.drop
 
 
 def test_pooling_is_what_was_asked_for():

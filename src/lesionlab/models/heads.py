@@ -75,7 +75,7 @@ def _features(network: nn.Module, name: str) -> int:
 
 
 class DenseHead(nn.Module):
-    """Dense layers with ReLU, dropout, one linear layer.
+    """Dense layers with ReLU and dropout, one linear layer.
 
     Weights start by He et al. (ICCV 2015), those of the last layer small, so that an untrained
     network finds all classes alike.
@@ -97,8 +97,8 @@ class DenseHead(nn.Module):
             if settings.batch_norm:
                 self.add_module(f"norm{number}", nn.BatchNorm1d(width))
             self.add_module(f"relu{number}", nn.ReLU())
+            self.add_module(f"drop{number}", nn.Dropout(settings.drop))
             before = width
-        self.drop = nn.Dropout(settings.drop)
         self.logits = nn.Linear(before, classes)
         start_small(self.logits)
         self.in_features, self.out_features = in_features, classes

@@ -25,7 +25,7 @@ class SmallNet(nn.Module):
     Args:
         channels: of each convolution.
         kernel: side of the convolutions, in pixels.
-        same: pad the convolutions so that they keep the size; without, they shrink it.
+        padding: pixels around the input of each convolution.
         dense: units of each dense layer.
         glorot: start as Keras does (Glorot uniform, zero biases); without, as torch does.
         num_classes: outputs; 0 leaves the last layer out.
@@ -38,7 +38,7 @@ class SmallNet(nn.Module):
         self,
         channels: tuple[int, ...],
         kernel: int,
-        same: bool,
+        padding: tuple[int, ...],
         dense: tuple[int, ...],
         glorot: bool,
         num_classes: int = 1000,
@@ -50,10 +50,10 @@ class SmallNet(nn.Module):
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         stages: list[nn.Module] = []
         before = in_chans
-        for after in channels:
-            convolution = nn.Conv2d(before, after, kernel, padding=kernel // 2 if same else 0)
+        for after, border in zip(channels, padding, strict=True):
+            convolution = nn.Conv2d(before, after, kernel, padding=border)
             stages.append(nn.Sequential(convolution, nn.ReLU(), nn.MaxPool2d(2)))
-            lost = 0 if same else kernel - 1
+            lost = kernel - 1 - 2 * border
             height, width, before = (height - lost) // 2, (width - lost) // 2, after
         if height < 1 or width < 1:
             raise ValueError(f"an input of {img_size} pixels is too small for this network")
@@ -134,9 +134,9 @@ def _register(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
 
 @_register
 def lenet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """LeNet as source E has it: 5 x 5 convolutions of 6 and 16 channels, 120 and 84 units."""
+    """LeNet as source E has it: 5 x 5 convolutions of 6 and 16 channels, the first padded by 2."""
     return _build(
-        "lenet", pretrained, kwargs, channels=(6, 16), kernel=5, same=False, dense=(120, 84),
+        "lenet", pretrained, kwargs, channels=(6, 16), kernel=5, padding=(2, 0), dense=(120, 84),
         glorot=False,
     )  # fmt: skip
 
@@ -146,8 +146,8 @@ def cnn_64(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Source C's baseline: 3 x 3 convolutions of 16, 32 and 64 channels, 512 units; 64 x 64."""
     kwargs.setdefault("img_size", 64)
     return _build(
-        "cnn_64", pretrained, kwargs, channels=(16, 32, 64), kernel=3, same=True, dense=(512,),
-        glorot=True,
+        "cnn_64", pretrained, kwargs, channels=(16, 32, 64), kernel=3, padding=(1, 1, 1),
+        dense=(512,), glorot=True,
     )  # fmt: skip
 
 
@@ -155,8 +155,8 @@ def cnn_64(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 def cnn_224(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Source D's network: 3 x 3 convolutions of 32, 64 and 128 channels, 256 units; 224 x 224."""
     return _build(
-        "cnn_224", pretrained, kwargs, channels=(32, 64, 128), kernel=3, same=False, dense=(256,),
-        glorot=True,
+        "cnn_224", pretrained, kwargs, channels=(32, 64, 128), kernel=3, padding=(0, 0, 0),
+        dense=(256,), glorot=True,
     )  # fmt: skip
 
 

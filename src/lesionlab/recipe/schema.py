@@ -45,12 +45,12 @@ class Linear:
 
 @dataclass(frozen=True)
 class Dense:
-    """Pooled features, dense layers with ReLU, dropout, one linear layer."""
+    """Pooled features, dense layers with ReLU and dropout, one linear layer."""
 
     kind: Literal["dense"] = "dense"
     widths: tuple[int, ...] = _knob((512,), "units of each dense layer", low=1, high=8192)
     batch_norm: bool = _knob(False, "batch norm between each dense layer and its ReLU")
-    drop: float = _knob(0.5, "dropout before the last layer", low=0, high=0.95)
+    drop: float = _knob(0.5, "dropout after each dense layer", low=0, high=0.95)
     pool: Literal["avg", "max"] = _knob(
         "avg", "how the feature map, or a transformer's patches, are pooled"
     )
