@@ -229,7 +229,7 @@ def test_metrics_count_what_happened(bundle_file):
         text = client.get("/metrics").text
     assert 'lesionlab_requests_total{route="/v1/predict",status="200"} 1.0' in text
     assert 'lesionlab_requests_total{route="other",status="404"} 1.0' in text
-    assert 'lesionlab_refusals_total{reason="not_multipart"} 1.0' in text
+    assert 'lesionlab_refusals_total{reason="unsupported_type"} 1.0' in text
     assert 'lesionlab_images_total{outcome="answered"} 1.0' in text
     assert 'lesionlab_images_total{outcome="unreadable"} 1.0' in text
     assert 'lesionlab_request_seconds_count{route="/v1/predict"} 2.0' in text

@@ -82,9 +82,10 @@ def test_a_part_counts_by_its_name_and_not_by_its_type(client):
 @pytest.mark.parametrize(
     ("headers", "status", "kind"),
     [
-        ({"Content-Type": "application/json"}, 415, "not_multipart"),
-        ({"Content-Type": "image/jpeg"}, 415, "not_multipart"),
-        ({"Content-Type": ""}, 415, "not_multipart"),
+        ({"Content-Type": "application/json"}, 400, "bad_form"),
+        ({"Content-Type": "text/plain"}, 415, "unsupported_type"),
+        ({"Content-Type": "image/jpeg"}, 415, "unsupported_type"),
+        ({"Content-Type": ""}, 415, "unsupported_type"),
         ({"Content-Type": "multipart/form-data"}, 400, "bad_form"),
         ({"Content-Type": "multipart/form-data; boundary=" + "x" * 99}, 400, "bad_form"),
         (

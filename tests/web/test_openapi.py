@@ -45,19 +45,20 @@ def lost_on_the_way(body):
 
 
 def explore(schema, examples, **sent):
-    """Ask every route what fits its description, and the form what does not; gives how often."""
-    tried = 0
+    """Ask every route what fits its description, and bodies what does not; gives how often."""
+    tried, kinds = 0, set()
     for found in schema.get_all_operations():
         operation = found.ok()
         if operation.label == "POST /v1/predict":
-            tried += ask_for(operation, GenerationMode.POSITIVE, examples, sent)
-            tried += ask_for(operation, GenerationMode.NEGATIVE, examples, sent)
+            tried += ask_for(operation, GenerationMode.POSITIVE, examples, sent, kinds)
+            tried += ask_for(operation, GenerationMode.NEGATIVE, examples, sent, kinds)
         else:
-            tried += ask_for(operation, GenerationMode.POSITIVE, 3, sent)
+            tried += ask_for(operation, GenerationMode.POSITIVE, 3, sent, set())
+    assert kinds == {"multipart/form-data", "application/json"}
     return tried
 
 
-def ask_for(operation, mode, examples, sent):
+def ask_for(operation, mode, examples, sent, kinds):
     tried = 0
 
     @given(case=operation.as_strategy(generation_mode=mode))
@@ -70,7 +71,9 @@ def ask_for(operation, mode, examples, sent):
     )
     def keeps_to_it(case):
         nonlocal tried
-        assume(mode is GenerationMode.POSITIVE or not lost_on_the_way(case.body))
+        typed = mode is GenerationMode.POSITIVE or case.media_type == "application/json"
+        assume(typed or not lost_on_the_way(case.body))
+        kinds.add(case.media_type)
         tried += 1
         case.call_and_validate(**sent)
 

@@ -99,7 +99,7 @@ def create_app(
             CORSMiddleware,
             allow_origins=settings.origins,
             allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "X-API-Key"),
+            allow_headers=("Authorization", "Content-Type", "X-API-Key"),
             expose_headers=("Retry-After",),
         )
     app.add_middleware(Guard, settings=settings, metrics=service.metrics)

@@ -32,10 +32,12 @@ _REFUSALS = {
     403: ("foreign_page", "A page of another site asked, in a browser."),
     408: ("too_slow", "The body did not come in time."),
     413: ("too_many_bytes", "Too many bytes, or too many images."),
-    415: ("not_multipart", "The body is not multipart/form-data."),
+    415: ("unsupported_type", "The body is neither multipart/form-data nor application/json."),
     429: ("busy", "Too much to do. Ask again after the seconds in Retry-After."),
     503: ("timed_out", "No answer was found in time, or it could not be put on record."),
 }
+
+_BASE64 = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 _EXAMPLE = {
     "model": {
@@ -166,7 +168,10 @@ def describe(app: FastAPI, bundle: Bundle, settings: Settings) -> dict[str, Any]
     )
     schema["paths"]["/v1/predict"]["post"]["requestBody"] = {
         "required": True,
-        "content": {"multipart/form-data": {"schema": _form(bundle, settings)}},
+        "content": {
+            "multipart/form-data": {"schema": _form(bundle, settings)},
+            "application/json": {"schema": _json(bundle, settings)},
+        },
     }
     schema["components"]["schemas"]["Prediction"]["examples"] = [_EXAMPLE]  # its nulls included
     if settings.api_keys:
@@ -177,6 +182,30 @@ def describe(app: FastAPI, bundle: Bundle, settings: Settings) -> dict[str, Any]
         for path, method in (("/v1/predict", "post"), ("/v1/model", "get"), ("/metrics", "get")):
             schema["paths"][path][method]["security"] = [{"header": []}, {"bearer": []}]
     app.openapi_schema = schema
+    return schema
+
+
+def _json(bundle: Bundle, settings: Settings) -> dict[str, Any]:
+    schema = _form(bundle, settings)
+    schema["properties"]["images"]["items"] = {
+        "type": "object",
+        "properties": {
+            "content": {
+                "type": "string",
+                "contentEncoding": "base64",
+                "pattern": _BASE64,
+                "description": "The file in base64.",
+            },
+            "name": {"type": "string", "description": "Comes back with the answer."},
+        },
+        "required": ["content"],
+        "additionalProperties": False,
+    }
+    for name in ("age", "sex", "site", "maps"):
+        if field := schema["properties"].get(name):
+            field["type"] = [field["type"], "null"]
+            if "enum" in field:
+                field["enum"] = [*field["enum"], None]
     return schema
 
 

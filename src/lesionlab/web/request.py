@@ -11,7 +11,7 @@ from lesionlab.prediction.predictor import faults_of
 from lesionlab.recipe.schema import FEATURES
 from lesionlab.web.batching_engine import Person
 from lesionlab.web.http_errors import Refusal
-from lesionlab.web.multipart import Form
+from lesionlab.web.request_body import FIELDS, IMAGES, Form
 
 if TYPE_CHECKING:
     from lesionlab.prediction.bundle import Bundle
@@ -27,8 +27,9 @@ def question(form: Form, bundle: Bundle) -> tuple[Person, Maps]:
     Raises:
         Refusal: 400 with every fault.
     """
-    faults = [_unknown(name) for name in form.fields if name not in ("age", "sex", "site", "maps")]
-    if not form.images:
+    faults = [_unknown(name) for name in form.fields if name not in FIELDS]
+    faults += form.faults
+    if not form.images and not form.faults:
         faults.append("It holds no image: send at least one file as 'images'.")
     told: dict[str, Any] = {name: form.fields[name] for name in FEATURES if name in form.fields}
     if "age" in told:
@@ -45,6 +46,6 @@ def question(form: Form, bundle: Bundle) -> tuple[Person, Maps]:
 
 
 def _unknown(name: str) -> str:
-    close = get_close_matches(name, ("images", "age", "sex", "site", "maps"), n=1)
+    close = get_close_matches(name, (IMAGES, *FIELDS), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"There is no field {name[:40]!r}.{hint}"

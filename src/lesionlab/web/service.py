@@ -16,9 +16,9 @@ from lesionlab.web.admission import Gate
 from lesionlab.web.audit_log import Trail
 from lesionlab.web.batching_engine import Engine, Job
 from lesionlab.web.http_errors import Refusal
-from lesionlab.web.multipart import Form, boundary_of, read_form, too_long
 from lesionlab.web.prometheus import Metrics
 from lesionlab.web.request import Maps, question
+from lesionlab.web.request_body import Form, boundary_of, read_form, read_json, too_long
 from lesionlab.web.server_settings import Settings
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ class Service:
         finally:
             self._let_go(jobs, held, size)
 
-    def _looked_at(self, request: Request) -> tuple[bytes, int]:
-        """The body's boundary, and how many bytes it may have, by its head alone."""
+    def _looked_at(self, request: Request) -> tuple[bytes | None, int]:
+        """The body's boundary (None: JSON) and how many bytes it may have, by its head alone."""
         told = request.headers.get("content-length")
         size = int(told) if told is not None and told.isdigit() else self.settings.max_bytes
         if size > self.settings.max_bytes:
@@ -110,9 +110,11 @@ class Service:
             raise Refusal(415, "compressed", "Send the body as it is, without Content-Encoding.")
         return boundary, size
 
-    async def _read(self, request: Request, boundary: bytes, until: float) -> Form:
+    async def _read(self, request: Request, boundary: bytes | None, until: float) -> Form:
         try:
             async with asyncio.timeout_at(until):
+                if boundary is None:
+                    return await read_json(request.stream(), self.settings)
                 return await read_form(request.stream(), boundary, self.settings)
         except TimeoutError as error:
             raise Refusal(
