@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +90,8 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
     return output
 
 
-def public() -> dict[str, list[griffe.Object]]:
-    """The public names' objects by room, in alphabetical order, functions first.
+def public() -> dict[str, dict[str, griffe.Object]]:
+    """The public names and their objects, by room; functions first, then in alphabetical order.
 
     Raises:
         PluginError: if one, or a public member of a class, has no docstring, or its room no title.
@@ -97,24 +99,34 @@ def public() -> dict[str, list[griffe.Object]]:
     if not _PUBLIC:
         package = griffe.load("lesionlab", search_paths=[str(ROOT / "src")], resolve_aliases=True)
         bare = []
-        for name in lesionlab.__all__:
-            if name.startswith("__"):
-                continue
+        for name in _names():
             entry = package[name]
-            thing = entry.final_target if entry.is_alias else entry
+            thing = entry.final_target if isinstance(entry, griffe.Alias) else entry
             room = thing.canonical_path.split(".")[1]
             if room not in ROOMS:
                 raise PluginError(f"{thing.path}: tools/site_hooks.py has no title for {room!r}")
-            _PUBLIC[room].append(thing)
+            _PUBLIC[room][name] = thing
             bare += [each.path for each in (thing, *_members(thing)) if not each.has_docstring]
         if bare:
             raise PluginError("public names without a docstring: " + ", ".join(bare))
-        for things in _PUBLIC.values():
-            things.sort(key=lambda thing: (thing.is_class, thing.name.lower()))
+        for room, things in _PUBLIC.items():
+            order = sorted(things, key=lambda name: (things[name].is_class, name.lower()))
+            _PUBLIC[room] = {name: things[name] for name in order}
     return _PUBLIC
 
 
-_PUBLIC: dict[str, list[griffe.Object]] = defaultdict(list)
+_PUBLIC: dict[str, dict[str, griffe.Object]] = defaultdict(dict)
+
+
+def _names() -> list[str]:
+    """Every public name as it is written behind `ll.`; those of a module with its name."""
+    names = []
+    for name in dir(lesionlab):
+        if find_spec(f"lesionlab.{name}"):
+            names += [f"{name}.{each}" for each in dir(import_module(f"lesionlab.{name}"))]
+        else:
+            names.append(name)
+    return [name for name in names if "__" not in name]
 
 
 def _members(thing: griffe.Object) -> list[griffe.Object]:
@@ -146,25 +158,26 @@ def _overview() -> str:
         if things := public().get(room):
             lines += ["", f"## {title}", "", "| | |", "|---|---|"]
             lines += [
-                f"| [`ll.{thing.name}`]({room}.md#{thing.path}) | {_summary(thing)} |"
-                for thing in things
+                f"| [`ll.{name}`]({room}.md#{thing.path}) | {_summary(thing)} |"
+                for name, thing in things.items()
             ]
     return "\n".join(lines)
 
 
 def _reference(room: str) -> str:
     """A page: what a room's own files hold, then a heading per folder."""
-    groups: dict[str, list[griffe.Object]] = defaultdict(list)
-    for thing in public()[room]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, thing in public()[room].items():
         parts = thing.canonical_path.split(".")
         nested = (ROOT / "src" / "lesionlab" / room / parts[2]).is_dir()
-        groups[parts[2].replace("_", " ").capitalize() if nested else ""].append(thing)
+        groups[parts[2].replace("_", " ").capitalize() if nested else ""].append(name)
     lines = [f"# {ROOMS[room]}"]
     for group in sorted(groups):
         if len(groups) > 1:
             lines += ["", f"## {group or 'In general'}"]
-        for thing in groups[group]:
-            lines += ["", f"::: {thing.path}"]
+        for name in groups[group]:
+            lines += ["", f"::: {public()[room][name].path}", "    options:"]
+            lines += [f"      heading: {name}", f"      toc_label: {name}"]
     return "\n".join(lines)
 
 
