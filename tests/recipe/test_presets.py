@@ -8,7 +8,8 @@ from lesionlab.cli.app import main
 from lesionlab.data.catalogue.catalogue import catalogue
 from lesionlab.data.splits import split
 from lesionlab.errors import SettingsError
-from lesionlab.recipe.schema import PRESETS, Augment, Recipe
+from lesionlab.recipe.presets import PRESETS
+from lesionlab.recipe.schema import Augment, Recipe
 from lesionlab.training import train
 
 # What each source says of its own set; everything that it does not name is off.

@@ -16,6 +16,7 @@ import yaml
 from lesionlab.errors import SettingsError
 from lesionlab.files import fingerprint, write_text
 from lesionlab.recipe import validation
+from lesionlab.recipe.presets import PRESETS
 from lesionlab.recipe.validation import knob as _knob
 
 SCHEMA = 2
@@ -88,10 +89,13 @@ class NeighboursProbe:
 FEATURES: tuple[Literal["age", "sex", "site"], ...] = ("age", "sex", "site")
 """The metadata that a network may see."""
 
+
 NO_FEATURES = (
     "nothing else may be a feature: dx_type says how a diagnosis was confirmed, which is known "
     "only with the diagnosis; ids, paths and file sizes name an image and say nothing of a patient"
 )
+
+
 _HIDE = "probability that training hides all metadata of an image; each field alone: half of that"
 
 
@@ -127,6 +131,8 @@ class Gating:
 
 
 Head = Linear | Dense | LogisticProbe | NeighboursProbe
+
+
 Fusion = NoFusion | Concatenation | Gating
 
 
@@ -156,7 +162,7 @@ class Model:
 class Augment:
     """Random views of the training images; validation and test images are never changed.
 
-    `augment: NAME` or `augment: {preset: NAME, ...}` starts from one of `PRESETS`.
+    `augment: NAME` or `augment: {preset: NAME, ...}` starts from one of `presets.PRESETS`.
     """
 
     flip: Literal["none", "horizontal", "vertical", "both"] = _knob(
@@ -203,58 +209,6 @@ class Augment:
             or self.scale > 1
             or any((self.rotate, self.shift, self.shear, self.perspective))
         )
-
-
-_STILL = {
-    "flip": "none",
-    "rotate": 0.0,
-    "scale": 1.0,
-    "shift": 0.0,
-    "shear": 0.0,
-    "perspective": 0.0,
-    "colour": 0.0,
-    "hue": 0.0,
-}
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "none": _STILL,
-    "default": {},
-    "source_b": {**_STILL, "flip": "horizontal"},
-    "source_b_oversampling": {**_STILL, "flip": "both", "scale": 1.25, "zoom": "in"},
-    "source_c_baseline": {
-        **_STILL,
-        "flip": "horizontal",
-        "rotate": 40.0,
-        "shift": 0.2,
-        "shear": 0.2,
-        "scale": 1.2,
-        "fill": "nearest",
-    },
-    "source_c": {
-        **_STILL,
-        "rotate": 60.0,
-        "shift": 0.2,
-        "shear": 0.2,
-        "scale": 1.2,
-        "fill": "nearest",
-    },
-    "source_d": {**_STILL, "flip": "both", "rotate": 20.0, "scale": 1.2, "fill": "nearest"},
-    "source_e": {**_STILL, "flip": "horizontal", "rotate": 60.0, "fill": "black"},
-    "source_e_wish": {
-        **_STILL,
-        "flip": "horizontal",
-        "rotate": 60.0,
-        "shift": 0.1,
-        "perspective": 0.15,
-        "colour": 0.1,
-        "illumination": 0.1,
-        "fill": "black",
-    },
-}
-"""Augmentation by name: each source's own set, as near as its text allows (docs/sources.md).
-
-C's shear of 0.2 is taken as the tangent that was meant: its Keras read it as degrees, next to none.
-Keras zooms height and width apart; here an image keeps its shape. B does not say how far it crops.
-"""
 
 
 @dataclass(frozen=True)
@@ -322,11 +276,16 @@ class SmoteEnn:
 
 Sampling = Natural | Balanced | SquareRoot | Oversampled | Capped | Smote | SmoteTomek | SmoteEnn
 
+
 Weights = Literal["none", "inverse", "sqrt", "effective", "median"]
+
+
 _WEIGHTS = (
     "class weights from the training part: inverse frequency, its square root, effective number "
     "(Cui et al., CVPR 2019) or median frequency; mean 1"
 )
+
+
 _BETA = "effective number's beta: nearer 1 is nearer inverse frequency"
 
 
@@ -372,6 +331,7 @@ class LogitAdjusted:
 
 
 Loss = CrossEntropy | Focal | Ldam | LogitAdjusted
+
 
 _LAYER_DECAY = "learning rate of each group of layers, as a share of that of the group above it"
 
