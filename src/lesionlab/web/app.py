@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from lesionlab._version import __version__
-from lesionlab.web import responses
+from lesionlab.web import fhir, responses
 from lesionlab.web.audit_log import short_hash
 from lesionlab.web.http_errors import Refusal
 from lesionlab.web.middleware import CARD_POLICY, Guard
@@ -120,11 +120,11 @@ def _answers(app: FastAPI, service: Service) -> None:
     async def predict(request: Request) -> Response:
         key = keys.checked(request)
         try:
-            status, body = await service.answer(request, key)
+            status, body, media_type = await service.answer(request, key)
         except ClientDisconnect:
             service.metrics.refusals.labels("gone").inc()
             return Response(status_code=400)  # that nobody reads
-        return Response(body, status, media_type="application/json")
+        return Response(body, status, media_type=media_type)
 
     @app.get(
         "/v1/model",
@@ -262,6 +262,9 @@ async def _refused(request: Request, error: Exception) -> Response:
     service: Service = request.app.state.service
     service.metrics.refusals.labels(error.kind).inc()
     request.scope["refusal"] = error.kind  # for the log
+    if request.url.path == "/v1/predict" and fhir.wanted(request.headers):
+        outcome = fhir.refusal(error.status, error.kind, error.message)
+        return JSONResponse(outcome, error.status, error.headers, fhir.VERSIONED)
     return JSONResponse(error.body, error.status, error.headers)
 
 

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from lesionlab.disclaimer import NOTICE
 from lesionlab.models.metadata_encoder import OLDEST
+from lesionlab.web import fhir
 from lesionlab.web.request import MAPS
 from lesionlab.web.schemas import Error, Prediction
 from lesionlab.web.server_settings import Settings
@@ -166,7 +167,18 @@ def describe(app: FastAPI, bundle: Bundle, settings: Settings) -> dict[str, Any]
         # Relative to where the description was read: right behind any proxy, with any prefix.
         servers=[{"url": "./", "description": "The server that this description comes from."}],
     )
-    schema["paths"]["/v1/predict"]["post"]["requestBody"] = {
+    predict = schema["paths"]["/v1/predict"]["post"]
+    for status, response in predict["responses"].items():
+        resource = "DiagnosticReport" if status in ("200", "422") else "OperationOutcome"
+        response["content"][fhir.MEDIA_TYPE] = {
+            "schema": {
+                "type": "object",
+                "description": f"FHIR R4, where the header Accept asks for it: {resource}.",
+                "properties": {"resourceType": {"const": resource}},
+                "required": ["resourceType"],
+            }
+        }
+    predict["requestBody"] = {
         "required": True,
         "content": {
             "multipart/form-data": {"schema": _form(bundle, settings)},

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.errors import DataError
-from lesionlab.web import responses
+from lesionlab.web import fhir, responses
 from lesionlab.web.admission import Gate
 from lesionlab.web.audit_log import Trail
 from lesionlab.web.batching_engine import Engine, Job
@@ -62,7 +62,7 @@ class Service:
         if self._trail:
             self._trail.close()
 
-    async def answer(self, request: Request, key: str) -> tuple[int, bytes]:
+    async def answer(self, request: Request, key: str) -> tuple[int, bytes, str]:
         """Answer a question.
 
         Args:
@@ -70,7 +70,7 @@ class Service:
             key: short hash of its API key.
 
         Returns:
-            Status and JSON.
+            Status, JSON, and its media type: FHIR where the request accepts it.
 
         Raises:
             Refusal: if it cannot be answered.
@@ -95,7 +95,11 @@ class Service:
             ]
             form.images.clear()  # the engine lets go of each as it is decoded
             await self._wait(request, jobs, until)
-            return await self._worded(names, jobs, maps, key)
+            status, told = await self._worded(names, jobs, maps, key)
+            if as_fhir := fhir.wanted(request.headers):
+                told = fhir.report(told, person.site)
+            media_type = fhir.VERSIONED if as_fhir else "application/json"
+            return status, json.dumps(told, allow_nan=False).encode(), media_type
         finally:
             self._let_go(jobs, held, size)
 
@@ -147,7 +151,7 @@ class Service:
 
     async def _worded(
         self, names: list[str], jobs: list[Job], maps: Maps, key: str
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, dict[str, Any]]:
         results = [
             self._result(name, each.done, maps) for name, each in zip(names, jobs, strict=True)
         ]
@@ -163,7 +167,7 @@ class Service:
                     {"Retry-After": "30"},
                 ) from error
         status = 422 if all(each["error"] for each in results) else 200
-        return status, json.dumps(responses.answer(self.bundle, results), allow_nan=False).encode()
+        return status, responses.answer(self.bundle, results)
 
     def _result(self, name: str, done: Future[Any], maps: Maps) -> dict[str, Any]:
         try:
