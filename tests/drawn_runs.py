@@ -22,7 +22,7 @@ def draw_predictions(seed: int = 0, skill: float = 1.5, classes=CLASSES, n: int 
     target = lesion % len(classes)
     logits = rng.normal(size=(n, len(classes)))
     logits[np.arange(n), target] += skill
-    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     table = pd.DataFrame(
         {
             "image_id": [f"img_{i:03}" for i in range(n)],
@@ -32,7 +32,7 @@ def draw_predictions(seed: int = 0, skill: float = 1.5, classes=CLASSES, n: int 
         }
     )
     for i, label in enumerate(classes):
-        table[f"p_{label}"] = chances[:, i]
+        table[f"p_{label}"] = probabilities[:, i]
     return table
 
 

@@ -9,10 +9,10 @@ from lesionlab.numerics import log_softmax, softmax
 def test_probabilities_are_exponentials_by_their_sum_in_float64():
     logits = np.random.default_rng(0).normal(0, 3, (2, 4, 7)).astype(np.float32)
     raw = np.exp(logits.astype(np.float64))
-    chances = softmax(logits)
-    assert chances.dtype == np.float64
-    np.testing.assert_allclose(chances, raw / raw.sum(axis=2, keepdims=True), rtol=1e-13)
-    np.testing.assert_allclose(np.exp(log_softmax(logits)), chances, rtol=1e-13)
+    probabilities = softmax(logits)
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities, raw / raw.sum(axis=2, keepdims=True), rtol=1e-13)
+    np.testing.assert_allclose(np.exp(log_softmax(logits)), probabilities, rtol=1e-13)
 
 
 @pytest.mark.parametrize("far", [1e4, -1e4])

@@ -307,8 +307,8 @@ def shortened(name: str, data: Catalogue, home: Path) -> Recipe:
 def loss_on(table: pd.DataFrame) -> float:
     """Mean cross-entropy on the training part."""
     train = table[table["part"] == "train"]
-    chances = [row[f"p_{row['target']}"] for _, row in train.iterrows()]
-    return float(-np.log(np.clip(np.array(chances, float), 1e-12, 1)).mean())
+    probabilities = [row[f"p_{row['target']}"] for _, row in train.iterrows()]
+    return float(-np.log(np.clip(np.array(probabilities, float), 1e-12, 1)).mean())
 
 
 def untrained(recipe: Recipe, run: ll.Run, data: Catalogue) -> pd.DataFrame:

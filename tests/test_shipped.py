@@ -117,6 +117,6 @@ def test_real_images_get_about_the_answers_of_the_predictions(real, bundle, pred
     paths = [real.root / each for each in known["path"]]
     table = ll.Predictor(bundle)(paths, known.reset_index()).set_index("image_id")
     columns = list(drawn.filter(regex="^p_").columns)
-    chances = table.loc[drawn["image_id"], columns].to_numpy()
-    same = chances.argmax(axis=1) == drawn[columns].to_numpy().argmax(axis=1)
+    probabilities = table.loc[drawn["image_id"], columns].to_numpy()
+    same = probabilities.argmax(axis=1) == drawn[columns].to_numpy().argmax(axis=1)
     assert np.mean(same) >= 0.7

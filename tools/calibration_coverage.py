@@ -54,10 +54,12 @@ class Drawn:
     lesions: Index
 
 
-def draw(rng: np.random.Generator, lesions: int, chances: tuple[float, ...], power: float) -> Drawn:
+def draw(
+    rng: np.random.Generator, lesions: int, probabilities: tuple[float, ...], power: float
+) -> Drawn:
     """Draw lesions with several images each, and a model's probabilities."""
     k = len(SHARES)
-    images = 1 + rng.choice(len(chances), size=lesions, p=chances)
+    images = 1 + rng.choice(len(probabilities), size=lesions, p=probabilities)
     classes = rng.choice(k, size=lesions, p=SHARES)
     peculiar = rng.normal(scale=np.sqrt(OF_LESION), size=(lesions, k))
     of = np.repeat(np.arange(lesions), images)
@@ -110,11 +112,11 @@ def simulate(
         By name, shape (runs, 4): true error, estimate, whether the interval held the truth, whether
         the test told it apart from 0 (nan for the ECE). Errors squared but for the ECE.
     """
-    lesions, chances = SETTINGS[setting]
+    lesions, probabilities = SETTINGS[setting]
     others = draw(np.random.default_rng([seed, 1]), many, (1.0,), power)
     rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in (*NAMES, ECE)}
     for run in range(runs):
-        data = draw(np.random.default_rng([seed, 2, run]), lesions, chances, power)
+        data = draw(np.random.default_rng([seed, 2, run]), lesions, probabilities, power)
         binned = Binned.of(data.probabilities, data.lesions, bins)
         size = len(data.targets), lesions
         values = replicate(

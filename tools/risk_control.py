@@ -63,8 +63,8 @@ def draw(rng: np.random.Generator, classes: Index) -> tuple[Floats, Index, Index
 
 def unreferred(yes: NDArray[np.bool_], mask: NDArray[np.bool_], lesions: Index) -> float:
     """Share of lesions of a mask, each by the share of its images, that is not referred."""
-    heavy = 1 / np.bincount(lesions)[lesions]
-    return float(np.average(~yes[mask], weights=heavy[mask]))
+    weights = 1 / np.bincount(lesions)[lesions]
+    return float(np.average(~yes[mask], weights=weights[mask]))
 
 
 def simulate(runs: int, lesions: int, miss: float, miss_melanoma: float, seed: int) -> Floats:
@@ -124,9 +124,9 @@ def split(table: pd.DataFrame, runs: int, miss: float, melanoma: float, part: fl
             for each in rule.limits
         ]
         both = rule.refers(seen)
-        heavy = 1 / np.bincount(number)[number]
+        weights = 1 / np.bincount(number)[number]
         share = 1 - unreferred(both, ~bad, number)
-        sets = referred_by_set_size(seen, ~bad, heavy, share)
+        sets = referred_by_set_size(seen, ~bad, weights, share)
         rows.append(
             (
                 unreferred(alone[0], bad, number),

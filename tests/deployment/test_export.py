@@ -116,12 +116,12 @@ def test_the_card_goes_in_and_is_of_the_run(runs, bundle):
 def test_several_runs_share_their_answer(runs, tmp_path):
     both = export(runs, tmp_path / "both.bundle")
     predictor, _, pixels, table = _pixels(runs[0], both, "test")
-    chances = []
+    probabilities = []
     for run in runs:
         rows = run.predictions[run.predictions["part"] == "test"]
-        chances.append(rows.filter(regex="^p_").to_numpy())
+        probabilities.append(rows.filter(regex="^p_").to_numpy())
     found = np.exp(predictor.answers(pixels, table).logits)
-    np.testing.assert_allclose(found, np.mean(chances, axis=0), atol=1e-4)
+    np.testing.assert_allclose(found, np.mean(probabilities, axis=0), atol=1e-4)
 
 
 @pytest.mark.parametrize("views", [4, 8])

@@ -34,7 +34,7 @@ def test_images_are_drawn_from_the_part_and_predicted_as_predict_does(run, made)
         assert row["part"] == image.part == "test"
         assert row["target"] == image.target
         for label in run.classes:
-            assert image.chances[label] == pytest.approx(row[f"p_{label}"], abs=1e-5)
+            assert image.probabilities[label] == pytest.approx(row[f"p_{label}"], abs=1e-5)
         wanted = dict.fromkeys((image.predicted, image.target))
         assert [each.label for each in image.maps] == list(wanted)
         assert image.right == (image.predicted == image.target)
@@ -209,8 +209,8 @@ def test_right_and_wrong_stand_side_by_side_by_class(made):
     photo = np.zeros((4, 4, 3), np.uint8)
 
     def image(name, target, predicted):
-        chances = dict.fromkeys(told.classes, 0.0) | {predicted: 1.0}
-        return Explained(name, target, "test", chances, (ClassMap(predicted, grid),), photo)
+        probabilities = dict.fromkeys(told.classes, 0.0) | {predicted: 1.0}
+        return Explained(name, target, "test", probabilities, (ClassMap(predicted, grid),), photo)
 
     images = [
         image("a", "nv", "nv"),

@@ -14,8 +14,8 @@ def predictions(n: int = 300, seed: int = 0) -> pd.DataFrame:
     """Three quarters nv, two images a lesion, about half of the answers right."""
     rng = np.random.default_rng(seed)
     target = np.repeat(rng.choice(CLASSES, n // 2, p=[0.05, 0.2, 0.75]), 2)
-    chances = rng.dirichlet(np.ones(3), n)
-    chances[np.arange(n), [CLASSES.index(each) for each in target]] += 0.2
+    probabilities = rng.dirichlet(np.ones(3), n)
+    probabilities[np.arange(n), [CLASSES.index(each) for each in target]] += 0.2
     table = pd.DataFrame(
         {
             "image_id": [f"i{number:03}" for number in range(n)],
@@ -24,7 +24,9 @@ def predictions(n: int = 300, seed: int = 0) -> pd.DataFrame:
             "part": np.where(np.arange(n) < n // 5, "train", "test"),
         }
     )
-    table[[f"p_{label}" for label in CLASSES]] = chances / chances.sum(axis=1, keepdims=True)
+    table[[f"p_{label}" for label in CLASSES]] = probabilities / probabilities.sum(
+        axis=1, keepdims=True
+    )
     return table
 
 

@@ -66,11 +66,18 @@ def test_a_table_holds_what_the_predictor_answers(predictor, photos, tmp_path):
     table = pd.read_csv(done.path, keep_default_na=False)
     likeliest = ["top_1", "top_1_p", "top_2", "top_2_p"]
     answer = ["set", "malignancy", "refer", "reason", "novelty", "error"]
-    chances = [f"p_{label}" for label in HAM7]
-    assert list(table.columns) == ["image_id", "path", "predicted", *chances, *likeliest, *answer]
+    probabilities = [f"p_{label}" for label in HAM7]
+    assert list(table.columns) == [
+        "image_id",
+        "path",
+        "predicted",
+        *probabilities,
+        *likeliest,
+        *answer,
+    ]
     expected = predictor([photos])
     pd.testing.assert_frame_equal(table[expected.columns], expected, rtol=1e-5)
-    values = table[chances].to_numpy()
+    values = table[probabilities].to_numpy()
     assert (table["top_1"] == table["predicted"]).all()
     assert (table["top_1_p"] == values.max(axis=1)).all()
     assert (table["top_2_p"] == np.sort(values, axis=1)[:, -2]).all()
@@ -409,9 +416,9 @@ def test_a_catalogue_becomes_a_table_that_evaluate_reads(predictor, drawn, tmp_p
     assert (table["part"] == "test").all()
     pixels = [predictor.read(data.root / path) for path in data.table["path"]]
     answers = predictor.answers(np.stack(pixels), data.table)  # with its age, sex and site
-    chances = table[[f"p_{label}" for label in HAM7]].to_numpy()
+    probabilities = table[[f"p_{label}" for label in HAM7]].to_numpy()
     logits = table[[f"logit_{label}" for label in HAM7]].to_numpy(float)
-    np.testing.assert_allclose(chances, answers.probabilities, rtol=1e-5)
+    np.testing.assert_allclose(probabilities, answers.probabilities, rtol=1e-5)
     np.testing.assert_allclose(logits, answers.logits, rtol=1e-4, atol=1e-4)
     assert "balanced_accuracy" in evaluate(table, replicates=20)
     assert result.images == len(data)

@@ -68,14 +68,14 @@ def test_answers_are_the_calibrated_softmax_of_the_graph(predictor):
     pixels = _pixels(5)
     found = predictor.answers(pixels)
     logits = found.logits.astype(float) / 1.5
-    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found.probabilities, chances, rtol=1e-12)
-    assert (found.sets == (1 - chances <= 0.7)).all()
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.probabilities, probabilities, rtol=1e-12)
+    assert (found.sets == (1 - probabilities <= 0.7)).all()
     means = pixels.reshape(5, -1, 3).mean(axis=1) / 255
     np.testing.assert_allclose(found.novelty, 200 * ((means - 0.5) ** 2).sum(axis=1), rtol=1e-4)
     assert found.maps is None
-    assert found.predicted == tuple(found.classes[i] for i in chances.argmax(axis=1))
+    assert found.predicted == tuple(found.classes[i] for i in probabilities.argmax(axis=1))
 
 
 def test_why_an_image_is_referred(predictor):
@@ -164,8 +164,8 @@ def test_several_networks_are_a_mean_of_probabilities(tmp_path):
         alone = {**info, "members": [{**one, "file": name}]}
         path = tmp_path / f"{name}.bundle"
         logits = Predictor(write_bundle(path, alone, {name: graph})).answers(pixels).logits
-        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares.append(chances / chances.sum(axis=1, keepdims=True))
+        probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares.append(probabilities / probabilities.sum(axis=1, keepdims=True))
     mean = np.exp(both.answers(pixels).logits)
     np.testing.assert_allclose(mean, 0.25 * shares[0] + 0.75 * shares[1], rtol=1e-5)
     assert np.isnan(both.answers(pixels).novelty).all()
@@ -189,8 +189,8 @@ def test_files_become_a_table_and_bad_ones_rows(predictor, tmp_path):
     assert table["reason"][1] == "unreadable"
     assert "0 bytes" in table["error"][1]
     assert np.isnan(table["p_mel"][1])
-    chances = table.filter(regex="^p_").to_numpy()
-    np.testing.assert_allclose(chances[[0, 2]].sum(axis=1), 1)
+    probabilities = table.filter(regex="^p_").to_numpy()
+    np.testing.assert_allclose(probabilities[[0, 2]].sum(axis=1), 1)
     assert (predictor([tmp_path])["p_mel"][2]) != table["p_mel"][2]
     with pytest.raises(DataError, match="None of the 1 images"):
         predictor([tmp_path / "b.png"])

@@ -71,8 +71,8 @@ def test_m17_what_is_watched_is_the_whole_val_part_in_its_own_order(drawn, tmp_p
     measured = evaluate(run.predictions, part="val", replicates=0)
     assert kept["val_accuracy"] == pytest.approx(measured["accuracy"].value, abs=1e-6)
     table = run.predictions[run.predictions["part"] == "val"]
-    chances = [row[f"p_{row['target']}"] for _, row in table.iterrows()]
-    assert kept["val_loss"] == pytest.approx(-np.log(chances).mean(), rel=1e-4)
+    probabilities = [row[f"p_{row['target']}"] for _, row in table.iterrows()]
+    assert kept["val_loss"] == pytest.approx(-np.log(probabilities).mean(), rel=1e-4)
 
 
 def test_m18_the_best_epoch_is_kept_and_not_the_last(drawn, tmp_path):

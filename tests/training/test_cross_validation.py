@@ -58,14 +58,14 @@ def test_every_fold_is_a_run_and_the_table_has_every_image_once(whole, thirds):
     assert set(table["part"]) == {"test"}
     lesions = data.table.set_index("image_id")["lesion_id"]
     assert (table["lesion_id"] == lesions[table["image_id"]].to_numpy()).all()
-    chances = [f"p_{name}" for name in data.classes]
+    probabilities = [f"p_{name}" for name in data.classes]
     for fold, run in whole.runs.items():
         assert run.complete
         assert run.info["identity"]["fold"] == fold
         mine = table[table["fold"] == str(fold)].set_index("image_id")
         assert set(mine.index) == set(parts.parts(fold).index[parts.parts(fold) == "test"])
         theirs = run.predictions.set_index("image_id").loc[mine.index]
-        assert mine[chances].equals(theirs[chances])
+        assert mine[probabilities].equals(theirs[probabilities])
         seen = set(theirs["lesion_id"])
         others = run.predictions[run.predictions["part"] != "test"]
         assert not seen & set(others["lesion_id"])
@@ -262,7 +262,7 @@ def test_the_verbs_read_a_folder_of_folds(whole, thirds, tmp_path, capsys, monke
 
 def test_folds_predict_out_of_fold(whole, thirds, tmp_path, capsys):
     data, _ = thirds
-    chances = [f"p_{name}" for name in data.classes]
+    probabilities = [f"p_{name}" for name in data.classes]
     told = whole.predictions
     heard: list[str] = []
     again = predict(whole, listen=lambda each: heard.append(getattr(each, "text", "")))
@@ -270,7 +270,7 @@ def test_folds_predict_out_of_fold(whole, thirds, tmp_path, capsys):
     assert list(again.columns) == list(told.columns)
     for name in ("image_id", "lesion_id", "target", "part", "fold"):
         assert list(again[name].astype(str)) == list(told[name])
-    np.testing.assert_allclose(again[chances], told[chances], atol=1e-6)
+    np.testing.assert_allclose(again[probabilities], told[probabilities], atol=1e-6)
     path = tmp_path / "two.csv"
     assert main(["predict", str(whole.folder), "--views", "2", "--out", str(path)]) == 0
     assert f"lesionlab evaluate {path}" in capsys.readouterr().out
@@ -279,10 +279,12 @@ def test_folds_predict_out_of_fold(whole, thirds, tmp_path, capsys):
     for fold, run in whole.runs.items():
         alone = predict(run, views=2).set_index("image_id")
         mine = found[found["fold"] == str(fold)].set_index("image_id")
-        np.testing.assert_allclose(mine[chances], alone.loc[mine.index, chances], atol=1e-6)
+        np.testing.assert_allclose(
+            mine[probabilities], alone.loc[mine.index, probabilities], atol=1e-6
+        )
     single = pd.read_csv(tmp_path / "two.views.csv")
-    mean = single.groupby("image_id")[chances].mean().loc[found["image_id"]]
-    np.testing.assert_allclose(found[chances], mean, atol=1e-6)
+    mean = single.groupby("image_id")[probabilities].mean().loc[found["image_id"]]
+    np.testing.assert_allclose(found[probabilities], mean, atol=1e-6)
 
 
 def test_folds_predict_nothing_else(whole, thirds, tmp_path):

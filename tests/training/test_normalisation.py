@@ -125,8 +125,8 @@ def test_predictions_use_it_wherever_they_are_made(run, drawn):
     with torch.inference_mode():
         expected = network(inputs).softmax(dim=1).numpy()
         wrong = network(inputs * 0.5 + 0.5).softmax(dim=1).numpy()
-    chances = run.predictions.filter(regex="^p_").to_numpy()
-    np.testing.assert_allclose(chances, expected, atol=1e-5)
+    probabilities = run.predictions.filter(regex="^p_").to_numpy()
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     assert np.abs(wrong - expected).max() > 1e-3  # a network that sees the difference
     files = [data.root / path for path in data.table["path"][:3]]
     again = predict(run, files).set_index("image_id").filter(regex="^p_")
@@ -217,8 +217,8 @@ def test_a_probe_and_embed_take_it_from_the_run(run, drawn, tmp_path):
     network, _ = factory.load(probe.folder)
     with torch.inference_mode():
         expected = network(inputs).softmax(dim=1).numpy()
-    chances = probe.predictions.filter(regex="^p_").to_numpy()
-    np.testing.assert_allclose(chances, expected, atol=1e-4)
+    probabilities = probe.predictions.filter(regex="^p_").to_numpy()
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
     ones = embed(Run(run.folder), data, out=tmp_path / "one").vectors
     others = embed(Run(probe.folder), data, out=tmp_path / "two").vectors
     np.testing.assert_allclose(ones, others, atol=1e-5)

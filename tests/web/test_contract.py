@@ -15,7 +15,7 @@ from lesionlab.taxonomy import HAM7
 from lesionlab.web.schemas import Error, Model, Prediction
 
 
-def chances(result):
+def probabilities(result):
     return np.array(
         [
             next(each["probability"] for each in result["classes"] if each["label"] == label)
@@ -32,8 +32,10 @@ def test_an_answer_is_what_the_bundle_says_in_process(client, bundle_file):
     told = pd.DataFrame({"age": [50.0], "sex": ["male"], "site": ["back"]})
     made = predictor.answers(predictor.read(content)[None], told)
     result = answer["results"][0]
-    np.testing.assert_allclose(chances(result), made.probabilities[0], atol=1e-6)
-    assert [each["probability"] for each in result["classes"]] == sorted(chances(result))[::-1]
+    np.testing.assert_allclose(probabilities(result), made.probabilities[0], atol=1e-6)
+    assert [each["probability"] for each in result["classes"]] == sorted(probabilities(result))[
+        ::-1
+    ]
     assert result["predicted"] == made.predicted[0] == result["classes"][0]["label"]
     assert result["set"] == list(made.set_of(0))
     assert {each["label"] for each in result["classes"] if each["in_set"]} == set(result["set"])
@@ -46,7 +48,7 @@ def test_an_answer_is_what_the_bundle_says_in_process(client, bundle_file):
     assert "at most 5 of 100 malignant lesions" in answer["referral"]["promise"]
     assert result["novelty"]["score"] == pytest.approx(made.novelty[0])
     assert result["novelty"]["threshold"] == 60
-    mel = chances(result)[HAM7.index("mel")]
+    mel = probabilities(result)[HAM7.index("mel")]
     (threshold,) = result["thresholds"]
     assert threshold["label"] == "mel"
     assert threshold["reached"] == (mel >= 0.13)
@@ -72,7 +74,7 @@ def test_several_images_stand_in_their_order(client):
     assert [each["name"] for each in together] == [f"{i}.jpg" for i in range(6)]
     for content, result in zip(contents, together, strict=True):
         alone = ask(client, content).json()["results"][0]
-        np.testing.assert_allclose(chances(result), chances(alone), atol=1e-6)
+        np.testing.assert_allclose(probabilities(result), probabilities(alone), atol=1e-6)
 
 
 def test_one_bad_image_spoils_no_other(client):

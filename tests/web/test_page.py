@@ -574,8 +574,8 @@ def test_several_images_and_their_table(visit, server, lesions, grey, broken, tm
     ]  # fmt: skip
     assert rows[0]["image"] == lesions[0].name
     assert rows[1]["predicted"] == right["predicted"]
-    chances = {each["label"]: each["probability"] for each in right["classes"]}
-    assert {label: float(rows[1][f"p_{label}"]) for label in labels} == chances
+    probabilities = {each["label"]: each["probability"] for each in right["classes"]}
+    assert {label: float(rows[1][f"p_{label}"]) for label in labels} == probabilities
     assert rows[1]["set"] == " ".join(right["set"])
     assert rows[1]["reason"] == right["reason"]
     assert rows[2]["reason"] == "unlike"

@@ -408,12 +408,12 @@ def _fit(
     targets = np.array([classes.index(label) for label in table["target"]], dtype=np.intp)
     codes, lesions = lesion_codes(table["lesion_id"].to_numpy(object))
     scaling, _ = fit(logs, targets, codes, classes)
-    chances = np.exp(scaling.logits(logs))
-    own = 1 - chances[np.arange(len(targets)), targets]
+    probabilities = np.exp(scaling.logits(logs))
+    own = 1 - probabilities[np.arange(len(targets)), targets]
     limit = quantile(own, codes, ALPHA)
     thresholds = {
         point_name(share, label, "sensitivity"): threshold_at_sensitivity(
-            targets == place, chances[:, place], share
+            targets == place, probabilities[:, place], share
         )
         for place, label in enumerate(classes)
         for share in SENSITIVITIES

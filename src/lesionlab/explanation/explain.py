@@ -109,8 +109,12 @@ def explain(
         other = None if before is None else before[number]
         maps[place].append(ClassMap(label, grids[number], other))
     explained = [
-        _explained(row, dict(zip(architecture.classes, chances, strict=True)), own, architecture)
-        for row, chances, own in zip(records(rows), softmax(logits).tolist(), maps, strict=True)
+        _explained(
+            row, dict(zip(architecture.classes, probabilities, strict=True)), own, architecture
+        )
+        for row, probabilities, own in zip(
+            records(rows), softmax(logits).tolist(), maps, strict=True
+        )
     ]
     made = Explanations(
         run.name,
@@ -175,7 +179,10 @@ def _chosen(
 
 
 def _explained(
-    row: dict[str, Any], chances: dict[str, float], maps: list[ClassMap], architecture: Architecture
+    row: dict[str, Any],
+    probabilities: dict[str, float],
+    maps: list[ClassMap],
+    architecture: Architecture,
 ) -> Explained:
     picture = photograph(Reader(Path(row["root"])), row["path"], architecture.images)
     mask = None
@@ -183,7 +190,7 @@ def _explained(
         size = (picture.shape[0], picture.shape[1])
         mask = lesion_mask(Path(row["root"]), row["path"], architecture.images, size)
     return Explained(
-        row["image_id"], row["target"], row["part"], chances, tuple(maps), picture, mask
+        row["image_id"], row["target"], row["part"], probabilities, tuple(maps), picture, mask
     )
 
 

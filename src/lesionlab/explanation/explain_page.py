@@ -91,7 +91,7 @@ def panels(image: Explained) -> list[list[Panel]]:
     photo = "lesion outlined" if image.mask is not None else ""
     made = [[Panel("photograph", photo, outlined(image.picture, image.mask))]]
     for each in image.maps:
-        about = f"{_role(image, each)}{percent(image.chances[each.label])}"
+        about = f"{_role(image, each)}{percent(image.probabilities[each.label])}"
         column = [_panel(image, each.label, about, each.grid)]
         if each.untrained is not None:
             known = not math.isnan(each.likeness)
@@ -149,7 +149,7 @@ def png(image: Explained) -> bytes:
 
 
 def _verdict(image: Explained) -> str:
-    called = f"called {image.predicted} ({percent(image.chances[image.predicted])})"
+    called = f"called {image.predicted} ({percent(image.probabilities[image.predicted])})"
     if image.right is None:
         return called
     return f"{image.target}, {called}, {'right' if image.right else 'wrong'}"
@@ -170,7 +170,7 @@ def render(made: Explanations) -> str:
         percent=percent,
         full_name=full_name,
         colours=taxonomy.colours(made.classes),
-        chances=lambda image: sorted(image.chances.items(), key=lambda pair: -pair[1]),
+        probabilities=lambda image: sorted(image.probabilities.items(), key=lambda pair: -pair[1]),
     )
 
 

@@ -57,7 +57,7 @@ class Explained:
         image_id: its id, or its file's name without suffix.
         target: its class; "" where that is unknown.
         part: train, val or test of the run; "" where the run does not know it.
-        chances: the network's probability of each class, 0-1, in the order of the classes.
+        probabilities: the network's probability of each class, 0-1, in the order of the classes.
         maps: one per class that was asked for.
         picture: the photograph, uint8, shape (height, width, 3).
         mask: true inside the lesion, shape (height, width); None where there is no segmentation.
@@ -66,7 +66,7 @@ class Explained:
     image_id: str
     target: str
     part: str
-    chances: dict[str, float]
+    probabilities: dict[str, float]
     maps: tuple[ClassMap, ...]
     picture: NDArray[np.uint8]
     mask: NDArray[np.bool_] | None = None
@@ -74,7 +74,7 @@ class Explained:
     @property
     def predicted(self) -> str:
         """The likeliest class."""
-        return max(self.chances, key=lambda label: self.chances[label])
+        return max(self.probabilities, key=lambda label: self.probabilities[label])
 
     @property
     def right(self) -> bool | None:
@@ -128,7 +128,7 @@ class Explanations:
                     "target": image.target,
                     "predicted": image.predicted,
                     "class": each.label,
-                    "probability": image.chances[each.label],
+                    "probability": image.probabilities[each.label],
                     "blank": each.blank,
                     "likeness": each.likeness,
                 }

@@ -189,9 +189,18 @@ def _columns(classes: Sequence[str], top: int, catalogued: bool) -> tuple[str, .
     labelled = ("lesion_id", "target", "part") if catalogued else ()
     likeliest = [name for rank in range(1, top + 1) for name in (f"top_{rank}", f"top_{rank}_p")]
     logits = [f"logit_{label}" for label in classes] if catalogued else []
-    chances = [f"p_{label}" for label in classes]
+    probabilities = [f"p_{label}" for label in classes]
     answer = ("set", "malignancy", "refer", "reason", "novelty", "error")
-    return ("image_id", "path", *labelled, "predicted", *chances, *likeliest, *answer, *logits)
+    return (
+        "image_id",
+        "path",
+        *labelled,
+        "predicted",
+        *probabilities,
+        *likeliest,
+        *answer,
+        *logits,
+    )
 
 
 def _identity(work: _Work, chunk: int, told: bool) -> dict[str, Any]:
@@ -331,10 +340,10 @@ def _rows(work: _Work, block: range, found: Block) -> list[list[Any]]:
         likeliest = np.argsort(-answers.probabilities, axis=1, kind="stable")[:, : work.top]
         good = (place for place, error in enumerate(found.errors) if not error)
         for index, place in enumerate(good):
-            chances = answers.probabilities[index].tolist()
+            probabilities = answers.probabilities[index].tolist()
             for rank, label in enumerate(likeliest[index].tolist(), 1):
                 made[place][f"top_{rank}"] = classes[label]
-                made[place][f"top_{rank}_p"] = chances[label]
+                made[place][f"top_{rank}_p"] = probabilities[label]
             if data is not None:
                 values = answers.logits[index].tolist()
                 for label, value in zip(classes, values, strict=True):

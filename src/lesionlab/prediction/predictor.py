@@ -215,13 +215,13 @@ class Predictor:
         mean = _blended(logits, self.bundle.members)
         if not np.isfinite(mean).all():
             raise BundleError(f"{self.bundle.path} gives answers that are no numbers.")
-        chances = np.exp(self.bundle.scaling.logits(log_softmax(mean)))
+        probabilities = np.exp(self.bundle.scaling.logits(log_softmax(mean)))
         novelty, unlike = self._novelty(mean, features)
         return Answers(
             self.bundle.classes,
             mean,
-            chances,
-            self.bundle.sets.inside(chances),
+            probabilities,
+            self.bundle.sets.inside(probabilities),
             self.bundle.referral,
             novelty,
             unlike,

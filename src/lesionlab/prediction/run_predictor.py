@@ -124,9 +124,9 @@ def predictions_table(
     made = pd.DataFrame({"image_id": table["image_id"].to_numpy()})
     for name in ("lesion_id", "target", "part"):
         made[name] = table[name].to_numpy() if name in table.columns else ""
-    chances = softmax(logits)
+    probabilities = softmax(logits)
     for index, name in enumerate(classes):
-        made[f"p_{name}"] = chances[:, index]
+        made[f"p_{name}"] = probabilities[:, index]
     for index, name in enumerate(classes):
         made[f"logit_{name}"] = logits[:, index].astype(np.float64)
     return made
@@ -267,11 +267,11 @@ def _predict_files(
     if failed.all():
         raise DataError(f"None of the {len(files)} images can be read. The first: {errors[0]}.")
     logits[:, failed] = np.nan
-    chances = softmax(averaged(logits))
+    probabilities = softmax(averaged(logits))
     table = named.copy()
     for index, name in enumerate(architecture.classes):
-        table[f"p_{name}"] = chances[:, index]
-    likeliest = np.where(failed, 0, np.nan_to_num(chances).argmax(axis=1))
+        table[f"p_{name}"] = probabilities[:, index]
+    likeliest = np.where(failed, 0, np.nan_to_num(probabilities).argmax(axis=1))
     table["predicted"] = np.where(failed, "", np.array(architecture.classes)[likeliest])
     table["error"] = errors
     return table, named, logits

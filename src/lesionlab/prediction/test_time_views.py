@@ -85,9 +85,9 @@ def write_views(
     views, n, _ = logits.shape
     table = images.loc[images.index.repeat(views)].reset_index(drop=True)
     table["view"] = np.tile(np.arange(views), n)
-    chances = softmax(logits).transpose(1, 0, 2).reshape(n * views, -1)
+    probabilities = softmax(logits).transpose(1, 0, 2).reshape(n * views, -1)
     for index, name in enumerate(classes):
-        table[f"p_{name}"] = chances[:, index]
+        table[f"p_{name}"] = probabilities[:, index]
     table = table.dropna(subset=[f"p_{name}" for name in classes])
     as_parquet, as_csv = _files(beside)
     if find_spec("pyarrow") is None:

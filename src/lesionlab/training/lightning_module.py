@@ -140,8 +140,8 @@ class Classifier(lp.LightningModule):
         self.val_loss.update(functional.cross_entropy(logits, targets), len(targets))
         self.val_accuracy.update(logits, targets)
         self.val_balanced_accuracy.update(logits, targets)
-        chances = logits.double().softmax(dim=1)  # as in predictions: float32 has ties near 0
-        self.val_macro_auroc.update(chances, targets)
+        probabilities = logits.double().softmax(dim=1)  # as in predictions: float32 has ties near 0
+        self.val_macro_auroc.update(probabilities, targets)
 
     def configure_optimizers(self) -> Optimizer:
         """The phase's optimiser over what learns; biases and norms are spared weight decay."""

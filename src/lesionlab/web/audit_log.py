@@ -146,8 +146,10 @@ def trail_table(path: Path, since: datetime | None = None) -> pd.DataFrame:
 
 
 def _kept(answer: dict[str, Any]) -> tuple[str, str, str, str]:
-    chances = {each["label"]: each["probability"] for each in answer["classes"]}
-    text = json.dumps({"probabilities": chances, "set": answer["set"]}) if chances else ""
+    probabilities = {each["label"]: each["probability"] for each in answer["classes"]}
+    text = (
+        json.dumps({"probabilities": probabilities, "set": answer["set"]}) if probabilities else ""
+    )
     error = answer["error"]["kind"] if answer["error"] else ""
     return answer["predicted"] or "", answer["reason"], error, text
 

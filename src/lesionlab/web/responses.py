@@ -40,9 +40,9 @@ def result(bundle: Bundle, name: str, seen: Seen, maps: Maps) -> dict[str, Any]:
     from lesionlab.prediction.predictor import NOT_REFERRED, REASONS
 
     answers, row = seen.answers, seen.row
-    chances = answers.probabilities[row]
+    probabilities = answers.probabilities[row]
     inside = answers.sets[row]
-    order = np.argsort(-chances, kind="stable")
+    order = np.argsort(-probabilities, kind="stable")
     reason = answers.reasons[row]
     return {
         "name": name,
@@ -54,7 +54,7 @@ def result(bundle: Bundle, name: str, seen: Seen, maps: Maps) -> dict[str, Any]:
             {
                 "label": answers.classes[i],
                 "name": bundle.full_names[answers.classes[i]],
-                "probability": float(chances[i]),
+                "probability": float(probabilities[i]),
                 "in_set": bool(inside[i]),
                 "malignant": malignant(bundle, answers.classes[i]),
             }
@@ -68,7 +68,7 @@ def result(bundle: Bundle, name: str, seen: Seen, maps: Maps) -> dict[str, Any]:
         "quality": _quality(bundle, answers.predicted[row]),
         "novelty": _novelty(bundle, seen),
         "thresholds": [
-            _threshold(bundle, name, limit, chances)
+            _threshold(bundle, name, limit, probabilities)
             for name, limit in bundle.thresholds.items()
             if name.rpartition("/")[2] in answers.classes
         ],

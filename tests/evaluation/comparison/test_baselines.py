@@ -170,10 +170,10 @@ def test_the_verb(ham, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = ll.catalogue(ham, out="data")
     parts = ll.split(data, kind="holdout", shares=(0.5, 0.2, 0.3)).parts()
-    chances = np.random.default_rng(0).dirichlet(np.ones(len(data.classes)), len(data))
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(len(data.classes)), len(data))
     own = data.table[["image_id", "lesion_id", "target"]].copy()
     own["part"] = own["image_id"].map(parts)
-    for label, column in zip(data.classes, chances.T, strict=True):
+    for label, column in zip(data.classes, probabilities.T, strict=True):
         own[f"p_{label}"] = column
     write_csv(tmp_path / "own.csv", own)
     words = ["baselines", "own.csv", "--out", "made", "--replicates", "20"]

@@ -20,14 +20,14 @@ def right(n=900, seed=0, lesions=None):
     """Labels drawn from the probabilities themselves: all right, the model calibrated."""
     rng = np.random.default_rng(seed)
     classes = ("bcc", "mel", "nv")
-    chances = rng.dirichlet([0.25, 0.25, 0.5], n)
-    target = [classes[rng.choice(3, p=each)] for each in chances]
+    probabilities = rng.dirichlet([0.25, 0.25, 0.5], n)
+    target = [classes[rng.choice(3, p=each)] for each in probabilities]
     table = pd.DataFrame(
         {"image_id": [f"i{k:05}" for k in range(n)], "target": target, "part": "test"}
     )
     table["lesion_id"] = table["image_id"] if lesions is None else lesions
-    for name, column in zip(classes, chances.T, strict=True):
-        table[f"p_{name}"] = column / chances.sum(axis=1)
+    for name, column in zip(classes, probabilities.T, strict=True):
+        table[f"p_{name}"] = column / probabilities.sum(axis=1)
     return table
 
 
@@ -42,14 +42,14 @@ def swapped(table, share, seed):
     return table.assign(target=target), set(table["image_id"].iloc[rows])
 
 
-def naive(targets, chances):
+def naive(targets, probabilities):
     """Confident learning as the paper's equations 1 and 2 have it, image by image."""
     limits = [
-        np.mean([p[j] for t, p in zip(targets, chances, strict=True) if t == j])
-        for j in range(chances.shape[1])
+        np.mean([p[j] for t, p in zip(targets, probabilities, strict=True) if t == j])
+        for j in range(probabilities.shape[1])
     ]
     made = []
-    for p in chances:
+    for p in probabilities:
         reached = [j for j in range(len(p)) if p[j] >= limits[j]]
         made.append(max(reached, key=lambda j: p[j]) if reached else -1)
     return np.array(limits), np.array(made)
@@ -59,10 +59,10 @@ def test_thresholds_and_confident_classes_are_those_of_the_paper(fake):
     table = fake(300, seed=2)
     classes = classes_of(table)
     targets = np.array([classes.index(each) for each in table["target"]])
-    chances = table[[f"p_{each}" for each in classes]].to_numpy()
-    limits, found = naive(targets, chances)
-    np.testing.assert_allclose(thresholds(targets, chances), limits)
-    assert confident(targets, chances).tolist() == found.tolist()
+    probabilities = table[[f"p_{each}" for each in classes]].to_numpy()
+    limits, found = naive(targets, probabilities)
+    np.testing.assert_allclose(thresholds(targets, probabilities), limits)
+    assert confident(targets, probabilities).tolist() == found.tolist()
     made = label_errors(table, replicates=0)
     assert len(made.images) == ((found >= 0) & (found != targets)).sum()
     assert made.joint.to_numpy().sum() == (found >= 0).sum()
@@ -185,8 +185,8 @@ def test_on_the_command_line(drawn, tmp_path, capsys):
     data, _ = drawn
     rng = np.random.default_rng(0)
     table = data.table[["image_id", "lesion_id", "target"]].assign(part="test")
-    chances = rng.dirichlet(np.ones(len(data.classes)), len(table))
-    for name, column in zip(data.classes, chances.T, strict=True):
+    probabilities = rng.dirichlet(np.ones(len(data.classes)), len(table))
+    for name, column in zip(data.classes, probabilities.T, strict=True):
         table[f"p_{name}"] = column
     write_csv(tmp_path / "p.csv", table)
     words = ["--data", str(data.home), "--out", str(tmp_path / "s.csv"), "--replicates", "30"]

@@ -91,8 +91,8 @@ def test_a_group_scores_what_its_images_alone_score(found, table, data):
     assert found.figures["sex", "female", f"mean_specificity_{POINT}"].value == pytest.approx(
         means.mean()
     )
-    chances = rows[[f"p_{label}" for label in classes_of(rows)]].to_numpy()
-    over = chances.max(axis=1).mean() - alone["accuracy"].value
+    probabilities = rows[[f"p_{label}" for label in classes_of(rows)]].to_numpy()
+    over = probabilities.max(axis=1).mean() - alone["accuracy"].value
     assert found.figures["sex", "female", "overconfidence"].value == pytest.approx(over)
 
 
@@ -100,10 +100,10 @@ def test_gaps_come_from_the_same_replicates_of_all_lesions(found, table, data):
     rows = rows_of(table, "test")
     weights = lesion_weights(rows["lesion_id"], 150, 5)
     mask = (rows["image_id"].map(data.table.set_index("image_id")["sex"]) == "female").to_numpy()
-    targets, chances = arrays_of(rows)
+    targets, probabilities = arrays_of(rows)
     both = []
     for here in (mask, ~mask):
-        counts = confusion(weights[:, here], targets[here], decide(chances[here]), 7)
+        counts = confusion(weights[:, here], targets[here], decide(probabilities[here]), 7)
         both.append(recall(counts).mean(axis=1))
     gap = both[0] - both[1]
     each = found.gaps["sex", "female", "balanced_accuracy"]
@@ -114,7 +114,7 @@ def test_gaps_come_from_the_same_replicates_of_all_lesions(found, table, data):
     assert each.classes == classes_of(table)
     side = min((gap[1:] <= 0).sum(), (gap[1:] >= 0).sum())
     assert each.p == pytest.approx(min(1, 2 * (side + 1) / 151))
-    areas = classification(targets[mask], chances[mask], classes_of(table)).compute(
+    areas = classification(targets[mask], probabilities[mask], classes_of(table)).compute(
         weights[:, mask]
     )
     figure = found.figures["sex", "female", "macro_auroc"]
@@ -327,11 +327,11 @@ def test_the_verb(table, data, ham, tmp_path, capsys, monkeypatch):
     real = ll.catalogue(ham, out="data")
     rng = np.random.default_rng(0)
     labels = real.classes
-    chances = rng.dirichlet(np.ones(len(labels)), len(real))
+    probabilities = rng.dirichlet(np.ones(len(labels)), len(real))
     own = real.table[["image_id", "lesion_id", "target"]].assign(
         part=np.where(np.arange(len(real)) % 4 == 0, "val", "test")
     )
-    for label, column in zip(labels, chances.T, strict=True):
+    for label, column in zip(labels, probabilities.T, strict=True):
         own[f"p_{label}"] = column
     write_csv(tmp_path / "own.csv", own)
     words = ["subgroups", "own.csv", "--replicates", "50", "--by", "sex", "dx_type"]

@@ -37,17 +37,17 @@ def table(fake):
 # Risk and coverage
 
 
-def naive_aurc(sureness, losses, heavy=None):
+def naive_aurc(sureness, losses, weights=None):
     """Let images in one by one, the surest first; of equal ones, equal parts."""
-    heavy = np.ones(len(losses)) if heavy is None else heavy
+    weights = np.ones(len(losses)) if weights is None else weights
     total = 0.0
     for image in range(len(losses)):
         before = sureness > sureness[image]
         same = np.flatnonzero(sureness == sureness[image])
         place = 1 + int(np.flatnonzero(same == image)[0])
         share = place / len(same)
-        lost = (heavy * losses)[before].sum() + share * (heavy * losses)[same].sum()
-        total += lost / (heavy[before].sum() + share * heavy[same].sum())
+        lost = (weights * losses)[before].sum() + share * (weights * losses)[same].sum()
+        total += lost / (weights[before].sum() + share * weights[same].sum())
     return total / len(losses)
 
 

@@ -67,13 +67,13 @@ def test_means_of_groups(table, found):
 
 
 def test_the_difference_within_classes_weighs_by_wrong_answers(table, found):
-    gaps, heavy = [], []
+    gaps, weights = [], []
     for label in CLASSES:
         own = table[table["target"] == label]
         gaps.append(mean(own[own["right"]], "inside") - mean(own[~own["right"]], "inside"))
-        heavy.append(own.loc[~own["right"], "weight"].sum())
+        weights.append(own.loc[~own["right"], "weight"].sum())
     row = found.loc["inside", "right - wrong within class"]
-    assert row["value"] == pytest.approx(np.average(gaps, weights=heavy))
+    assert row["value"] == pytest.approx(np.average(gaps, weights=weights))
 
 
 def test_a_difference_that_classes_explain_is_none_within_them():

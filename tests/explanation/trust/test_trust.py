@@ -37,9 +37,9 @@ def made(run, tmp_path_factory):
 def test_answers_are_those_of_the_run(run, made):
     table = made[0].table.set_index("image_id")
     rows = run.predictions.query("part == 'test'").set_index("image_id").loc[table.index]
-    chances = rows[[f"p_{label}" for label in run.classes]]
-    np.testing.assert_allclose(table["probability"], chances.max(axis=1), atol=1e-5)
-    assert (table["predicted"] == chances.idxmax(axis=1).str[2:]).all()
+    probabilities = rows[[f"p_{label}" for label in run.classes]]
+    np.testing.assert_allclose(table["probability"], probabilities.max(axis=1), atol=1e-5)
+    assert (table["predicted"] == probabilities.idxmax(axis=1).str[2:]).all()
     assert (table["right"] == (table["predicted"] == rows["target"])).all()
     assert len(table) == len(run.predictions.query("part == 'test'"))
     assert (table["weight"] == 1).all()

@@ -114,9 +114,17 @@ def check(network, fresh, monkeypatch, layer):
     )
     rows = pd.DataFrame({"image_id": [f"i{number}" for number in range(40)]})
     with torch.no_grad():
-        chances = network(torch.zeros(1, 3, *SIZE)).numpy()
+        probabilities = network(torch.zeros(1, 3, *SIZE)).numpy()
     subject = image_metrics.Subject(
-        rows, pixels, np.zeros((40, 0), np.int64), {}, network, architecture, layer, labels, chances
+        rows,
+        pixels,
+        np.zeros((40, 0), np.int64),
+        {},
+        network,
+        architecture,
+        layer,
+        labels,
+        probabilities,
     )
     monkeypatch.setattr(image_metrics, "untrained_like", lambda *_: fresh())
     grids = subject.maps(network, "maps", silent)

@@ -139,11 +139,11 @@ def _answers(bundle: Bundle, found: Predicted) -> Outcome:
     from lesionlab.prediction.predictor import NOT_REFERRED, REASONS
 
     rows = found.first.head(_SHOWN)
-    chances = rows[[f"p_{label}" for label in bundle.classes]]
+    probabilities = rows[[f"p_{label}" for label in bundle.classes]]
     shown = rows[["image_id"]].assign(
         predicted=[bundle.full_names.get(label, "") for label in rows["predicted"]],
-        probability=chances.max(axis=1).map("{:.3f}".format, na_action="ignore").fillna(""),
-        then=[_runners_up(each, bundle) for _, each in chances.iterrows()],
+        probability=probabilities.max(axis=1).map("{:.3f}".format, na_action="ignore").fillna(""),
+        then=[_runners_up(each, bundle) for _, each in probabilities.iterrows()],
         malignancy=rows["malignancy"].map("{:.3f}".format, na_action="ignore").fillna(""),
         refer=[
             f"{'no' if reason in NOT_REFERRED else 'yes'}"
@@ -186,11 +186,11 @@ def _answers(bundle: Bundle, found: Predicted) -> Outcome:
     return Outcome([("Predictions", shown)], lines)
 
 
-def _runners_up(chances: pd.Series, bundle: Bundle) -> str:
+def _runners_up(probabilities: pd.Series, bundle: Bundle) -> str:
     """The second and third likeliest class of an image."""
-    if chances.isna().any():
+    if probabilities.isna().any():
         return ""
-    order = chances.sort_values(ascending=False, kind="stable").iloc[1:3]
+    order = probabilities.sort_values(ascending=False, kind="stable").iloc[1:3]
     return ", ".join(
         f"{bundle.full_names[str(name)[2:]]} {chance:.3f}" for name, chance in order.items()
     )
@@ -221,10 +221,10 @@ def _with_run(
         device=device,
         listen=listen,
     )
-    chances = table.filter(regex="^p_")
+    probabilities = table.filter(regex="^p_")
     shown = table.assign(
-        predicted=[str(name)[2:] for name in chances.fillna(0).idxmax(axis=1)],
-        probability=chances.max(axis=1).map("{:.3f}".format),
+        predicted=[str(name)[2:] for name in probabilities.fillna(0).idxmax(axis=1)],
+        probability=probabilities.max(axis=1).map("{:.3f}".format),
     )
     if not images:
         columns = ["image_id", "target", "part", "predicted", "probability"]

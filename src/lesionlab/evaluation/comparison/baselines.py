@@ -155,9 +155,9 @@ def baselines(
             features, what = _metadata(rows, seen, fields)
         else:
             features, what = _colours(rows, catalogue, listen)
-        chances, strengths[kind] = _fit(features, used, kind, listen)
-        made[kind] = _as_table(used, chances)
-        made[f"{kind} {BALANCED}"] = _as_table(used, _balanced(chances, used, seen))
+        probabilities, strengths[kind] = _fit(features, used, kind, listen)
+        made[kind] = _as_table(used, probabilities)
+        made[f"{kind} {BALANCED}"] = _as_table(used, _balanced(probabilities, used, seen))
         told.append(f"{kind}: {what}; inverse penalty {strengths[kind]:g}{_how(used)}.")
         listen(Notice(told[-1]))
     if not made:
@@ -260,28 +260,28 @@ def _fit(features: Floats, used: pd.DataFrame, kind: str, listen: Listener) -> t
             warnings.simplefilter("ignore", ConvergenceWarning)  # val judges what came of it
             model = LogisticRegression(C=strength, max_iter=300)
             model.fit(features[train], targets[train])
-        chances = np.zeros((len(used), len(classes)))
-        chances[:, model.classes_] = model.predict_proba(features)
-        own = np.maximum(chances[np.arange(len(used)), targets], np.finfo(np.float64).eps)
+        probabilities = np.zeros((len(used), len(classes)))
+        probabilities[:, model.classes_] = model.predict_proba(features)
+        own = np.maximum(probabilities[np.arange(len(used)), targets], np.finfo(np.float64).eps)
         loss = float(np.sum(-np.log(own[val])))
-        tried.append((loss, strength, chances))
+        tried.append((loss, strength, probabilities))
     listen(Step(f"fitting {kind}", len(strengths), len(strengths), "strengths"))
-    _, strength, chances = min(tried, key=lambda each: each[0])
-    return chances, strength
+    _, strength, probabilities = min(tried, key=lambda each: each[0])
+    return probabilities, strength
 
 
-def _balanced(chances: Floats, used: pd.DataFrame, train: NDArray[np.bool_]) -> Floats:
+def _balanced(probabilities: Floats, used: pd.DataFrame, train: NDArray[np.bool_]) -> Floats:
     """The same probabilities, had every class of the training part the same share."""
     shares = used["target"][train].value_counts(normalize=True).reindex(list(classes_of(used)))
     known = shares.notna().to_numpy()
-    made = np.zeros_like(chances)
-    made[:, known] = chances[:, known] / shares.to_numpy(dtype=np.float64)[known]
+    made = np.zeros_like(probabilities)
+    made[:, known] = probabilities[:, known] / shares.to_numpy(dtype=np.float64)[known]
     return np.asarray(made / made.sum(axis=1, keepdims=True))
 
 
-def _as_table(used: pd.DataFrame, chances: Floats) -> pd.DataFrame:
+def _as_table(used: pd.DataFrame, probabilities: Floats) -> pd.DataFrame:
     """A predictions table of probabilities, for the same rows."""
     made = used[["image_id", "lesion_id", "target", "part"]].reset_index(drop=True)
-    for label, column in zip(classes_of(used), chances.T, strict=True):
+    for label, column in zip(classes_of(used), probabilities.T, strict=True):
         made[f"p_{label}"] = column
     return made

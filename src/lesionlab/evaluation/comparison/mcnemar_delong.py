@@ -94,13 +94,13 @@ def _sign_flips(sizes: NDArray[np.int_], reached: int) -> float:
     if total > MOST_EXACT:
         spread = math.sqrt(float((sizes.astype(np.float64) ** 2).sum()))
         return min(1.0, float(2 * ndtr((1 - reached) / spread)))  # sums go in steps of 2
-    chances = np.ones(1)  # of the sums -total ... total
+    probabilities = np.ones(1)  # of the sums -total ... total
     for size, count in zip(*np.unique(sizes, return_counts=True), strict=True):
         own = np.zeros(2 * size * count + 1)
         own[:: 2 * size] = _halves(count)
-        chances = np.convolve(chances, own)
+        probabilities = np.convolve(probabilities, own)
     sums = np.abs(np.arange(-total, total + 1))
-    return min(1.0, float(chances[sums >= reached].sum()))
+    return min(1.0, float(probabilities[sums >= reached].sum()))
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,8 @@ def paired_tests(
     classes = classes_of(first)
     targets, _ = arrays_of(first)
     lesions = first["lesion_id"].to_numpy(dtype=object)
-    chances = {model: arrays_of(each)[1] for model, each in rows.items()}
-    right = {model: decide(each) == targets for model, each in chances.items()}
+    probabilities = {model: arrays_of(each)[1] for model, each in rows.items()}
+    right = {model: decide(each) == targets for model, each in probabilities.items()}
     made = []
     for reference, model in pairs:
         pair = model, reference
@@ -93,7 +93,7 @@ def paired_tests(
             if mask.any():
                 made.append(_mcnemar(pair, metric, right, mask, lesions))
         for i, label in enumerate(classes):
-            scores = [chances[each][:, i] for each in pair]
+            scores = [probabilities[each][:, i] for each in pair]
             if 0 < (targets == i).sum() < len(targets):
                 made.append(_delong(pair, f"auroc/{label}", targets == i, scores, lesions))
     adjusted = {

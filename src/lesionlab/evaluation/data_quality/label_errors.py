@@ -182,12 +182,12 @@ def label_errors(
     parts = ("val", "test") if part == "both" else (part,)
     rows = pd.concat([rows_of(table, each) for each in parts]).reset_index(drop=True)
     classes = classes_of(rows)
-    targets, chances = arrays_of(rows)
+    targets, probabilities = arrays_of(rows)
     codes, _ = lesion_codes(rows["lesion_id"].to_numpy(dtype=object))
     _warn(rows, classes, listen)
     dx_type = _dx_types(rows, data)
-    by_image = _ranked(targets, chances, classes)
-    owner, unit_targets, unit_chances = by_lesion(codes, targets, chances)
+    by_image = _ranked(targets, probabilities, classes)
+    owner, unit_targets, unit_chances = by_lesion(codes, targets, probabilities)
     by_unit = _ranked(unit_targets, unit_chances, classes)
     lesions = pd.DataFrame(
         {
@@ -225,78 +225,78 @@ def label_errors(
         ),
         by_dx_type=tables["dx_type"],
         differences=differences,
-        joint=_joint(targets, confident(targets, chances), classes),
-        thresholds=dict(zip(classes, thresholds(targets, chances).tolist(), strict=True)),
+        joint=_joint(targets, confident(targets, probabilities), classes),
+        thresholds=dict(zip(classes, thresholds(targets, probabilities).tolist(), strict=True)),
         share=overall,
-        expected=_expected(codes, chances, draws, seed, listen),
+        expected=_expected(codes, probabilities, draws, seed, listen),
         expected_lesions=_expected(alone, unit_chances, draws, seed, listen),
         part=part,
         classes=classes,
     )
 
 
-def thresholds(targets: Index, chances: Floats) -> Floats:
+def thresholds(targets: Index, probabilities: Floats) -> Floats:
     """Mean probability of each class among the images with that label; nan without such, (k,)."""
-    k = chances.shape[1]
+    k = probabilities.shape[1]
     counts = np.bincount(targets, minlength=k)
-    sums = np.bincount(targets, chances[np.arange(len(targets)), targets], minlength=k)
+    sums = np.bincount(targets, probabilities[np.arange(len(targets)), targets], minlength=k)
     means: Floats = np.divide(sums, counts, out=np.full(k, np.nan), where=counts > 0)
     return means
 
 
-def confident(targets: Index, chances: Floats) -> Index:
+def confident(targets: Index, probabilities: Floats) -> Index:
     """The class that each image is confidently of, -1 where of none, shape (n,).
 
     Of the classes whose threshold an image reaches, the likeliest.
 
     Args:
         targets: labels as positions, shape (n,).
-        chances: probabilities, shape (n, k).
+        probabilities: probabilities, shape (n, k).
     """
-    limits = thresholds(targets, chances)
-    reached = chances >= np.where(np.isnan(limits), np.inf, limits)
-    best: Index = np.where(reached, chances, -1.0).argmax(axis=1)
+    limits = thresholds(targets, probabilities)
+    reached = probabilities >= np.where(np.isnan(limits), np.inf, limits)
+    best: Index = np.where(reached, probabilities, -1.0).argmax(axis=1)
     return np.where(reached.any(axis=1), best, -1)
 
 
-def by_lesion(codes: Index, targets: Index, chances: Floats) -> tuple[Index, Index, Floats]:
+def by_lesion(codes: Index, targets: Index, probabilities: Floats) -> tuple[Index, Index, Floats]:
     """Put the images of a lesion together; one with two labels counts once for each.
 
     Args:
         codes: the lesion of each image, shape (n,).
         targets: labels as positions, shape (n,).
-        chances: probabilities, shape (n, k).
+        probabilities: probabilities, shape (n, k).
 
     Returns:
         The unit of each image, shape (n,); of each unit its label, shape (m,), and its mean
         probabilities, shape (m, k).
     """
-    k = chances.shape[1]
+    k = probabilities.shape[1]
     keys, owner = np.unique(codes * k + targets, return_inverse=True)
     sums = np.zeros((len(keys), k))
-    np.add.at(sums, owner, chances)
+    np.add.at(sums, owner, probabilities)
     return owner, (keys % k).astype(np.intp), sums / np.bincount(owner)[:, None]
 
 
 def _ranked(
-    targets: Index, chances: Floats, classes: Sequence[str]
+    targets: Index, probabilities: Floats, classes: Sequence[str]
 ) -> dict[str, NDArray[np.generic]]:
     """What is said of each image or lesion; rank 1 is the first to look at."""
     rows = np.arange(len(targets))
-    own = chances[rows, targets]
-    others = chances.copy()
+    own = probabilities[rows, targets]
+    others = probabilities.copy()
     others[rows, targets] = -1.0
     other = others.argmax(axis=1)
-    found = confident(targets, chances)
+    found = confident(targets, probabilities)
     suspect = (found >= 0) & (found != targets)
     other = np.where(suspect, found, other)
-    margin = own - chances[rows, other]
+    margin = own - probabilities[rows, other]
     rank = np.empty(len(rows), dtype=np.intp)
     rank[np.argsort(margin, kind="stable")] = rows + 1
     return {
         "looks_like": np.asarray(classes, dtype=object)[other],
         "p_target": own,
-        "p_looks_like": chances[rows, other],
+        "p_looks_like": probabilities[rows, other],
         "margin": margin,
         "suspect": suspect,
         "rank": rank,
@@ -317,15 +317,17 @@ def _joint(targets: Index, found: Index, classes: Sequence[str]) -> pd.DataFrame
     return pd.DataFrame(counts, index=names, columns=list(classes))
 
 
-def _expected(lesions: Index, chances: Floats, draws: int, seed: int, listen: Listener) -> Expected:
+def _expected(
+    lesions: Index, probabilities: Floats, draws: int, seed: int, listen: Listener
+) -> Expected:
     """Suspects among labels drawn from the probabilities, one number per lesion."""
     rng = np.random.default_rng([seed, 1])
-    steps = np.cumsum(chances, axis=1)
+    steps = np.cumsum(probabilities, axis=1)
     counts = []
     for number in range(draws):
         drawn = rng.random(lesions.max() + 1)[lesions] * steps[:, -1]
-        labels = np.minimum((drawn[:, None] >= steps).sum(axis=1), chances.shape[1] - 1)
-        found = confident(labels, chances)
+        labels = np.minimum((drawn[:, None] >= steps).sum(axis=1), probabilities.shape[1] - 1)
+        found = confident(labels, probabilities)
         counts.append(int(((found >= 0) & (found != labels)).sum()))
         listen(Step("if labels were right", number + 1, draws, "draws"))
     low, high = np.quantile(counts, [0.025, 0.975])

@@ -294,8 +294,8 @@ def recalls_by(
             "Name the catalogue that was predicted."
         )
     classes = classes_of(rows)
-    targets, chances = arrays_of(rows)
-    right = decide(chances) == targets
+    targets, probabilities = arrays_of(rows)
+    right = decide(probabilities) == targets
     codes, _ = lesion_codes(rows["lesion_id"].to_numpy(dtype=object))
     numbers = table.reindex(rows["image_id"])
     thirds: dict[tuple[str, str], tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}

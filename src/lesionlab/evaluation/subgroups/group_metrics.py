@@ -101,17 +101,17 @@ class Figures:
             wanted: classes whose AUROC is needed, shape (k,); the others get nan.
         """
         own = weights[:, mask]
-        targets, chances = scored.targets[mask], scored.probabilities[mask]
+        targets, probabilities = scored.targets[mask], scored.probabilities[mask]
         k = len(scored.classes)
-        decided = decide(chances)
+        decided = decide(probabilities)
         confusions = confusion(own, targets, decided, k)
         total = own.sum(axis=1)
         accuracy = ratio(np.diagonal(confusions, axis1=1, axis2=2).sum(axis=1), total)
-        confidence = chances[np.arange(len(targets)), decided]
+        confidence = probabilities[np.arange(len(targets)), decided]
         areas = np.full((len(own), k), np.nan)
         for i in np.flatnonzero(wanted):
-            areas[:, i] = auroc(own, rank(targets == i, chances[:, i]))
-        below = chances[:, scored.positive] < scored.threshold
+            areas[:, i] = auroc(own, rank(targets == i, probabilities[:, i]))
+        below = probabilities[:, scored.positive] < scored.threshold
         truth = targets[:, None] == np.arange(k)
         counts = own @ truth.astype(np.float64)
         spared = own @ (truth & below[:, None]).astype(np.float64)

@@ -232,7 +232,7 @@ def _choose(
     sureness: Floats, curve: Curve, wanted: Sequence[tuple[str, float]]
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Thresholds by wish, and the coverage and risk that they have on these very images."""
-    heavy = curve.image_weights(np.ones((1, len(sureness))))[0]
+    weights = curve.image_weights(np.ones((1, len(sureness))))[0]
     thresholds, reached = {}, {}
     for kind, goal in wanted:
         threshold = (
@@ -242,7 +242,7 @@ def _choose(
         )
         name = f"{kind} of {goal:g}"
         decided = sureness >= threshold
-        risk = ratio((heavy * curve.losses)[decided].sum(), heavy[decided].sum())
+        risk = ratio((weights * curve.losses)[decided].sum(), weights[decided].sum())
         thresholds[name], reached[name] = threshold, (float(decided.mean()), float(risk))
     return thresholds, reached
 

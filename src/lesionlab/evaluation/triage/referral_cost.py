@@ -275,7 +275,9 @@ def measure_referral(
     return _of_rule(rule, found, part, rows)
 
 
-def referred_by_set_size(probabilities: Floats, benign: Mask, heavy: Floats, share: float) -> Mask:
+def referred_by_set_size(
+    probabilities: Floats, benign: Mask, weights: Floats, share: float
+) -> Mask:
     """Images without exactly one class in their set, at the level that refers a share of benign.
 
     Sets are those of LAC: classes from a probability on. Of all levels whose sets are not mostly
@@ -284,7 +286,7 @@ def referred_by_set_size(probabilities: Floats, benign: Mask, heavy: Floats, sha
     Args:
         probabilities: shape (n, k).
         benign: which images are benign, shape (n,).
-        heavy: weight of each image in its lesion, shape (n,).
+        weights: weight of each image in its lesion, shape (n,).
         share: of benign lesions, 0-1.
 
     Returns:
@@ -293,7 +295,7 @@ def referred_by_set_size(probabilities: Floats, benign: Mask, heavy: Floats, sha
     first, second = -np.partition(-probabilities, 1, axis=1)[:, :2].T
     levels = np.unique(np.quantile(second, np.linspace(0, 1, 1001)))
     referred = [(first < level) | (second >= level) for level in levels]
-    shares = np.array([np.average(each[benign], weights=heavy[benign]) for each in referred])
+    shares = np.array([np.average(each[benign], weights=weights[benign]) for each in referred])
     fewest = int(shares.argmin())
     enough = np.flatnonzero(shares[: fewest + 1] >= share)
     return np.asarray(referred[int(enough[-1]) if len(enough) else fewest])

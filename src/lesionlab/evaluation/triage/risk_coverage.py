@@ -121,8 +121,8 @@ class Curve:
     def best_risks(self, coverages: Sequence[float]) -> Floats:
         """Selective risk of the best possible order of the same losses, shape (coverages,)."""
         ones = np.ones((1, len(self.order)))
-        heavy = self.image_weights(ones)[0]
-        best = Curve.of(-self.losses * heavy, self.losses, self.classes)
+        weights = self.image_weights(ones)[0]
+        best = Curve.of(-self.losses * weights, self.losses, self.classes)
         return np.array([values[0] for values in best.risks(ones, coverages).values()])
 
     def risks(self, weights: Weights, coverages: Sequence[float]) -> Mapping[float, Values]:
@@ -142,16 +142,16 @@ class Curve:
         return dict(zip(coverages, found.T, strict=True))
 
 
-def _area(images: Floats, heavy: Floats, lost: Floats) -> Values:
+def _area(images: Floats, weights: Floats, lost: Floats) -> Values:
     """Mean over all images of the risk as they are let in one by one, groups by equal parts.
 
     The j-th image of a group of m, after images that weigh V and lose S, makes the risk
     (S + j s) / (V + j v). The sum over j = 1..m is m s / v + (S - s V / v) / v times a difference
     of harmonic numbers, which are digamma functions.
     """
-    before, spent = np.cumsum(heavy, axis=1) - heavy, np.cumsum(lost, axis=1) - lost
-    own = np.nan_to_num(ratio(lost, heavy))
-    each = ratio(heavy, images)
+    before, spent = np.cumsum(weights, axis=1) - weights, np.cumsum(lost, axis=1) - lost
+    own = np.nan_to_num(ratio(lost, weights))
+    each = ratio(weights, images)
     at = np.nan_to_num(ratio(before, each))
     steps = digamma(at + images + 1) - digamma(at + 1)
     beyond = np.nan_to_num(ratio(spent - own * before, each))
@@ -182,10 +182,10 @@ def threshold_at_risk(curve: Curve, sureness: Floats, risk: float) -> float:
     Returns:
         The threshold; the next number above the highest confidence if no threshold will do.
     """
-    _, heavy, lost = (
+    _, weights, lost = (
         np.cumsum(each, axis=1)[0] for each in curve.groups(np.ones((1, len(sureness))))
     )
-    good = np.flatnonzero(lost <= risk * heavy + 1e-12)
+    good = np.flatnonzero(lost <= risk * weights + 1e-12)
     if not len(good):
         return float(np.nextafter(sureness.max(), np.inf))
     return float(sureness[curve.order[curve.starts[good[-1]]]])

@@ -52,7 +52,7 @@ class Subject:
         architecture: its description.
         layer: where maps are taken.
         predicted: places of the answers in the classes, shape (n,).
-        chances: shape (n, classes).
+        probabilities: shape (n, classes).
     """
 
     rows: pd.DataFrame
@@ -63,7 +63,7 @@ class Subject:
     architecture: Architecture
     layer: Layer
     predicted: NDArray[np.int64]
-    chances: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
 
     def maps(self, network: nn.Module, task: str, listen: Listener) -> NDArray[np.float32]:
         """A network's maps for the answers of the trained one."""
@@ -262,7 +262,7 @@ def _parts(
         np.stack([np.zeros(inputs.shape[2:], bool) if each is None else each for each in masks])
     )[:, None].to(inputs.device)
     answers = {
-        "whole": subject.chances[part],
+        "whole": subject.probabilities[part],
         "lesion": answer(deletion_insertion.only(inputs, kept, substitute)),
         "context": answer(deletion_insertion.only(inputs, ~kept, substitute)),
         "nothing": answer(instead),
@@ -271,14 +271,14 @@ def _parts(
     for number, (mask, target) in enumerate(zip(masks, subject.rows["target"][part], strict=True)):
         row: dict[str, float | str] = {}
         own = subject.predicted[part][number]
-        for name, chances in answers.items():
+        for name, probabilities in answers.items():
             if name in ("lesion", "context") and (mask is None or mask.all()):
                 continue
-            found = int(chances[number].argmax())
+            found = int(probabilities[number].argmax())
             row[f"right_{name}"] = float(classes[found] == target)
             if name in ("lesion", "context"):
                 row[f"predicted_{name}"] = classes[found]
                 row[f"same_{name}"] = float(found == own)
-                row[f"p_{name}"] = float(chances[number, own])
+                row[f"p_{name}"] = float(probabilities[number, own])
         made.append(row)
     return made

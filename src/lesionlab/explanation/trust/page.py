@@ -55,7 +55,7 @@ def pictures(
     table: pd.DataFrame,
     grids: NDArray[np.float32],
     rows: Mapping[str, Mapping[str, Any]],
-    chances: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
     masks: Mapping[str, Mask],
     architecture: Architecture,
     substitute: Substitute,
@@ -66,7 +66,7 @@ def pictures(
         table: of `trust`, one row per image.
         grids: their maps.
         rows: of the catalogue, with root, by image_id.
-        chances: shape (n, classes).
+        probabilities: shape (n, classes).
         masks: at their own size, by image_id.
         architecture: of the network.
         substitute: what stands where pixels are taken away.
@@ -80,7 +80,7 @@ def pictures(
                     table.loc[place],
                     grids[place],
                     rows[str(table.loc[place, "image_id"])],
-                    chances[place],
+                    probabilities[place],
                     masks[str(table.loc[place, "image_id"])],
                     architecture,
                     substitute,
@@ -94,7 +94,7 @@ def _picture(
     told: pd.Series,
     grid: NDArray[np.float32],
     row: Mapping[str, Any],
-    chances: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
     mask: Mask,
     architecture: Architecture,
     substitute: Substitute,
@@ -104,7 +104,7 @@ def _picture(
     )
     size = (photo.shape[0], photo.shape[1])
     outline = framed(mask, Images(size=size, fit=architecture.images.fit))
-    shares = dict(zip(architecture.classes, map(float, chances), strict=True))
+    shares = dict(zip(architecture.classes, map(float, probabilities), strict=True))
     label = str(told["predicted"])
     image = Explained(
         str(told["image_id"]), str(told["target"]), str(row["part"]), shares,
@@ -184,5 +184,7 @@ def render(made: Trust, shown: Sequence[Picture]) -> str:
         percent=percent,
         full_name=full_name,
         colours=taxonomy.colours(facts["classes"]),
-        chances=lambda image: sorted(image.chances.items(), key=lambda pair: -pair[1])[:_LIKELIEST],
+        probabilities=lambda image: sorted(image.probabilities.items(), key=lambda pair: -pair[1])[
+            :_LIKELIEST
+        ],
     )

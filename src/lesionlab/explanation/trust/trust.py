@@ -135,7 +135,7 @@ def trust(
     if out is not None:
         pictures = page.pictures(
             table, grids, {str(row["image_id"]): row for row in records(subject.rows)},
-            subject.chances, subject.masks, subject.architecture, substitute,
+            subject.probabilities, subject.masks, subject.architecture, substitute,
         )  # fmt: skip
         page.write(made, pictures, Path(out))
     return made
@@ -211,7 +211,7 @@ def _base(subject: Subject) -> pd.DataFrame:
             "target": rows["target"],
             "predicted": predicted,
             "right": predicted == rows["target"].to_numpy(),
-            "probability": subject.chances.max(axis=1),
+            "probability": subject.probabilities.max(axis=1),
             "weight": rows["weight"],
         }
     )

@@ -151,10 +151,10 @@ def rocs(
         axes.plot([0, 1], [0, 1], color=LINE, linewidth=1.2)
         for label, curve in points.items():
             fpr, tpr = corners(curve["fpr"].to_numpy(float), curve["tpr"].to_numpy(float))
-            heavy = label == evaluation.positive
+            weights = label == evaluation.positive
             text = f"{short(label)}  {evaluation[f'auroc/{label}'].value:.3f}"
-            axes.plot(fpr, tpr, color=palette[label], label=text, linewidth=2.4 if heavy else 1.4,
-                      zorder=4 if heavy else 3)  # fmt: skip
+            axes.plot(fpr, tpr, color=palette[label], label=text, linewidth=2.4 if weights else 1.4,
+                      zorder=4 if weights else 3)  # fmt: skip
         for name in evaluation:
             if name.startswith("sensitivity_at_") and fixes_specificity(name):
                 fpr_at = 1 - evaluation[name.replace("sensitivity", "specificity", 1)].value

@@ -80,15 +80,15 @@ def choose(
     """
     classes = classes_of(predictions)
     rows = predictions[predictions["part"] == part]
-    chances = rows[[f"p_{label}" for label in classes]].to_numpy(float)
-    answer = decide(chances)
+    probabilities = rows[[f"p_{label}" for label in classes]].to_numpy(float)
+    answer = decide(probabilities)
     table = pd.DataFrame(
         {
             "image_id": rows["image_id"].to_numpy(),
             "lesion": lesions_of(rows).to_numpy(),
             "truth": rows["target"].to_numpy(),
             "called": [classes[index] for index in answer],
-            "probability": chances.max(axis=1),
+            "probability": probabilities.max(axis=1),
         }
     ).sort_values(["probability", "image_id"], ascending=[False, True])
     made: dict[str, list[Example]] = {}
