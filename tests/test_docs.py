@@ -1,0 +1,35 @@
+"""What the README and the pages of docs/ show can be typed."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import lesionlab
+from lesionlab.cli.app import VERBS
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "docs/tutorial.ipynb")
+}
+
+
+def test_every_public_name_on_the_pages_exists():
+    for page, text in PAGES.items():
+        for name in set(re.findall(r"\bll\.([A-Za-z_]+)", text)):
+            assert name in dir(lesionlab), f"{page}: ll.{name}"
+
+
+def test_every_import_on_the_pages_works():
+    for page, text in PAGES.items():
+        for module, names in re.findall(r"from (lesionlab[\w.]*) import ([\w, ]+)", text):
+            for name in names.split(", "):
+                assert hasattr(import_module(module), name), f"{page}: {module}.{name}"
+
+
+def test_every_command_on_the_pages_exists():
+    for page, text in PAGES.items():
+        for verb in re.findall(r"(?:^|`)lesionlab ([a-z_-]+)", text, re.MULTILINE):
+            assert verb in VERBS, f"{page}: lesionlab {verb}"
