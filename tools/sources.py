@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,7 +93,15 @@ def page() -> str:
                     parts.append(f"{said}: {header[key]}.\n")
         if letter == "B":
             parts.append(_gaps(chosen))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(parts)).rstrip() + "\n"
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(parts)).rstrip()
+    return "\n".join(_wrapped(line) for line in text.split("\n")) + "\n"
+
+
+def _wrapped(line: str) -> str:
+    """A line of at most 140 columns, unless it is a table's or a heading."""
+    if line.startswith(("|", "#")):
+        return line
+    return textwrap.fill(line, 140, break_long_words=False, break_on_hyphens=False)
 
 
 def _gaps(chosen: dict[str, dict[str, str]]) -> str:
