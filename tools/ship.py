@@ -1,8 +1,8 @@
 """Make the default model that comes with lesionlab.
 
-    python tools/ship.py RUN [--card FOLDS] [--views N]
+    python tools/ship.py RUN [--card FOLDS] [--views N] [--precision P]
 
-Writes src/lesionlab/shipped/default.bundle (int8, through its gates) and beside it the predictions
+Writes src/lesionlab/shipped/default.bundle (through its gates) and beside it the predictions
 that its card's figures are computed from, so that a test, and anybody, can compute them again.
 """
 
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the run whose weights are shipped")
     parser.add_argument("--card", type=Path, help="folds of the same recipe, for the card")
     parser.add_argument("--views", type=int, default=1)
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="int8")
     given = parser.parse_args()
     source = open_run(given.card or given.run)
     table = source.predictions
@@ -42,7 +43,7 @@ def main() -> None:
     bundle = export(
         given.run,
         SHIPPED / DEFAULT,
-        int8=True,
+        precision=given.precision,
         views=given.views,
         card_of=source,
         predictions=table,

@@ -141,17 +141,20 @@ def test_views_are_averaged_in_the_graph(runs, tmp_path, views):
 
 def test_int8_is_smaller_and_answers_alike(runs, tmp_path, monkeypatch):
     with pytest.raises(BundleError, match="2,000 held-out pictures"):
-        export(runs[0], tmp_path / "few.bundle", int8=True)
+        export(runs[0], tmp_path / "few.bundle", precision="int8")
     assert not (tmp_path / "few.bundle").exists()
     monkeypatch.setattr(parity, "PICTURES", 20)
     monkeypatch.setattr(parity, "AGREEMENT", 0.5)
     monkeypatch.setattr(parity, "FALL", 0.5)
-    small = export(runs[0], tmp_path / "small.bundle", int8=True)
+    small = export(runs[0], tmp_path / "small.bundle", precision="int8")
     told = small.info["gates"]["int8"]
     assert told["agreement"] >= 0.8
     assert -0.5 <= told["fall"] <= 0.5
     full = export(runs[0], tmp_path / "full.bundle")
     assert len(small.network(small.members[0])) < 0.7 * len(full.network(full.members[0]))
+    half = export(runs[0], tmp_path / "half.bundle", precision="fp16")
+    assert half.info["gates"]["fp16"]["agreement"] == 1
+    assert len(half.network(half.members[0])) < len(full.network(full.members[0]))
     assert list(tmp_path.iterdir()) != []
     assert not [each for each in tmp_path.iterdir() if each.suffix != ".bundle"]
 
@@ -170,7 +173,9 @@ def test_int8_is_measured_on_the_calmer_half_where_that_agrees_better(runs, tmp_
     flipped = _with_negated_logits(full.network(full.members[0]))
     monkeypatch.setattr(module, "quantised", poor_from_all)
     monkeypatch.setattr(parity, "PICTURES", 20)
-    small = export(runs[0], tmp_path / "b.bundle", int8=True)  # its gates are as strict as ever
+    small = export(
+        runs[0], tmp_path / "b.bundle", precision="int8"
+    )  # its gates are as strict as ever
     assert small.network(small.members[0]) == full.network(full.members[0])
     assert len(sizes) == 2 * len(quantisation.STEMS)
     ordered = np.sort(sizes[0])
@@ -184,7 +189,7 @@ def test_few_images_are_compared_with_their_mirror_images_too(runs, tmp_path, mo
     monkeypatch.setattr(parity, "PICTURES", count + 1)
     monkeypatch.setattr(parity, "AGREEMENT", 0.5)
     monkeypatch.setattr(parity, "FALL", 0.5)
-    told = export(runs[0], tmp_path / "b", int8=True).info["gates"]["int8"]
+    told = export(runs[0], tmp_path / "b", precision="int8").info["gates"]["int8"]
     assert told["pictures"] == 2 * told["images"] == 2 * count
 
 
@@ -196,7 +201,7 @@ def test_a_gate_that_is_not_passed_stops_the_export(runs, tmp_path, monkeypatch)
     monkeypatch.setattr(parity, "PICTURES", 20)
     monkeypatch.setattr(parity, "AGREEMENT", 1.01)
     with pytest.raises(BundleError, match="Nothing was written"):
-        export(runs[0], tmp_path / "b.bundle", int8=True)
+        export(runs[0], tmp_path / "b.bundle", precision="int8")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -214,12 +219,12 @@ def test_int8_gate_measures_what_it_says():
     small = full.copy()
     wrong = np.flatnonzero(targets == "a")[:6]
     small[wrong] = [0, 1, 0]
-    told = parity.int8(full, small, table, ("a", "b", "c"), "test")
+    told = parity.smaller(full, small, table, ("a", "b", "c"), "test", "int8")
     assert told["agreement"] == 1 - 6 / 2000
     assert told["fall"] == pytest.approx(6 / (targets == "a").sum() / 3)
     small[:60] = -full[:60]
     with pytest.raises(BundleError, match="97"):
-        parity.int8(full, small, table, ("a", "b", "c"), "test")
+        parity.smaller(full, small, table, ("a", "b", "c"), "test", "int8")
 
 
 def test_runs_that_do_not_belong_together_are_refused(runs, ham, tmp_path):

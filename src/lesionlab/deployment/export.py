@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from lesionlab.data.images.cache import cache
 from lesionlab.data.images.decode import preprocessing_fingerprint
 from lesionlab.deployment import parity
 from lesionlab.deployment.onnx_graph import Graph, to_onnx
-from lesionlab.deployment.quantisation import BATCH, STEMS, quantised
+from lesionlab.deployment.quantisation import BATCH, STEMS, halved, quantised
 from lesionlab.errors import BundleError, DataError, RunError
 from lesionlab.evaluation.calibration.scaling import Scaling, fit
 from lesionlab.evaluation.conformal.scores import quantile
@@ -58,6 +58,9 @@ RANK = 64
 SENSITIVITIES = (0.9, 0.95)
 """The sensitivities that thresholds of malignant classes are chosen for."""
 
+Precision = Literal["fp32", "fp16", "int8"]
+_KEPT_IN = {"fp16": "16 bits, computed with in 32", "int8": "eight-bit integers"}
+
 CALIBRATION = 512
 """Training images that activations are measured on."""
 
@@ -90,7 +93,7 @@ def export(
     out: str | Path,
     *,
     data: Catalogue | str | Path | None = None,
-    int8: bool = False,
+    precision: Precision = "fp32",
     views: int = 1,
     miss: float = MISS,
     miss_melanoma: float = MISS_MELANOMA,
@@ -109,15 +112,16 @@ def export(
     Temperature, conformal quantiles, thresholds, limits of referral and the detector's threshold
     are fitted on the val part, from the very graph that is shipped; the limits for images with age,
     sex and site known and for the same without, of which the lower ones ship. Gates: torch and the
-    graph give the same probabilities and maps for real files (1e-4); in int8 at least 98 % of the
-    likeliest classes of 2,000 or more held-out pictures stay, and balanced accuracy falls by 0.01
-    at most.
+    graph give the same probabilities and maps for real files (1e-4); in fp16 and int8 at least 98 %
+    of the likeliest classes of 2,000 or more held-out pictures stay, and balanced accuracy falls by
+    0.01 at most.
 
     Args:
         source: a finished run, or several of the same classes and input, which share their answer.
         out: the file to write, such as mole.bundle.
         data: the catalogue that the runs were trained on; by default where it was.
-        int8: in eight-bit integers.
+        precision: "fp32"; "fp16", weights kept in 16 bits and computed with in 32, half the size;
+            or "int8", eight-bit integers, smaller and faster.
         views: how many symmetries of an image are averaged: 1, 2, 4 or 8; the time goes with it.
         miss: of malignant lesions, the share that may go unreferred, above 0 and below 1.
         miss_melanoma: of melanomas, the share that may.
@@ -141,7 +145,7 @@ def export(
             malignant is no class.
 
     Example:
-        >>> export("runs/first", "mole.bundle", int8=True)  # doctest: +SKIP
+        >>> export("runs/first", "mole.bundle", precision="int8")  # doctest: +SKIP
     """
     check_views(views)
     out = Path(out)
@@ -172,9 +176,12 @@ def export(
         ]
     }
     graphs = [each.onnx for each in made]
-    if int8:
-        graphs = [_smaller(each, images, out.parent, listen) for each in made]
-        passed["int8"] = _gate_int8(made, graphs, images, listen)
+    if precision != "fp32":
+        graphs = [
+            halved(each.onnx) if precision == "fp16" else _int8(each, images, out.parent, listen)
+            for each in made
+        ]
+        passed[precision] = _gate_smaller(made, graphs, images, precision, listen)
     fitted, arrays = _fit(made, graphs, images, listen)
     rule = _fit_rule(made, graphs, images, fitted, miss, miss_melanoma, malignant)
     if rule.refers_all:
@@ -186,7 +193,7 @@ def export(
     about = card_of or (runs[0] if "test" in set(parts) else None)
     of_others = about is not None and _folder(about) != runs[0].folder.resolve()
     saw = {part: images.size(part) for part in PARTS if images.size(part)["images"]}
-    shipped = _shipped(saw, of_others, views, int8, passed)
+    shipped = _shipped(saw, of_others, views, precision, passed)
     if about is not None and predictions is None and views > 1:
         listen(Notice(f"Predicting over {views} views, for the card."))
         predictions = predict(
@@ -205,7 +212,7 @@ def export(
         "created": datetime.now(UTC).strftime("%Y-%m-%d"),
         "classes": list(architecture.classes),
         "full_names": {label: full_name(label) for label in architecture.classes},
-        "precision": "int8" if int8 else "fp32",
+        "precision": precision,
         "licence": licence,
         "images": {
             "size": list(architecture.images.size),
@@ -340,7 +347,7 @@ def _run(
     return np.concatenate([session.run([wanted], given)[0] for given in batches])
 
 
-def _smaller(member: _Network, images: _Images, folder: Path, listen: Listener) -> bytes:
+def _int8(member: _Network, images: _Images, folder: Path, listen: Listener) -> bytes:
     """The graph in int8: of several, the one that agrees best on training images.
 
     Activations are measured on images drawn from train, or on the calmer half of them: a few images
@@ -381,10 +388,14 @@ def _blend(
     return averaged(np.stack(logits))
 
 
-def _gate_int8(
-    made: Sequence[_Network], graphs: Sequence[bytes], images: _Images, listen: Listener
+def _gate_smaller(
+    made: Sequence[_Network],
+    graphs: Sequence[bytes],
+    images: _Images,
+    precision: Precision,
+    listen: Listener,
 ) -> dict[str, Any]:
-    """Compare int8 with 32 bits on held-out images; their mirror images too where they are few."""
+    """Compare with 32 bits on held-out images; their mirror images too where they are few."""
     held = "test" if len(images.of("test")) else "val"
     places = images.of(held)
     turned = (False, True) if len(places) < parity.PICTURES else (False,)
@@ -392,9 +403,9 @@ def _gate_int8(
     for each in ([member.onnx for member in made], graphs):
         logits = [_blend(made, each, images, places, mirrored) for mirrored in turned]
         both.append(np.concatenate(logits))
-        listen(Step("checking int8", len(both), 2, "graphs"))
+        listen(Step(f"checking {precision}", len(both), 2, "graphs"))
     table = pd.concat([images.table.iloc[places]] * len(turned), ignore_index=True)
-    return parity.int8(both[0], both[1], table, made[0].architecture.classes, held)
+    return parity.smaller(both[0], both[1], table, made[0].architecture.classes, held, precision)
 
 
 def _fit(
@@ -539,7 +550,7 @@ def _shipped(
     saw: Mapping[str, Mapping[str, int]],
     of_others: bool,
     views: int,
-    int8: bool,
+    precision: Precision,
     passed: Mapping[str, Any],
 ) -> list[str]:
     """What the card says of the very weights that ship."""
@@ -562,12 +573,12 @@ def _shipped(
             f"An answer is the mean over {views} symmetries of the image, here and in the figures "
             "on this card."
         )
-    if int8:
-        gate = passed["int8"]
+    if precision != "fp32":
+        gate = passed[precision]
         told.append(
-            f"The shipped weights are in eight-bit integers, the figures on this card in 32 bits. "
-            f"On {gate['pictures']:,} held-out pictures {gate['agreement']:.1%} of the likeliest "
-            f"classes are the same, and balanced accuracy falls by {gate['fall']:.3f} "
+            f"The shipped weights are in {_KEPT_IN[precision]}, the figures on this card in 32 "
+            f"bits. On {gate['pictures']:,} held-out pictures {gate['agreement']:.1%} of the "
+            f"likeliest classes are the same, and balanced accuracy falls by {gate['fall']:.3f} "
             f"({gate['fall_low']:.3f} to {gate['fall_high']:.3f})."
         )
     return told

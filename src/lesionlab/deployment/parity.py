@@ -28,7 +28,7 @@ CLOSE = 1e-4
 """How far probabilities, and maps in logits, may be from torch's."""
 
 PICTURES = 2000
-"""Held-out pictures that int8 is compared on, at least."""
+"""Held-out pictures that a smaller graph is compared on, at least."""
 
 AGREEMENT = 0.98
 FALL = 0.01
@@ -93,34 +93,36 @@ def parity(
     return told
 
 
-def int8(
+def smaller(
     full: NDArray[np.floating],
     small: NDArray[np.floating],
     table: pd.DataFrame,
     classes: Sequence[str],
     part: str,
+    precision: str,
 ) -> dict[str, Any]:
-    """Compare answers in int8 with those in 32 bits.
+    """Compare answers of a smaller graph, in fp16 or int8, with those in 32 bits.
 
     Args:
         full: logits in 32 bits, shape (n, classes).
-        small: logits in int8.
+        small: logits of the smaller graph.
         table: target and lesion_id of those pictures; mirror images repeat their rows.
         classes: in their order.
         part: where they are from.
+        precision: of the smaller graph, for messages.
 
     Returns:
-        pictures, images, part, agreement, and the fall of balanced accuracy (above 0: int8 is
-        worse) with its interval over lesions.
+        pictures, images, part, agreement, and the fall of balanced accuracy (above 0: the smaller
+        is worse) with its interval over lesions.
 
     Raises:
         BundleError: if they differ by more than is allowed, or there are too few pictures.
     """
     if len(full) < PICTURES:
         raise BundleError(
-            f"int8 is checked on {PICTURES:,} held-out pictures or more, and part {part} has "
-            f"{len(full):,} with their mirror images. Export in 32 bits, or train with a larger "
-            "held-out part."
+            f"{precision} is checked on {PICTURES:,} held-out pictures or more, and part {part} "
+            f"has {len(full):,} with their mirror images. Export in 32 bits, or train with a "
+            "larger held-out part."
         )
     agreement = float((full.argmax(axis=1) == small.argmax(axis=1)).mean())
     rows = table.assign(part="test")
@@ -128,10 +130,10 @@ def int8(
     rows["image_id"] = rows["image_id"] + "/" + number
     tables = {
         name: predictions_table(rows, classes, logits)
-        for name, logits in (("int8", small), ("full", full))
+        for name, logits in ((precision, small), ("full", full))
     }
     found = compare(tables, metrics=["balanced_accuracy"], focus="full")
-    fall = found.differences["full", "int8", "balanced_accuracy"]
+    fall = found.differences["full", precision, "balanced_accuracy"]
     told = {
         "part": part,
         "pictures": len(full),
@@ -143,8 +145,8 @@ def int8(
     }
     if agreement < AGREEMENT or not fall.value <= FALL:
         raise BundleError(
-            f"In int8 {agreement:.1%} of the likeliest classes of {len(full):,} pictures stay "
-            f"({AGREEMENT:.0%} are asked for) and balanced accuracy falls by {fall} ({FALL:g} is "
-            "allowed). Nothing was written. Export in 32 bits: leave --int8 out."
+            f"In {precision} {agreement:.1%} of the likeliest classes of {len(full):,} pictures "
+            f"stay ({AGREEMENT:.0%} are asked for) and balanced accuracy falls by {fall} ({FALL:g} "
+            "is allowed). Nothing was written. Export in more bits: --precision fp16, or fp32."
         )
     return told

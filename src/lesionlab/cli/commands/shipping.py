@@ -16,7 +16,7 @@ def export(
     runs: list[Path],
     *,
     out: Path,
-    int8: bool = False,
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
     views: Literal[1, 2, 4, 8] = 1,
     miss: float = 0.05,
     miss_melanoma: float = 0.03,
@@ -36,16 +36,17 @@ def export(
     the rule of referral with its promise (`lesionlab triage RUN` shows what a promise costs), a
     detector of other images, class activation maps, the model card and the licence. What is fitted
     is fitted on part val, from the very graph that ships. Gates that it must pass: the same
-    probabilities and maps as torch for real files, to 0.0001; with --int8, on 2,000 or more
+    probabilities and maps as torch for real files, to 0.0001; in fewer bits, on 2,000 or more
     held-out pictures, 98 % of the likeliest classes, and a fall in balanced accuracy of 0.01 at
     most. A bundle that does not pass is not written.
 
-    Example: lesionlab export runs/first --int8 --out mole.bundle
+    Example: lesionlab export runs/first --precision int8 --out mole.bundle
 
     Args:
         runs: a run's folder; several runs of the same classes and input share their answer.
         out: the file to write, such as mole.bundle.
-        int8: in eight-bit integers: smaller and faster.
+        precision: fp32; fp16, weights kept in 16 bits and computed with in 32: half the size; int8,
+            eight-bit integers: smaller and faster.
         views: average so many symmetries of each image: 2 adds the mirror image, 4 all flips, 8 all
             turns; the time goes with it.
         miss: of 1 malignant lesion, the share that may go unreferred: 0.05 is 5 of 100.
@@ -64,7 +65,7 @@ def export(
         runs,
         out,
         data=data,
-        int8=int8,
+        precision=precision,
         views=views,
         miss=miss,
         miss_melanoma=miss_melanoma,
@@ -80,12 +81,12 @@ def export(
     gates = made.info["gates"]
     apart = max(each["probabilities"] for each in gates["parity"])
     lines = [f"Torch and the bundle differ by {apart:.1g} in a probability at most."]
-    if "int8" in gates:
-        told = gates["int8"]
+    if precision in gates:
+        told = gates[precision]
         lines.append(
-            f"int8 keeps {told['agreement']:.1%} of the likeliest classes of {told['pictures']:,} "
-            f"held-out pictures; balanced accuracy falls by {told['fall']:.4f} "
-            f"({told['fall_low']:.4f} to {told['fall_high']:.4f})."
+            f"{precision} keeps {told['agreement']:.1%} of the likeliest classes of "
+            f"{told['pictures']:,} held-out pictures; balanced accuracy falls by "
+            f"{told['fall']:.4f} ({told['fall_low']:.4f} to {told['fall_high']:.4f})."
         )
     lines.append(made.referral.promise)
     if made.measured:
