@@ -53,9 +53,11 @@ def test_the_answers_are_shown_in_words(bundle_file, drawn, here, capsys):
 
     assert full_name(table["predicted"][0]) in text
     assert f"{float(table['top_1_p'][0]):.3f}" in text
-    assert table["set"][0] in text
-    assert f"{table['top_2'][0]} {float(table['top_2_p'][0]):.3f}" in text
-    assert "1 image unreadable: The image cannot be read." in text
+    assert f"{full_name(table['top_2'][0])} {float(table['top_2_p'][0]):.3f}" in text
+    assert f"{float(table['malignancy'][0]):.3f}" in text
+    assert "1 image referred, unreadable: The image cannot be read." in text
+    assert "at most 5 of 100 malignant lesions and 3 of 100 melanomas are missed" in text
+    assert "ruled out" not in text
     assert "Not a medical device" in text
     assert "Written: predictions.csv (4 images)" in text
     assert predict("--model", bundle_file, *paths, "bad.jpg") == 0

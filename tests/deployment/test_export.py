@@ -17,6 +17,7 @@ from lesionlab.deployment.export import export
 from lesionlab.errors import BundleError, RunError
 from lesionlab.evaluation.conformal.scores import quantile
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
+from lesionlab.evaluation.triage.risk_control import fit_referral
 from lesionlab.prediction.predictor import Predictor, session_of
 from lesionlab.recipe.schema import Recipe
 from lesionlab.training.train import train
@@ -99,6 +100,9 @@ def test_what_is_fitted_is_fitted_on_val_alone(runs, bundle):
         reached = found.probabilities[of_class, found.classes.index(label)] >= limit - 1e-9
         assert reached.mean() >= 0.9
     assert bundle.info["saw"]["val"]["images"] == len(rows)
+    assert bundle.referral.refers_all  # so few lesions are not enough for 5 of 100
+    assert "to calibrate on, and there were" in bundle.referral.promise
+    assert set(found.reasons) <= {"unlike", "malignancy_likely", "malignancy_possible"}
 
 
 def test_the_card_goes_in_and_is_of_the_run(runs, bundle):
@@ -253,10 +257,31 @@ def test_a_val_part_too_small_for_a_detector_makes_a_bundle_without(runs, tmp_pa
     assert not Predictor(bundle).answers(np.zeros((1, 32, 48, 3), np.uint8)).unlike.any()
 
 
-def test_the_verb(runs, tmp_path, capsys):
+def test_the_verb_fits_referral_to_its_promise(runs, tmp_path, capsys):
     out = tmp_path / "mole.bundle"
-    assert main(["export", str(runs[0].folder), "--out", str(out), "--name", "mole"]) == 0
-    said = capsys.readouterr().out
+    words = ["export", str(runs[0].folder), "--out", str(out), "--name", "mole"]
+    assert main([*words, "--miss", "0.4", "--miss-melanoma", "0.5"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "at most 40 of 100 malignant lesions and 50 of 100 melanomas are missed" in said
+    predictor, rows, pixels, table = _pixels(runs[0], out, "val")
+    bundle = predictor.bundle
+    rules = [
+        fit_referral(
+            predictor.answers(pixels, metadata).probabilities,
+            np.array([bundle.classes.index(label) for label in rows["target"]]),
+            lesion_codes(rows["lesion_id"].to_numpy(object))[0],
+            bundle.classes,
+            miss=0.4,
+            miss_melanoma=0.5,
+            ceiling=min(bundle.sets.floors),
+        )
+        for metadata in (table, None)
+    ]
+    for limit, *both in zip(bundle.referral.limits, *(rule.limits for rule in rules), strict=True):
+        assert limit.threshold == pytest.approx(min(each.threshold for each in both), abs=1e-5)
+        assert limit.lesions == both[0].lesions
+    assert bundle.measured["malignant"]["lesions"] > 0
+    assert bundle.measured["text"] in bundle.card_html
     assert "differ by" in said
     assert "Written" in said
     assert ll.Bundle.open(out).name == "mole"

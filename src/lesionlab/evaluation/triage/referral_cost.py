@@ -293,12 +293,20 @@ def referred_by_set_size(
         Shape (n,).
     """
     first, second = -np.partition(-probabilities, 1, axis=1)[:, :2].T
-    levels = np.unique(np.quantile(second, np.linspace(0, 1, 1001)))
-    referred = [(first < level) | (second >= level) for level in levels]
-    shares = np.array([np.average(each[benign], weights=weights[benign]) for each in referred])
+    levels = np.unique(second[benign])
+    below = [_weight_below(each[benign], weights[benign], levels) for each in (first, second)]
+    shares = below[0] + 1 - below[1]  # no class in the set, or two and more
     fewest = int(shares.argmin())
     enough = np.flatnonzero(shares[: fewest + 1] >= share)
-    return np.asarray(referred[int(enough[-1]) if len(enough) else fewest])
+    level = levels[int(enough[-1]) if len(enough) else fewest]
+    return np.asarray((first < level) | (second >= level))
+
+
+def _weight_below(values: Floats, weights: Floats, levels: Floats) -> Floats:
+    """Share of the weight whose values are below each level."""
+    order = np.argsort(values, kind="stable")
+    upto = np.concatenate([[0.0], np.cumsum(weights[order])])
+    return np.asarray(upto[np.searchsorted(values[order], levels)] / upto[-1])
 
 
 def _measured(
