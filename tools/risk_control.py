@@ -98,7 +98,7 @@ def simulate(runs: int, lesions: int, miss: float, miss_melanoma: float, seed: i
 
 
 def split(table: pd.DataFrame, runs: int, miss: float, melanoma: float, part: float) -> Floats:
-    """Of random splits: missed by each limit alone, by both and by sets, and the benign referred."""
+    """Of random splits: missed by each limit, by both and by sets, and the benign referred."""
     targets, probabilities = arrays_of(table)
     codes, count = lesion_codes(table["lesion_id"].to_numpy(dtype=object))
     classes = classes_of(table)

@@ -41,7 +41,7 @@ class ClassQuality:
         if precision is None:
             return f"{found}: it never answered so in its test."
         return (
-            f"{found}; of 100 that it calls {name} {100 * precision:.0f} are (in its test, where "
+            f"{found}; of 100 that it calls so {100 * precision:.0f} are (in its test, where "
             f"{100 * self.share:.2g} of 100 images were)."
         )
 
