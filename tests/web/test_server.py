@@ -5,19 +5,24 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import types
 import urllib.error
 import urllib.request
 
+import numpy as np
 import pytest
 from blocking import TORCH, blocking
 from servers import form, listening, picture
 
 from lesionlab.cli.app import main
+from lesionlab.errors import SettingsError
+from lesionlab.web.server import local_address, qr_code
 
 BLOCKED = blocking(*TORCH)
 SLOW = """
@@ -103,8 +108,6 @@ def test_what_was_accepted_is_answered_without_torch(bundle_file):
 
 
 def test_who_says_nothing_is_hung_up_on(bundle_file, monkeypatch):
-    import socket
-
     monkeypatch.setattr("lesionlab.web.server._IDLE", 1.0)
     with listening(bundle_file) as (address, _, _):
         host, port = address.removeprefix("http://").split(":")
@@ -140,6 +143,87 @@ def test_an_open_door_is_warned_of(bundle_file, monkeypatch, capsys):
     monkeypatch.setattr("lesionlab.web.server._listener", lambda _: None)
     assert main(["serve", str(bundle_file), "--host", "0.0.0.0", "--port", "0"]) == 0
     assert "no API key is set" in " ".join(capsys.readouterr().err.split())
+
+
+# ---- the local network
+
+
+@pytest.fixture
+def terminal(monkeypatch, bundle_file):
+    """`serve --lan` at a terminal where somebody answers; gives the exit code and the settings."""
+
+    def run(*options, answer=None):
+        made, asked = [], []
+
+        class Still:
+            def __init__(self, app, settings, ready):
+                made.append(settings)
+                ready("http://192.168.1.20:8000")
+
+            def listen(self):
+                pass
+
+        def said(question):
+            asked.append(question)
+            return answer
+
+        monkeypatch.setattr("lesionlab.web.server.Server", Still)
+        monkeypatch.setattr("lesionlab.web.server.local_address", lambda: "192.168.1.20")
+        monkeypatch.setattr("sys.stdin", types.SimpleNamespace(isatty=lambda: answer is not None))
+        monkeypatch.setattr("builtins.input", said)
+        return main(["serve", str(bundle_file), "--lan", *options]), made, asked
+
+    return run
+
+
+def test_the_local_network_is_let_in_after_a_question(terminal):
+    code, (settings,), (question,) = terminal(answer="y")
+    assert (code, settings.host) == (0, "192.168.1.20")
+    assert settings.known_hosts == {"192.168.1.20", "127.0.0.1", "localhost", "::1"}
+    assert "network of 192.168.1.20" in question
+    assert "not encrypted" in question
+
+
+@pytest.mark.parametrize("answer", ["", "n", "maybe"])
+def test_whatever_is_no_yes_keeps_it_out(terminal, answer, capsys):
+    code, made, _ = terminal(answer=answer)
+    assert (code, made) == (0, [])
+    assert "Not started" in capsys.readouterr().out
+
+
+def test_where_nobody_can_answer_yes_is_an_option(terminal, capsys):
+    code, made, asked = terminal()
+    assert (code, made, asked) == (2, [], [])
+    assert "add --yes" in capsys.readouterr().err
+    code, (settings,), asked = terminal("--yes")
+    assert (code, settings.host, asked) == (0, "192.168.1.20", [])
+    assert terminal("--yes", "--host", "0.0.0.0")[0] == 2
+
+
+def test_a_public_address_is_no_local_network(monkeypatch):
+    class Probe(socket.socket):
+        def connect(self, address):
+            pass
+
+        def getsockname(self):
+            return ("198.18.0.1" if self.private else "8.8.8.8", 1)
+
+    monkeypatch.setattr("socket.socket", Probe)
+    Probe.private = True
+    assert local_address() == "198.18.0.1"
+    Probe.private = False
+    with pytest.raises(SettingsError, match="public address"):
+        local_address()
+
+
+def test_a_camera_reads_the_address():
+    cv2 = pytest.importorskip("cv2", reason="a QR code is read by OpenCV")
+    text = "http://192.168.100.200:65535"
+    lines = re.findall(r"\x1b\[38;5;16;48;5;231m(.*)\x1b\[0m", qr_code(text))
+    assert len({len(line) for line in lines}) == 1
+    rows = [[" ▀▄█".index(each) >> half & 1 for each in line] for line in lines for half in (0, 1)]
+    seen = np.kron(255 * (1 - np.array(rows, np.uint8)), np.ones((8, 8), np.uint8))
+    assert cv2.QRCodeDetector().detectAndDecode(seen)[0] == text
 
 
 def test_answers_are_sent_at_once_and_not_when_the_client_has_confirmed(bundle_file):

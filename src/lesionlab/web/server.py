@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -126,6 +128,42 @@ class Server(uvicorn.Server):
                 each.transport.close()
 
 
+def local_address() -> str:
+    """The address that this machine has in its local network.
+
+    Raises:
+        SettingsError: if it is in none, or its address is a public one.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # RFC 5737: nobody's; a route is chosen, nothing sent
+            address: str = probe.getsockname()[0]
+        except OSError as error:
+            raise SettingsError(
+                "This machine is in no network. Join one, or name an address with --host."
+            ) from error
+    if not ipaddress.ip_address(address).is_private:
+        raise SettingsError(
+            f"{address} is a public address: all the world could ask, not the local network alone. "
+            "If that is meant: --host 0.0.0.0 with --api-keys-file, behind a proxy with TLS."
+        )
+    return address
+
+
+def qr_code(text: str) -> str:
+    """A QR code for a terminal, black on white whatever its colours: a camera wants that."""
+    import segno
+
+    rows = [list(row) for row in segno.make(text, micro=False).matrix_iter(border=4)]
+    if len(rows) % 2:
+        rows.append([0] * len(rows[0]))
+    lines = [
+        "".join(" ▀▄█"[upper + 2 * lower] for upper, lower in zip(*pair, strict=True))
+        for pair in zip(rows[::2], rows[1::2], strict=True)
+    ]
+    return "\n".join(f"\x1b[38;5;16;48;5;231m{line}\x1b[0m" for line in lines)
+
+
 def _allow_files(wanted: int) -> None:
     """Let the process have so many files open, as far as the system lets it: sockets are files."""
     try:
@@ -140,7 +178,7 @@ def _allow_files(wanted: int) -> None:
 
 
 def _log_to_stderr(level: LogLevel) -> None:
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler(sys.__stderr__)  # not what draws progress, and breaks lines
     handler.setFormatter(_InUtc("%(asctime)s %(levelname)s %(message)s"))
     for name in ("lesionlab.web", "uvicorn"):
         logger = logging.getLogger(name)

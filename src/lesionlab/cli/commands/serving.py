@@ -5,6 +5,7 @@ Signatures are the options, docstrings the help. Rooms are imported when a verb 
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,8 @@ def serve(
     audit: Path | None = None,
     retention: int = 90,
     log_level: Literal["debug", "info", "warning", "error"] = "warning",
+    lan: bool = False,
+    yes: bool = False,
     listen: Listener,
 ) -> Outcome:
     """Answer about images over HTTP, with a page for people and an API for programs.
@@ -62,15 +65,25 @@ def serve(
         retention: days after which the audit trail forgets.
         log_level: of what goes to standard error; info has a line per request, with nothing of
             what was sent.
+        lan: let phones and others in the local network in, after a question; shows the address,
+            also as a QR code.
+        yes: answer that question with yes.
     """
     try:
         from lesionlab.web.app import create_app
-        from lesionlab.web.server import Server
+        from lesionlab.web.server import Server, local_address, qr_code
         from lesionlab.web.server_settings import Settings, cores, read_keys
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"This needs {error.name}, part of the serving extra: pip install 'lesionlab[serve]'"
         ) from error
+    if lan:
+        if host != "127.0.0.1":
+            raise SettingsError("--lan finds the address by itself: leave --host or --lan out.")
+        host = local_address()
+        if not yes and not _agreed(host):
+            return Outcome(lines=["Not started: this machine stays closed."])
+        hosts = hosts or [host]
     settings = Settings(
         host=host,
         port=port,
@@ -104,9 +117,26 @@ def serve(
 
     def ready(address: str) -> None:
         listen(Notice(f"{model.name} {model.version} ({model.fingerprint}) answers at {address}"))
+        if lan and sys.__stderr__ and sys.__stderr__.isatty():
+            sys.__stderr__.write(f"{qr_code(address)}\n")
 
     Server(app, settings, ready).listen()
     return Outcome(lines=["Stopped: all that was accepted is answered."])
+
+
+def _agreed(address: str) -> bool:
+    """Whether the user lets the local network in.
+
+    Raises:
+        SettingsError: if nobody is there to be asked.
+    """
+    if not sys.stdin or not sys.stdin.isatty():
+        raise SettingsError("--lan asks whether others may connect. To agree from here, add --yes.")
+    said = input(
+        f"Everybody in the network of {address} will be able to send images to this machine and to "
+        "see the answers; what is sent is not encrypted. Start? [y/N] "
+    )
+    return said.strip().lower() in ("y", "yes")
 
 
 def trail(
