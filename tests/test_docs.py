@@ -33,3 +33,9 @@ def test_every_command_on_the_pages_exists():
     for page, text in PAGES.items():
         for verb in re.findall(r"(?:^|`)lesionlab ([a-z_-]+)", text, re.MULTILINE):
             assert verb in VERBS, f"{page}: lesionlab {verb}"
+
+
+def test_every_link_of_the_readme_leads_to_a_file():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES["README.md"])
+    assert links
+    assert not [link for link in links if not (ROOT / link).is_file()]

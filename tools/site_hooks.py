@@ -36,7 +36,9 @@ ROOMS = {  # in the order in which somebody meets them
     "explanation": "Explanation",
     "reporting": "Reports and cards",
     "deployment": "Bundles",
+    "client": "Client of a server",
 }
+BESIDE = ("client.Client", "client.ServerError")  # public by a path of their own, for an extra
 FOREIGN = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//|<link\b[^>]*"
     r"\brel=[\"']?(?:stylesheet|icon|preconnect|preload)[^>]*href=[\"']?(?:https?:)?//"
@@ -126,7 +128,7 @@ def _names() -> list[str]:
             names += [f"{name}.{each}" for each in dir(import_module(f"lesionlab.{name}"))]
         else:
             names.append(name)
-    return [name for name in names if "__" not in name]
+    return [name for name in names if "__" not in name] + list(BESIDE)
 
 
 def _members(thing: griffe.Object) -> list[griffe.Object]:
