@@ -37,8 +37,16 @@ if TYPE_CHECKING:
 STATIC = {
     "index.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-}
+    **{
+        f"{name}.js": "text/javascript; charset=utf-8"
+        for name in (
+            "page", "text", "server", "entries", "answers", "picture", "crop", "images",
+            "history", "sheet", "table",
+        )
+    },
+    **{f"{name}.json": "application/json" for name in ("en", "de", "es", "fr")},
+    **{f"sample-{number}.jpg": "image/jpeg" for number in range(1, 7)},
+}  # fmt: skip
 """The page's files and their types; no others are served, whatever lies beside them."""
 
 SWAGGER = {
@@ -108,7 +116,8 @@ def create_app(
 
 def _answers(app: FastAPI, service: Service) -> None:
     """The routes that programs use."""
-    keys = _Keys(service.settings.api_keys)
+    settings = service.settings
+    keys = _Keys(settings.api_keys)
 
     @app.post(
         "/v1/predict",
@@ -135,7 +144,9 @@ def _answers(app: FastAPI, service: Service) -> None:
     )
     async def model(request: Request) -> Response:
         keys.checked(request)
-        return JSONResponse(responses.model(service.bundle))
+        told = responses.model(service.bundle)
+        audit_days = settings.retention if settings.audit else None
+        return JSONResponse({**told, "audit_days": audit_days})
 
     @app.get(
         "/metrics",

@@ -235,6 +235,9 @@ class Model(ModelName):
     licence: str
     notice: str
     card: dict[str, Any] | None
+    audit_days: int | None = Field(
+        description="Days that answers stay in the audit log; null: none is kept."
+    )
 
 
 class Health(_Closed):

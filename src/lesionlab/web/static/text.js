@@ -1,0 +1,178 @@
+// Words and numbers in the reader's language. A language is one JSON file of flat keys; a text may
+// hold {values} and terms, as "[[coverage]]" or "[[coverage|cobertura]]", which are explained on
+// hover and on tap.
+
+export const LANGUAGES = { en: "English", de: "Deutsch", es: "Español", fr: "Français" };
+
+const NBSP = "\u00a0";
+let texts = {};
+let termValues = {}; // what the explanations of terms need of the model
+
+/** @param {string} id */
+export const at = (id) => document.getElementById(id);
+export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+export const language = () => document.documentElement.lang;
+
+/** A setting of this browser; some browsers refuse to keep any. */
+export function setting(name, value) {
+  try {
+    if (value) localStorage.setItem(`lesionlab-${name}`, value);
+    return localStorage.getItem(`lesionlab-${name}`);
+  } catch {
+    return null;
+  }
+}
+
+/** The language that was chosen here before, else the first of the browser's that there is. */
+export function wishedLanguage() {
+  const wishes = [setting("language"), ...navigator.languages].map((each) =>
+    (each ?? "").slice(0, 2).toLowerCase(),
+  );
+  return wishes.find((each) => each in LANGUAGES) ?? "en";
+}
+
+/** Load a language and put its words into the page's fixed parts. */
+export async function speak(code) {
+  const response = await fetch(`static/${code}.json`);
+  if (!response.ok) throw new Error(`static/${code}.json: ${response.status}`);
+  texts = await response.json();
+  document.documentElement.lang = code;
+  document.title = t("title");
+  for (const element of document.querySelectorAll("[data-text]"))
+    write(element, t(element.dataset.text));
+  for (const element of document.querySelectorAll("[data-label]"))
+    element.setAttribute("aria-label", t(element.dataset.label));
+  for (const element of document.querySelectorAll("[data-title]"))
+    element.title = t(element.dataset.title);
+}
+
+/** A text with its values; one that has a plural takes the form that goes with `count`. */
+export function t(key, values = {}) {
+  const found = texts[key] ?? key;
+  const text =
+    typeof found === "string"
+      ? found
+      : (found[new Intl.PluralRules(language()).select(values.count)] ?? found.other);
+  return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+}
+
+export const has = (key) => key in texts;
+
+/** What a class, a sex or a site is called; one without a translation keeps its own name. */
+export const named = (kind, name) => texts[`${kind}.${name}`] ?? capital(name);
+
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** A class's name within a sentence: German nouns keep their capital, codes as "BCC" as well. */
+export function inSentence(name) {
+  const full = named("class", name);
+  const lowers = language() !== "de" && /^\p{Lu}[\p{Ll} ]/u.test(full);
+  return lowers ? full.charAt(0).toLowerCase() + full.slice(1) : full;
+}
+
+/** "a, b or c". */
+export const either = (names) => joined(names, "disjunction");
+/** "a, b and c". */
+export const both = (names) => joined(names, "conjunction");
+
+function joined(names, type) {
+  const locale = language() === "en" ? "en-GB" : language(); // no comma before the last "or"
+  return new Intl.ListFormat(locale, { type }).format(names);
+}
+
+export const number = (value, digits = 1) =>
+  new Intl.NumberFormat(language(), { maximumFractionDigits: digits }).format(value);
+
+/** A probability in words that never promise certainty: "61 %", "< 1 %", "> 99 %". */
+export function percent(value, digits = 0) {
+  const least = 10 ** -digits;
+  const shown = 100 * value;
+  if (shown < least) return `<${NBSP}${number(least)}${NBSP}%`;
+  if (shown >= 100 - least / 2) return `>${NBSP}${number(100 - least)}${NBSP}%`;
+  return `${number(shown, digits)}${NBSP}%`;
+}
+
+// ---- terms -----------------------------------------------------------------------------------
+
+const TERM = /\[\[(\w+)(?:\|([^\]]+))?\]\]/;
+
+/** A text without the marks of its terms. */
+export const plain = (text) =>
+  text.replace(new RegExp(TERM, "g"), (_, key, words) => words ?? key);
+
+/** Put a text into an element, its terms as buttons; an unchanged one keeps them and the focus. */
+export function write(element, text) {
+  if (element.dataset.written === text) return;
+  element.dataset.written = text;
+  element.replaceChildren(
+    ...text.split(/(\[\[[^\]]+\]\])/).map((part) => {
+      const found = TERM.exec(part);
+      return found ? term(found[1], found[2] ?? found[1]) : part;
+    }),
+  );
+}
+
+function term(key, words) {
+  const button = document.createElement("button");
+  Object.assign(button, { type: "button", className: "term", textContent: words });
+  button.dataset.term = key;
+  button.setAttribute("aria-expanded", "false");
+  return button;
+}
+
+export function setTermValues(values) {
+  termValues = values;
+}
+
+let explained = null; // the term whose explanation is open
+let pinned = false; // it was tapped: it stays until the next tap
+
+function explain(button) {
+  hideTip();
+  const tip = at("tip");
+  explained = button;
+  tip.textContent = t(`term.${button.dataset.term}`, termValues);
+  tip.hidden = false;
+  button.setAttribute("aria-expanded", "true");
+  button.setAttribute("aria-describedby", "tip");
+  const [box, own] = [button.getBoundingClientRect(), tip.getBoundingClientRect()];
+  const below = box.bottom + own.height + 12 < window.innerHeight - 60;
+  tip.style.left = `${clamp(box.left, 12, window.innerWidth - own.width - 12)}px`;
+  tip.style.top = `${below ? box.bottom + 8 : Math.max(8, box.top - own.height - 8)}px`;
+}
+
+function hideTip() {
+  at("tip").hidden = true;
+  explained?.setAttribute("aria-expanded", "false");
+  explained?.removeAttribute("aria-describedby");
+  explained = null;
+  pinned = false;
+}
+
+const termOf = (event) => event.target.closest?.(".term");
+
+/** Explain terms on hover, on tap and from the keyboard, until Escape or the next tap. */
+export function explainTerms() {
+  document.addEventListener("click", (event) => {
+    const button = termOf(event);
+    if (!button) return event.target.closest?.("#tip") ? null : hideTip();
+    event.preventDefault(); // within a label or a summary it would do more
+    if (explained === button && pinned) return hideTip();
+    explain(button);
+    pinned = true;
+  });
+  document.addEventListener("pointerover", (event) => {
+    const button = termOf(event);
+    if (button && event.pointerType === "mouse" && explained !== button) explain(button);
+  });
+  document.addEventListener("pointerout", (event) => {
+    const stays = pinned || event.relatedTarget?.closest?.("#tip, .term");
+    if (explained && event.pointerType === "mouse" && !stays) hideTip();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !explained) return;
+    event.preventDefault();
+    hideTip();
+  });
+  window.addEventListener("scroll", hideTip, { passive: true });
+}
