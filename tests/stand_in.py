@@ -112,7 +112,12 @@ def model(**changes):
     return {
         **MODEL,
         "classes": [
-            {"label": label, "name": name, "malignant": label in MALIGNANT, "quality": quality(label)}
+            {
+                "label": label,
+                "name": name,
+                "malignant": label in MALIGNANT,
+                "quality": quality(label),
+            }
             for label, name in NAMES.items()
         ],
         "fields": ["age", "sex", "site"],
@@ -196,7 +201,12 @@ def answer(name, content, maps="none"):
         "malignancy": {
             "probability": sums["malignancy"],
             "limits": [
-                {"name": name, "probability": sums[name], "threshold": limit, "reached": reached[name]}
+                {
+                    "name": name,
+                    "probability": sums[name],
+                    "threshold": limit,
+                    "reached": reached[name],
+                }
                 for name, (_, limit, *_) in LIMITS.items()
             ],
         },

@@ -15,7 +15,7 @@
       labelled ||
       e.alt ||
       [...(e.labels ?? [])].map(text).join("") ||
-      (e.matches("button, a, summary") ? text(e) : "");
+      (e.matches("button, a, summary") ? text(e) || e.querySelector("img")?.alt : "");
     if (!name) faults.push("no name: " + e.outerHTML.slice(0, 80));
   }
   let level = 0;

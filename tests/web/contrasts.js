@@ -41,7 +41,7 @@
     ]);
   }
   for (const e of document.querySelectorAll(
-    "button:not(.plain):not(.item):not(:disabled), input[type=number], select",
+    "button:not(.plain):not(.item):not(:disabled), input[type=number], select:not(.plain)",
   )) {
     if (!e.getClientRects().length) continue;
     const edge = numbers(getComputedStyle(e).borderTopColor);

@@ -2,7 +2,7 @@
 // or fails. Answered ones are remembered by this tab. `events.change` draws the page.
 
 import * as history from "./history.js";
-import { copyOf, decode, smaller, thumbnail } from "./images.js";
+import { copyOf, decode, decodeCopy, smaller, thumbnail } from "./images.js";
 import { call, Failure, GONE } from "./server.js";
 import { t } from "./text.js";
 
@@ -240,7 +240,7 @@ function look(entry) {
     if (!state.entries.includes(entry)) return;
     try {
       const source = entry.cropped ?? entry.file;
-      const bitmap = await decode(source ?? (await (await fetch(entry.url)).blob()));
+      const bitmap = await (source ? decode(source) : decodeCopy(entry.url));
       if (source && !entry.crop) entry.natural = { width: bitmap.width, height: bitmap.height };
       entry.thumb = thumbnail(bitmap);
       if (source) entry.copy = copyOf(bitmap);

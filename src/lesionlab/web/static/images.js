@@ -9,6 +9,13 @@ const KEPT = 720; // pixels on the longer side of the copy that this tab keeps
 export const decode = (file) =>
   createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
 
+/** The pixels of a data URL; scripts may not fetch one here. */
+export async function decodeCopy(url) {
+  const image = Object.assign(new Image(), { src: url });
+  await image.decode();
+  return createImageBitmap(image);
+}
+
 function drawn(bitmap, longer) {
   const scale = Math.min(1, longer / Math.max(bitmap.width, bitmap.height));
   const canvas = Object.assign(document.createElement("canvas"), {

@@ -577,7 +577,8 @@ function listen() {
     on(field, "change", () => {
       if (takeField("", field, "age-fault", state.chosen.patient)) again(state.chosen);
     });
-    on(`before-${field}`, "change", () =>
+    // at every key: a file may be dropped while the field still has the focus
+    on(`before-${field}`, "input", () =>
       takeField("before-", field, "before-fault", state.before),
     );
   }
@@ -596,7 +597,9 @@ function listen() {
   listenToPrinter();
 }
 
+listen(); // first of all: a file dropped on a page that does not listen would take its place
 fillSelect(at("language"), Object.entries(LANGUAGES));
+drawRamp();
 remember();
 try {
   await useLanguage(wishedLanguage());
@@ -604,6 +607,4 @@ try {
   document.body.textContent = "The server does not answer. Reload this page."; // no texts, no language
   throw fault;
 }
-listen();
-drawRamp();
 meet();

@@ -135,7 +135,13 @@ function explain(button) {
   tip.hidden = false;
   button.setAttribute("aria-expanded", "true");
   button.setAttribute("aria-describedby", "tip");
-  const [box, own] = [button.getBoundingClientRect(), tip.getBoundingClientRect()];
+  placeTip();
+}
+
+function placeTip() {
+  if (!explained) return;
+  const tip = at("tip");
+  const [box, own] = [explained.getBoundingClientRect(), tip.getBoundingClientRect()];
   const below = box.bottom + own.height + 12 < window.innerHeight - 60;
   tip.style.left = `${clamp(box.left, 12, window.innerWidth - own.width - 12)}px`;
   tip.style.top = `${below ? box.bottom + 8 : Math.max(8, box.top - own.height - 8)}px`;
@@ -174,5 +180,5 @@ export function explainTerms() {
     event.preventDefault();
     hideTip();
   });
-  window.addEventListener("scroll", hideTip, { passive: true });
+  window.addEventListener("scroll", placeTip, { passive: true });
 }
