@@ -1,12 +1,20 @@
 """Answers as FHIR R4, checked by models of the standard (R4B: the same for these resources)."""
 
+import httpx
 import pytest
-from servers import ask, picture, serving
+from servers import ask, listening, picture
 
 from lesionlab.web import fhir
 
 R4 = pytest.importorskip("fhir.resources.R4B", reason="FHIR is checked by fhir.resources")
 ASKED = {"Accept": "application/fhir+json"}
+
+
+@pytest.fixture(scope="module")
+def client(bundle_file):
+    """Asks a server that listens."""
+    with listening(bundle_file) as (address, _, _), httpx.Client(base_url=address) as found:
+        yield found
 
 
 def resource(kind, answer):
@@ -91,8 +99,9 @@ def test_a_refusal_is_an_operation_outcome(client):
 
 
 def test_a_key_that_is_missing_is_a_login(bundle_file):
-    with serving(bundle_file, api_keys=("first-key-of-the-clinic",)) as locked:
-        answer = ask(locked, picture(), headers=ASKED)
+    keys = ("first-key-of-the-clinic",)
+    with listening(bundle_file, api_keys=keys) as (address, _, _), httpx.Client() as locked:
+        answer = locked.post(f"{address}/v1/predict", headers=ASKED)
         assert resource("OperationOutcome", answer)["issue"][0]["code"] == "login"
         assert answer.headers["www-authenticate"] == "Bearer"
 

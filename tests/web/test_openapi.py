@@ -85,8 +85,9 @@ def test_it_keeps_to_its_description(described):
     assert explore(described, 25) > 50
 
 
-def test_it_keeps_to_its_description_with_a_key(locked):
-    assert explore(locked, 10, headers={"X-API-Key": KEY}) > 20
+def test_it_keeps_to_its_description_with_a_key_and_in_fhir(locked):
+    headers = {"X-API-Key": KEY, "Accept": "application/fhir+json"}
+    assert explore(locked, 10, headers=headers) > 20
 
 
 @pytest.mark.slow

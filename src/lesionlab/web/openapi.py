@@ -40,6 +40,10 @@ _REFUSALS = {
 
 _BASE64 = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
+_PIXEL = (  # a PNG of one pixel, so that the example of /docs can be sent as it is
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mPY11MBAAPOAcNXThQNAAAAAElFTkSuQmCC"
+)
+
 _EXAMPLE = {
     "model": {
         "name": "mobilenetv4",
@@ -207,8 +211,13 @@ def _json(bundle: Bundle, settings: Settings) -> dict[str, Any]:
                 "contentEncoding": "base64",
                 "pattern": _BASE64,
                 "description": "The file in base64.",
+                "examples": [_PIXEL],
             },
-            "name": {"type": "string", "description": "Comes back with the answer."},
+            "name": {
+                "type": "string",
+                "description": "Comes back with the answer.",
+                "examples": ["photo.jpg"],
+            },
         },
         "required": ["content"],
         "additionalProperties": False,
