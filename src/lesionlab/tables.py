@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
+import re
 import warnings
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import numpy as np
 import pandas as pd
@@ -82,15 +87,42 @@ def describe(findings: pd.DataFrame, examples: int = 3) -> str:
     return "\n".join(lines)
 
 
+TABLE_SUFFIXES = (
+    ".csv", ".tsv", ".tab", ".txt", ".csv.gz", ".tsv.gz", ".xlsx", ".xls", ".ods",
+)  # fmt: skip
+"""Suffixes of files that may be tables; of a spreadsheet only how to make it one is said."""
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
+_SEPARATORS = (",", "\t", ";", "|")
+
+
+def header(path: Path) -> tuple[str, ...]:
+    """The column heads of a table, or () where its first line is none; reads no rows."""
+    if path.name.lower().endswith(_SPREADSHEETS):
+        return ()
+    try:
+        with _opened(path) as handle:
+            line, separator = _header_line(handle)
+        heads = next(csv.reader([line], delimiter=separator or _separator(line)), [])
+    except (OSError, ValueError, csv.Error, zlib.error):
+        return ()
+    return tuple(each.strip() for each in heads)
+
+
 def read_csv(
-    path: Path, required: Sequence[str] = (), separator: str | None = None
+    path: Path,
+    required: Sequence[str] = (),
+    separator: str | None = None,
+    names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Read a CSV or tab-separated table as text, empty cells as "".
+
+    Takes UTF-8 and UTF-16, the first line "sep=;" of spreadsheet programs, and .gz.
 
     Args:
         path: the file.
         required: columns that it must have.
-        separator: ",", ";" or a tab; None looks at the header line.
+        separator: ",", ";", "|" or a tab; None looks at the header line.
+        names: of the columns of a table that has no header line.
 
     Raises:
         DataError: if the file is missing, empty or not a table, or a column stands there twice.
@@ -98,30 +130,35 @@ def read_csv(
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist. Check the path.")
+    if path.name.lower().endswith(_SPREADSHEETS):
+        raise DataError(
+            f"{path} is a spreadsheet. Save its sheet as CSV (UTF-8), and give that file."
+        )
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            header = handle.readline()
-        if header.lstrip().startswith("<"):
-            raise ValueError("it is a web page or XML; a download may have failed")
-        if separator is None:
-            separator = max((",", "\t", ";"), key=header.count)
-        if not header.strip() or "\x00" in header:
-            raise ValueError("its first line is not a header")
-        if twice := _twice(
-            name.strip() for name in next(csv.reader([header], delimiter=separator))
-        ):
-            raise ValueError(f"it has two columns called {twice[0]!r}; leave one out")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path,
-                sep=separator,
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-                index_col=False,  # rows longer than the header must not shift its columns
-            )
-    except (ValueError, pd.errors.ParserWarning) as error:
+        with _opened(path) as handle:
+            first, said = _header_line(handle)
+            if first.lstrip().startswith("<"):
+                raise ValueError("it is a web page or XML; a download may have failed")
+            separator = separator or said or _separator(first)
+            if not first.strip() or "\x00" in first:
+                raise ValueError("its first line is not a header")
+            if names is None and (
+                twice := _twice(
+                    name.strip() for name in next(csv.reader([first], delimiter=separator))
+                )
+            ):
+                raise ValueError(f"it has two columns called {twice[0]!r}; leave one out")
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                table = pd.read_csv(
+                    _Again(first, handle),
+                    sep=separator,
+                    dtype=str,
+                    keep_default_na=False,
+                    names=None if names is None else list(names),
+                    index_col=False,  # rows longer than the header must not shift its columns
+                )
+    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile, pd.errors.ParserWarning) as error:
         raise DataError(
             f"{path} is not a CSV table ({_first_line(error)}). "
             "Save it as comma-separated UTF-8 text with one header line, and run again."
@@ -140,6 +177,44 @@ def read_csv(
             findings_table(rows),
         )
     return table
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """A table's text, unpacked if it is packed, in the encoding that its first bytes tell."""
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rb") as handle:
+        start = handle.read(2)
+    encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    with opener(path, "rt", encoding=encoding, newline="") as text:
+        yield cast(TextIO, text)
+
+
+def _header_line(handle: TextIO) -> tuple[str, str | None]:
+    """The line with the column heads, and the separator that a line "sep=;" before it tells."""
+    first = handle.readline()
+    said = re.fullmatch(r"\"?sep=(.)\"?\s*", first, re.IGNORECASE)
+    return (handle.readline(), said[1]) if said else (first, None)
+
+
+def _separator(line: str) -> str:
+    """The separator that parts a header line into the most columns."""
+    return max(_SEPARATORS, key=lambda mark: len(next(csv.reader([line], delimiter=mark), [])))
+
+
+class _Again:
+    """A text whose first line was read already, from that line on; pandas reads such."""
+
+    def __init__(self, first: str, rest: TextIO) -> None:
+        self._first, self._rest = first, rest
+
+    def read(self, size: int = -1) -> str:
+        """The next characters, at least as many as asked if there are."""
+        first, self._first = self._first, ""
+        return first + self._rest.read(size)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.read().splitlines(keepends=True))
 
 
 def _twice(names: Iterable[str]) -> list[str]:

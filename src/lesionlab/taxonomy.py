@@ -35,9 +35,12 @@ _HAM7 = (
 HAM7: tuple[str, ...] = tuple(each.code for each in _HAM7)
 """The seven classes of HAM10000, in the alphabetical order that MedMNIST uses too."""
 
-KNOWN: Mapping[str, LesionClass] = MappingProxyType({each.code: each for each in _HAM7})
+_SCC = LesionClass("scc", "Squamous cell carcinoma", "#882255", True)
+"""A class of ISIC 2019, BCN20000 and PAD-UFES-20; in HAM10000 it is part of akiec."""
 
-MALIGNANT_RULE = "malignant = mel + bcc + akiec; benign = nv + bkl + df + vasc"
+KNOWN: Mapping[str, LesionClass] = MappingProxyType({each.code: each for each in (*_HAM7, _SCC)})
+
+MALIGNANT_RULE = "malignant = mel + bcc + akiec (+ scc); benign = nv + bkl + df + vasc"
 """The rule that collapses seven classes to two, to be printed wherever it is used.
 
 The ISIC Archive calls actinic keratosis "indeterminate": malignancy is a convention here.
@@ -57,7 +60,7 @@ class Grouping:
     rule: str
 
 
-_TWO = {each.code: "malignant" if each.malignant else "benign" for each in _HAM7}
+_TWO = {each.code: "malignant" if each.malignant else "benign" for each in KNOWN.values()}
 
 GROUPINGS: Mapping[str, Grouping] = MappingProxyType(
     {
@@ -89,6 +92,7 @@ _SPARE_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA337
 ALIASES: Mapping[str, str] = MappingProxyType(
     {
         "actinic keratoses and intraepithelial carcinoma": "akiec",
+        "actinic keratoses": "akiec",
         "actinic keratosis": "akiec",
         "ak": "akiec",
         "basal cell carcinoma": "bcc",
@@ -98,6 +102,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "melanoma": "mel",
         "melanocytic nevi": "nv",
         "melanocytic nevus": "nv",
+        "nevi": "nv",
         "nevus": "nv",
         "vascular lesion": "vasc",
         "vascular lesions": "vasc",
@@ -110,7 +115,7 @@ def canonical(label: str) -> str:
     """Return the HAM10000 code of a label written another way, or the label itself, stripped."""
     plain = label.strip()
     key = plain.lower().replace("_", " ")
-    return key if key in KNOWN else ALIASES.get(key, plain)
+    return key if key in HAM7 else ALIASES.get(key, plain)
 
 
 def order(labels: Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pandas as pd
 
 from lesionlab.data.audit import near_duplicates
 from lesionlab.data.catalogue.catalogue import FILE_NAME, Catalogue, examine
-from lesionlab.data.catalogue.layouts import Draft, read_layout
+from lesionlab.data.catalogue.draft import Draft
+from lesionlab.data.catalogue.layouts import Reading, read_layout
 from lesionlab.data.catalogue.merge_lesions import read_verdicts, with_verdicts
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, silent
@@ -60,7 +62,9 @@ def audit(
     *,
     layout: str = "auto",
     table: str | Path | None = None,
-    columns: dict[str, str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    ignore: Sequence[str] = (),
+    relabel: Mapping[str, str] | None = None,
     near: bool | None = None,
     judged: str | Path | None = None,
     listen: Listener = silent,
@@ -71,7 +75,7 @@ def audit(
         data: a catalogue, or a folder as `catalogue` takes it; one with faults is welcome.
         layout: the layout's name, or "auto".
         table: the table to read, where the folder holds several.
-        columns: the table's own column for each of ours.
+        columns, ignore, relabel: as `catalogue` takes them.
         near: whether to look for near-duplicates, which takes minutes; None looks where there are
             no more than 20,000 images.
         judged: a pairs.csv of an earlier audit: its verdicts are taken over, and pairs that it
@@ -89,11 +93,18 @@ def audit(
     """
     if not isinstance(data, Catalogue):
         folder = Path(data)
-        plain = layout == "auto" and table is None and columns is None
-        if plain and ((folder / FILE_NAME).is_file() or folder.name == FILE_NAME):
+        reading = Reading(
+            folder,
+            layout,
+            Path(table) if table else None,
+            columns or {},
+            tuple(ignore),
+            relabel or {},
+        )
+        if reading.plain and ((folder / FILE_NAME).is_file() or folder.name == FILE_NAME):
             data = Catalogue.open(folder)
         else:
-            draft = read_layout(folder, layout, Path(table) if table else None, columns)
+            draft = read_layout(reading)
     if isinstance(data, Catalogue):
         draft = Draft(data.table, data.classes, data.root, data.layout, list(data.notes))
     full, findings = examine(draft, decode=True, listen=listen)

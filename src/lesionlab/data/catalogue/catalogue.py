@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from lesionlab.data.catalogue.layouts import Draft, read_layout
+from lesionlab.data.catalogue.account import account_of
+from lesionlab.data.catalogue.draft import Draft
+from lesionlab.data.catalogue.layouts import Reading, read_layout
 from lesionlab.data.catalogue.merge_lesions import clashes, merge_lesions, read_verdicts
 from lesionlab.data.catalogue.validation import check_files, check_table, scan_files
-from lesionlab.data.images.reader import in_array
+from lesionlab.data.images.reader import file_of
+from lesionlab.data.patient_metadata import odd_ages, read_ages, read_sexes
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import fingerprint, read_json, write_csv, write_json
 from lesionlab.progress import Listener, Notice, silent
@@ -39,6 +42,7 @@ class Catalogue:
         layout: which reader made it.
         notes: what a reader of reports has to know about this source.
         home: folder that it was saved to or opened from; None while it is only in memory.
+        account: what became of every file and row, as `account.Account.to_dict` gives it.
     """
 
     table: pd.DataFrame
@@ -47,6 +51,7 @@ class Catalogue:
     layout: str = ""
     notes: tuple[str, ...] = ()
     home: Path | None = field(default=None, compare=False)
+    account: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Catalogue:
@@ -77,6 +82,7 @@ class Catalogue:
             side.get("layout", ""),
             tuple(side.get("notes", ())),
             home=file.parent,
+            account=side.get("account", {}),
         )
         if faults or made.fingerprint != side["fingerprint"]:
             listed = f":\n{describe(findings_table(faults))}" if faults else "."
@@ -104,6 +110,7 @@ class Catalogue:
                 "images": len(self.table),
                 "lesions": self.lesions,
                 "notes": list(self.notes),
+                **({"account": self.account} if self.account else {}),
             },
         )
         return replace(self, home=folder)
@@ -176,7 +183,7 @@ def _root_entries(root: Path, home: Path) -> dict[str, str]:
 def _root_of(side: Mapping[str, str], home: Path, path: str) -> Path:
     """The images' folder of a sidecar: of what it says, that where the first image is."""
     ways = [(home / side[key]).resolve() for key in ("root", "root_place") if key in side]
-    file = path.partition("#")[0] if in_array(path) else path
+    file = file_of(path)
     return next((each for each in ways if (each / file).is_file()), ways[0])
 
 
@@ -201,6 +208,8 @@ def catalogue(
     layout: str = "auto",
     table: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
+    ignore: Sequence[str] = (),
+    relabel: Mapping[str, str] | None = None,
     exclude: str | Path | None = None,
     merge: str | Path | None = None,
     out: str | Path | None = None,
@@ -213,14 +222,17 @@ def catalogue(
             already holds a catalogue.csv, which is then opened.
         layout: the layout's name, or "auto".
         table: the table to read, where the folder holds several.
-        columns: the table's own column for each of ours: {"image_id": "name", "target": "label"}.
+        columns: the table's own column for each of ours: {"image_id": "name", "target": "label"};
+            see `layouts.Reading`.
+        ignore: folders in it whose files are left out, such as those of masks or smaller copies.
+        relabel: what a label is to count as: {"SCC": "scc"}.
         exclude: a findings.csv from `audit`: images that it marks are left out.
         merge: a pairs.csv from `audit` with verdicts: lesions of a pair that is "same" become one.
         out: where to save; None keeps the catalogue in memory.
         listen: told of the progress.
 
     Returns:
-        The catalogue.
+        The catalogue. Its `account` tells what became of every file and row.
 
     Raises:
         DataError: if nothing readable is there.
@@ -230,19 +242,27 @@ def catalogue(
         >>> data = catalogue("data/ham10000", out="data/ham10000")  # doctest: +SKIP
     """
     folder = Path(folder)
-    plain = layout == "auto" and not any((table, columns, exclude, merge, out))
+    reading = Reading(
+        folder, layout, Path(table) if table else None, columns or {}, tuple(ignore), relabel or {}
+    )
+    plain = reading.plain and not any((exclude, merge, out))
     if plain and ((folder / FILE_NAME).is_file() or folder.name == FILE_NAME):
         return Catalogue.open(folder)
-    if layout == "auto" and not table and not columns and _of_other_folders(folder):
+    if reading.plain and _of_other_folders(folder):
         made = Catalogue.open(folder)
         draft = Draft(made.table, made.classes, made.root, made.layout, list(made.notes))
     else:
-        draft = read_layout(folder, layout, Path(table) if table else None, columns)
+        draft = read_layout(reading)
     verdicts = read_verdicts(Path(merge)) if merge else None
     if verdicts is not None:  # first: an image that is left out may link two others
         draft = _merged(draft, verdicts)
     if exclude:
         draft = leave_out(draft, read_csv(Path(exclude), ("image_id", "kind", "exclude")))
+        if draft.table.empty:
+            raise DataError(
+                f"{exclude} leaves out every image of {folder}: nothing is left to work with. "
+                "Mend what it lists instead, or write False in its column exclude."
+            )
     if verdicts is not None and (clashing := clashes(draft.table, verdicts)):
         found = findings_table(clashing)
         raise FindingsError(
@@ -260,23 +280,82 @@ def catalogue(
         found = findings_table(faults)
         raise FindingsError(
             f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}; no catalogue was made:\n"
-            f"{describe(found)}\n"
-            f"Mend them, or leave these images out: lesionlab audit {folder} --out findings.csv, "
-            f"then lesionlab catalogue {folder} --exclude findings.csv",
+            f"{describe(found)}\n{_way_out(reading, draft, found, merge, out)}",
             found,
         )
     present = set(full["target"])
     classes = draft.classes if draft.classes else tuple(sorted(present))
     for name in [each for each in classes if each not in present]:
         listen(Notice(f"No image of class {name!r}.", "warning"))
+    account = account_of(draft, full)
     made = Catalogue(
         full[list(CATALOGUE)].sort_values("image_id").reset_index(drop=True),
         classes,
         draft.root.resolve(),
         draft.layout,
-        tuple(draft.notes),
+        (*draft.notes, *_passed_over(draft, full)),
+        account=account.to_dict() if account else {},
     )
+    if account:
+        listen(Notice(str(account)))
     return made.save(out) if out else made
+
+
+def _passed_over(draft: Draft, table: pd.DataFrame) -> list[str]:
+    """Sentences on photographs that are not taken though nobody asked for that."""
+    if draft.inventory is None:
+        return []
+    taken = {*table["path"], *draft.files_left_out}
+    unnamed = [path for path in draft.inventory.images if path not in taken]
+    said = [draft.inventory.undecoded()]
+    if unnamed:
+        said.append(
+            f"{len(unnamed):,} of {len(draft.inventory.images):,} photographs have no row in the "
+            f"table and are left out, such as {unnamed[0]}."
+        )
+    return [each for each in said if each]
+
+
+def _way_out(
+    reading: Reading,
+    draft: Draft,
+    found: pd.DataFrame,
+    merge: str | Path | None,
+    out: str | Path | None,
+) -> str:
+    """What helps where a catalogue was refused: commands, or where to look for the cause."""
+    two = "lesion_with_two_patients" in set(found["kind"])
+    repeats = _prefixed(reading, draft) if two else ""
+    if set(draft.table["image_id"]) <= set(found["image_id"]):
+        text = "Every image has a fault, so none can be left out: mend the cause."
+        if set(found["kind"]) == {"missing_image"} and draft.inventory:
+            images = draft.inventory.images
+            seen = f"the images are called {images[0]} and so on" if images else "it holds none"
+            text = (
+                f"None of the table's images is in {reading.folder}: the table calls the first one "
+                f"{draft.table['image_id'].iloc[0]!r}, {seen}."
+            )
+        return repeats + text
+    if reading.folder.is_dir() and (reading.folder / FILE_NAME).is_file():
+        reading = replace(reading, layout=draft.layout)  # else the old catalogue would be opened
+    home = reading.folder if reading.folder.is_dir() else reading.folder.parent
+    to = None if out is None or Path(out).resolve() == home.resolve() else out
+    audit = reading.command("audit", out="findings.csv")
+    again = reading.command("catalogue", merge=merge, exclude="findings.csv", out=to)
+    return f"{repeats}Mend them, or leave these images out: {audit}, then {again}"
+
+
+def _prefixed(reading: Reading, draft: Draft) -> str:
+    """Offer to name lesions by patient and lesion, where their ids repeat among patients."""
+    if draft.layout != "csv":
+        return ""
+    names = [reading.columns.get(name, name) for name in ("patient_id", "lesion_id")]
+    columns = {**reading.columns, "lesion_id": "+".join(names)}
+    asked = replace(reading, columns=columns)
+    return (
+        "If lesion ids repeat among patients, patient and lesion together name a lesion: "
+        f"{asked.command('catalogue')}\n"
+    )
 
 
 def _of_other_folders(folder: Path) -> bool:
@@ -309,16 +388,27 @@ def leave_out(draft: Draft, findings: pd.DataFrame) -> Draft:
     """
     marked = findings[findings["exclude"].astype(str).str.lower().isin(("true", "1", "yes"))]
     repeated = set(marked["image_id"][marked["kind"] == "duplicate_image_id"])
-    once = draft.table.drop_duplicates()
+    twice = draft.table.duplicated()
+    once = draft.table[~twice]
     kept = set(
         once["image_id"][once["image_id"].isin(repeated) & ~once["image_id"].duplicated(keep=False)]
     )
     only_repeated = kept - set(marked["image_id"][marked["kind"] != "duplicate_image_id"])
     drop = set(marked["image_id"]) - only_repeated
-    table = once[~once["image_id"].isin(drop) & (once["image_id"] != "")].reset_index(drop=True)
-    left_out = len(draft.table) - len(table)
-    notes = [*draft.notes, f"{left_out} rows were left out after an audit."]
-    return replace(draft, table=table, notes=notes)
+    made = replace(
+        draft,
+        table=draft.table,
+        files_left_out=dict(draft.files_left_out),
+        rows_left_out=draft.rows_left_out.copy(),
+    )
+    unnamed = made.table["image_id"].isin(drop) | (made.table["image_id"] == "")
+    reasons = twice.map({True: "repeats a row", False: ""}).mask(unnamed, "excluded after an audit")
+    for reason in sorted(set(reasons) - {""}):
+        made.leave_out(reasons == reason, reason)
+        reasons = reasons[reasons != reason].reset_index(drop=True)
+    left_out = len(draft.table) - len(made.table)
+    made.notes = [*draft.notes, f"{left_out} rows were left out after an audit."]
+    return made
 
 
 def examine(
@@ -343,12 +433,14 @@ def examine(
     for name in CATALOGUE:
         if name not in table.columns:
             table[name] = ""
+    table["sex"] = read_sexes(table["sex"])
     findings = check_table(table, draft.classes)
     facts = scan_files(table, draft.root, decode=decode, listen=listen)
     for name in ("width", "height", "bytes", "sha256", "pixel_hash"):
         table[name] = [getattr(fact, name) for fact in facts]
-    age = table["age"].astype(str)
-    table["age"] = pd.to_numeric(age.where(age != "", None), errors="coerce").astype(np.float64)
+    table["age"], odd = read_ages(table["age"])
+    if odd:
+        draft.notes.append(odd_ages(odd))
     findings += [finding for fact in facts for finding in fact.findings]
     findings += check_files(table)
     return table, findings

@@ -15,8 +15,9 @@ import pandas as pd
 from lesionlab.data.images.decode import to_rgb
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader, in_array
+from lesionlab.data.patient_metadata import OLDEST, read_ages
 from lesionlab.progress import Listener, Step, silent
-from lesionlab.tables import Finding, Severity
+from lesionlab.tables import Finding, Severity, known_words
 
 DX_TYPES = ("histo", "follow_up", "consensus", "confocal")
 
@@ -50,9 +51,11 @@ def _duplicate_ids(table: pd.DataFrame) -> Iterator[Finding]:
                 "no_image_id", f"{count} rows have no image_id", column="image_id", exclude=True
             )
         elif count > 1:
+            labels = list(table["target"][table["image_id"] == image].unique())
+            clash = f", with {len(labels)} diagnoses ({', '.join(labels)})" if labels[1:] else ""
             yield Finding(
                 "duplicate_image_id",
-                f"{image} stands in {count} rows",
+                f"{image} stands in {count} rows{clash}",
                 column="image_id",
                 image_id=str(image),
                 exclude=True,
@@ -100,24 +103,16 @@ _PLURAL = {"target": "diagnoses", "age": "ages", "sex": "sexes", "patient_id": "
 def _ages(table: pd.DataFrame) -> Iterator[Finding]:
     if "age" not in table.columns:
         return
-    text = table["age"].astype(str).where(table["age"].notna(), "")
-    numbers = pd.to_numeric(text.where(text != "", None), errors="coerce")
+    numbers, _ = read_ages(table["age"])
+    text = known_words(table["age"].astype(object).where(table["age"].notna(), "").astype(str))
     for row, value, number in zip(table.itertuples(), text, numbers, strict=True):
         if value and not np.isfinite(number):
             yield Finding(
-                "age_not_a_number",
-                repr(value),
+                "age_not_known",
+                f"{value!r} is no age in years from 0 to {OLDEST}",
+                severity="warning",
                 column="age",
                 image_id=str(row.image_id),
-                exclude=True,
-            )
-        elif number < 0 or number > 120:
-            yield Finding(
-                "age_out_of_range",
-                f"{number:g} years",
-                column="age",
-                image_id=str(row.image_id),
-                exclude=True,
             )
     if zero := int((numbers == 0).sum()):
         yield Finding("age_zero", f"{zero} images of age 0: infants, not missing", "note", "age")
@@ -316,9 +311,9 @@ def _copies(rows: pd.DataFrame, kind: str, text: str, seen: set[str]) -> Iterato
     apart = f", in {len(lesions)} lesions" if len(lesions) > 1 else ""
     for number, row in enumerate(rows.drop_duplicates("image_id").itertuples()):
         yield Finding(
-            kind,
+            f"{kind}_two_diagnoses" if clash else kind,
             f"{text} {len(ids)} ids{apart}{clash}: {', '.join(ids)}",
-            severity="warning",
+            severity="error" if clash else "warning",
             column="path",
             image_id=str(row.image_id),
             path=str(row.path),

@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,15 +22,23 @@ if TYPE_CHECKING:
     from lesionlab.recipe.schema import Images
 from lesionlab.data.images.faults import ImageFault
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom")
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif",
+    ".dcm", ".dicom",
+)  # fmt: skip
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+HEIC = (".heic", ".heif")
+"""What phones make; `decodable` has them where pillow-heif is installed."""
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 """What is opened, told by the content; Pillow knows dozens more, each a way in for a bad file."""
 
 PREPROCESSING = 1
 """Version of what `to_pixels` does; raised when its output changes."""
 
-_FORMATS_SAID = "a JPEG, PNG, BMP, TIFF or WebP image"
+_FORMATS_SAID = "a JPEG, PNG, BMP, TIFF, WebP or GIF image"
+
+_HEIC_STARTS = tuple(b"ftyp" + each for each in (b"heic", b"heix", b"heim", b"mif1", b"msf1"))
 
 _LONGEST_SIDE = 65_535  # pixels, as in a JPEG
 
@@ -38,6 +47,22 @@ _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; 0 and restar
 _MOST_MARKERS = 20_000
 
 _MOST_PASSES = 12  # over an image of the most pixels: a progressive JPEG has about ten scans
+
+
+def decodable() -> tuple[str, ...]:
+    """Suffixes of image files that this installation can decode, in lower case."""
+    return (*EXTENSIONS, *HEIC) if _heic() else EXTENSIONS
+
+
+@cache
+def _heic() -> bool:
+    """Make Pillow open HEIC, and say whether it can."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def preprocessing_fingerprint(images: Images) -> str:
@@ -65,6 +90,13 @@ def open_image(
     """
     if not content:
         raise ImageFault("empty_file", f"{name} has 0 bytes")
+    if formats == FORMATS and content[4:12] in _HEIC_STARTS:
+        if not _heic():
+            raise ImageFault(
+                "unsupported",
+                f"{name} is a HEIC image: pip install 'lesionlab[heic]', or save it as JPEG",
+            )
+        formats = ("HEIF",)
     try:
         image = Image.open(io.BytesIO(content), formats=formats)
     except Image.DecompressionBombError as error:

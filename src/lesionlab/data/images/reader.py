@@ -7,7 +7,7 @@ import re
 import zipfile
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,8 @@ class Reader:
     """Reads images of a data folder by the `path` column of its catalogue.
 
     A path is a file ("part_1/ISIC_0024306.jpg") or a row of an array:
-    "dermamnist.npz#train_images/17" or "hmnist_28_28_RGB.csv#17".
+    "dermamnist.npz#train_images/17" or "hmnist_28_28_RGB.csv#17"; or an image file in an HDF5 file,
+    "train-image.hdf5#ISIC_0015670".
     """
 
     def __init__(self, root: Path) -> None:
@@ -43,6 +44,8 @@ class Reader:
         """
         if in_array(path):
             return self._row(path).tobytes()
+        if _HDF5.search(path):
+            return self._stored(path)
         try:
             content = (self.root / path).read_bytes()
         except FileNotFoundError as error:
@@ -120,7 +123,52 @@ class Reader:
         if not array:
             return read_pixel_table(self.root / file)[0]
         with np.load(self.root / file) as arrays:
-            return np.asarray(arrays[array], np.uint8)
+            pixels = arrays[array]
+        if fault := array_fault(pixels.shape, pixels.dtype):
+            raise ImageFault("unsupported", f"{file}: {array} {fault}")
+        return np.asarray(pixels[..., 0] if pixels.shape[3:] == (1,) else pixels)
+
+    def _stored(self, path: str) -> bytes:
+        """The bytes of an image that lies in an HDF5 file under its name."""
+        try:
+            import h5py
+        except ImportError as error:
+            raise ImageFault(
+                "unsupported", f"Reading {path} needs h5py: pip install 'lesionlab[hdf5]'"
+            ) from error
+        file, _, name = path.partition("#")
+        if not (self.root / file).is_file():
+            raise ImageFault("missing_image", f"{file} does not exist")
+        try:
+            with self._loading, h5py.File(self.root / file) as images:
+                content = images[name][()]
+        except (OSError, KeyError) as error:
+            raise ImageFault("unreadable", f"{path} cannot be read from its file") from error
+        return bytes(content)
+
+
+_HDF5 = re.compile(r"\.(hdf5|h5)#", re.IGNORECASE)
+
+
+def array_fault(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """Why an array holds no images as they are stored here, with the way out; "" if it does."""
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
+        return (
+            f"has the shape {shape}; images are (n, height, width) or (n, height, width, 3). "
+            "Bring its axes into that order and save it again"
+        )
+    if dtype != np.uint8:
+        return (
+            f"holds {dtype}; images are uint8, 0 to 255. Save it again: of 0 to 1 as "
+            "(images * 255).round().astype('uint8'), and of normalised values only after undoing "
+            "that"
+        )
+    return ""
+
+
+def file_of(path: str) -> str:
+    """The file that a catalogue's path lies in: itself, or what holds many images."""
+    return path.partition("#")[0] if in_array(path) or _HDF5.search(path) else path
 
 
 def in_array(path: str) -> bool:
@@ -140,8 +188,15 @@ def read_pixel_table(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     table = pd.read_csv(path)
     if "label" not in table.columns:
         raise DataError(f"{path} has no column 'label', so it is not one of the hmnist tables.")
-    labels = table.pop("label").to_numpy(np.int64)
-    pixels = table.to_numpy(np.uint8)
+    labels = table.pop("label").to_numpy()
+    values = table.to_numpy()
+    if labels.dtype.kind not in "iu" or values.dtype.kind not in "iu":
+        raise DataError(f"{path} holds other than whole numbers, so it is no table of pixels.")
+    if values.size and not 0 <= values.min() <= values.max() <= 255:
+        raise DataError(
+            f"{path} holds pixels from {values.min()} to {values.max()}; 0 to 255 is right."
+        )
+    labels, pixels = labels.astype(np.int64), values.astype(np.uint8)
     for channels in (1, 3):
         side = round((pixels.shape[1] / channels) ** 0.5)
         if side * side * channels == pixels.shape[1]:

@@ -1,0 +1,75 @@
+"""Free-text labels as classes: known spellings are read, near ones are for the user to decide."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import pandas as pd
+
+from lesionlab.errors import DataError
+from lesionlab.taxonomy import canonical
+
+
+def classes_of_labels(
+    labels: pd.Series, relabel: Mapping[str, str] | None = None
+) -> tuple[pd.Series, list[str]]:
+    """The class of each label, and notes on spellings that became one class.
+
+    Args:
+        labels: as the source writes them; "" is no label.
+        relabel: what a label is to count as; a label that is told to count as itself stays apart.
+
+    Raises:
+        DataError: if labels differ in spelling only, and nobody said what that means; or `relabel`
+            names a label that is not there.
+    """
+    decided = {key.strip(): value for key, value in (relabel or {}).items()}
+    plain = labels.astype(str).str.strip()
+    present = sorted(set(plain) - {""})
+    classes = {label: decided.get(label, canonical(label)) for label in present}
+    used = set(decided) & ({*present} | {*classes.values()})
+    if unknown := sorted(set(decided) - used):
+        raise DataError(
+            f"--relabel names {', '.join(unknown)}, and the labels are {', '.join(present)}."
+        )
+    classes = {label: decided.get(each, each) for label, each in classes.items()}
+    counts = plain.value_counts()
+    near: dict[str, list[str]] = {}
+    for each in sorted(set(classes.values())):
+        near.setdefault(_bare(each), []).append(each)
+    doubtful = []
+    for group in near.values():
+        open_ones = [each for each in group if each not in decided.values()]
+        if len(group) > 1 and open_ones:
+            kept = max(
+                group,
+                key=lambda each: (sum(counts[la] for la, c in classes.items() if c == each), each),
+            )
+            others = [each for each in group if each != kept]
+            numbers = ", ".join(
+                f"{each} ({sum(counts[la] for la, c in classes.items() if c == each)} images)"
+                for each in group
+            )
+            one = " ".join(f"{each}={kept}" for each in others)
+            apart = " ".join(f"{each}={each}" for each in group)
+            doubtful.append(
+                f"{numbers} differ in spelling only. If they are one class: --relabel {one}. If "
+                f"not: --relabel {apart}."
+            )
+    merged: dict[str, list[str]] = {}
+    for label, each in classes.items():
+        merged.setdefault(each, []).append(label)
+    notes = [
+        f"Read as one class, {each}: {', '.join(spelled)}."
+        for each, spelled in merged.items()
+        if len(spelled) > 1
+    ]
+    if doubtful:
+        raise DataError("\n".join([*doubtful, *notes]))
+    return plain.map(classes).fillna(""), notes
+
+
+def _bare(label: str) -> str:
+    """A label without case, blanks, marks and the "s" of a plural."""
+    return re.sub(r"s$", "", re.sub(r"[^a-z0-9]+", "", label.casefold())) or label
