@@ -39,7 +39,7 @@ def main() -> None:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(("diagnosis", "class"))
         writer.writerows(rows)
-    given = {node: label for node, label in rows}
+    given = dict(rows)
     for node in fresh:
         print(f"new: {node} -> {given[node] or 'none of our classes'}")
     print(f"{len(rows)} diagnoses, {sum(bool(label) for _, label in rows)} of them in a class")

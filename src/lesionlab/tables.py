@@ -150,7 +150,7 @@ def read_csv(
                 raise ValueError(f"it has two columns called {twice[0]!r}; leave one out")
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)
-                table = pd.read_csv(
+                table: pd.DataFrame = pd.read_csv(  # type: ignore[call-overload]
                     _Again(first, handle),
                     sep=separator,
                     dtype=str,

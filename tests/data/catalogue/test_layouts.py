@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lesionlab.data.catalogue.catalogue import catalogue
-from lesionlab.data.catalogue.layouts import read_layout
+from lesionlab.data.catalogue.layouts import Reading, read_layout
 from lesionlab.data.images.reader import Reader
 from lesionlab.data.splits import split
 from lesionlab.errors import DataError, FindingsError
@@ -81,7 +81,7 @@ def test_ham10000_under_other_names(tmp_path, name, separator, folders, suffix):
     photos(tmp_path / folders[-1], names[2:], suffix)
     photos(tmp_path / "__MACOSX" / folders[0], [f"._{each}" for each in names])
     photos(tmp_path / "masks", [f"{each}_segmentation" for each in names], ".png")
-    draft = read_layout(tmp_path)
+    draft = read_layout(Reading(tmp_path))
     assert draft.layout == "ham10000"
     assert list(draft.table["target"]) == ["mel", "mel", "nv", "bkl", "vasc"]
     assert list(draft.table["path"]) == [
@@ -118,7 +118,7 @@ def test_lesions_without_a_name_are_not_one_lesion(tmp_path, word):
 def test_the_eighth_column_names_the_source(tmp_path):
     row = (*ROWS[0], "vidir_modern")
     table(tmp_path / "HAM10000_metadata.tab", (*HAM, "dataset"), row, separator="\t")
-    assert list(read_layout(tmp_path).table["source"]) == ["vidir_modern"]
+    assert list(read_layout(Reading(tmp_path)).table["source"]) == ["vidir_modern"]
 
 
 # --- ISIC 2018 task 3
@@ -151,7 +151,7 @@ def isic2018(folder):
 
 def test_isic2018_with_its_parts_and_lesions(tmp_path):
     isic2018(tmp_path)
-    draft = read_layout(tmp_path)
+    draft = read_layout(Reading(tmp_path))
     assert draft.layout == "isic2018"
     rows = draft.table.set_index("image_id").sort_index()
     assert list(rows["target"]) == ["mel", "nv", "bcc", "akiec", "bkl"]
@@ -215,7 +215,7 @@ def test_archive_diagnoses(tmp_path, trail, expected):
     header = ("isic_id", "diagnosis_1", "diagnosis_2", "diagnosis_3")
     rows = [(image, *trail.split("|")) for image in (HAM_ID, OTHER_ID)]
     table(tmp_path / "metadata.csv", header, *rows)
-    assert list(read_layout(tmp_path).table["target"]) == [expected, expected]
+    assert list(read_layout(Reading(tmp_path)).table["target"]) == [expected, expected]
 
 
 def test_invasive_carcinoma_is_akiec_in_ham10000_alone(tmp_path):
@@ -224,7 +224,7 @@ def test_invasive_carcinoma_is_akiec_in_ham10000_alone(tmp_path):
     images = ("ISIC_0024305", "ISIC_0024306", "ISIC_0034320", "ISIC_0034321")
     table(tmp_path / "metadata.csv", header, *[(image, *trail) for image in images])
     photos(tmp_path, images)
-    assert list(read_layout(tmp_path).table["target"]) == [
+    assert list(read_layout(Reading(tmp_path)).table["target"]) == [
         ":".join(trail),
         "akiec",
         "akiec",
@@ -238,7 +238,7 @@ def test_invasive_carcinoma_is_akiec_in_ham10000_alone(tmp_path):
 def test_a_diagnosis_that_stops_short_is_not_guessed(tmp_path):
     header = ("isic_id", "diagnosis_1", "diagnosis_2", "diagnosis_3")
     table(tmp_path / "metadata.csv", header, (HAM_ID, "Benign", "", ""), (OTHER_ID, "", "", ""))
-    assert list(read_layout(tmp_path).table["target"]) == ["Benign", ""]
+    assert list(read_layout(Reading(tmp_path)).table["target"]) == ["Benign", ""]
 
 
 def test_archive_metadata_keep_their_meaning(tmp_path):
@@ -256,7 +256,7 @@ def test_archive_metadata_keep_their_meaning(tmp_path):
         for n in range(4)
     ]
     table(tmp_path / "metadata.csv", header, *rows, (OTHER_ID, *nevus, *[""] * 6))
-    rows = read_layout(tmp_path).table
+    rows = read_layout(Reading(tmp_path)).table
     assert list(rows["dx_type"]) == ["histo", "follow_up", "consensus", "confocal", ""]
     assert list(rows["age"]) == ["0"] * 4 + [""]
     assert rows["site"][0] == "posterior torso"
@@ -329,7 +329,7 @@ def test_medmnist_rows_are_images_of_official_parts(tmp_path, shape):
 
 def test_another_medmnist_set_keeps_its_own_classes(tmp_path):
     medmnist(tmp_path / "bloodmnist.npz", labels=3, counts=(20, 5, 5))
-    draft = read_layout(tmp_path / "bloodmnist.npz")
+    draft = read_layout(Reading(tmp_path / "bloodmnist.npz"))
     assert draft.classes == ("class_0", "class_1", "class_2")
 
 
@@ -371,7 +371,7 @@ def test_pixel_tables_are_read_row_by_row(tmp_path, channels):
 def test_pixel_tables_take_lesions_from_metadata_that_agree(tmp_path):
     hmnist(tmp_path, [6, 6, 4, 2, 5], 3)
     table(tmp_path / "HAM10000_metadata.csv", HAM, *ROWS)
-    draft = read_layout(tmp_path)
+    draft = read_layout(Reading(tmp_path))
     assert draft.layout == "hmnist"
     assert list(draft.table["lesion_id"]) == ["HAM_1", "HAM_1", "HAM_2", "HAM_3", "HAM_4"]
     assert list(draft.table["age"]) == ["80.0", "80.0", "0.0", "", ""]
@@ -380,7 +380,7 @@ def test_pixel_tables_take_lesions_from_metadata_that_agree(tmp_path):
 def test_pixel_tables_take_nothing_from_metadata_that_disagree(tmp_path):
     hmnist(tmp_path, [6, 6, 4, 5, 2], 3)
     table(tmp_path / "HAM10000_metadata.csv", HAM, *ROWS)
-    draft = read_layout(tmp_path)
+    draft = read_layout(Reading(tmp_path))
     assert "lesion_id" not in draft.table.columns
     assert any("no lesions" in note for note in draft.notes)
 
@@ -498,7 +498,7 @@ def test_real_ham10000(real):
 
 
 def test_the_real_export_says_the_same(real, real_ham):
-    draft = read_layout(real_ham / "isic_metadata.csv")
+    draft = read_layout(Reading(real_ham / "isic_metadata.csv"))
     assert draft.layout == "isic-archive"
     export = draft.table.sort_values("image_id")
     for name in ("image_id", "path", "target", "dx_type"):

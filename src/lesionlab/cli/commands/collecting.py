@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from lesionlab.advice import command
 from lesionlab.cli.outcome import Outcome, pairs, shares
 from lesionlab.errors import SettingsError
 from lesionlab.progress import Listener
@@ -43,7 +44,7 @@ def fetch(
         base_url=base_url,
         listen=listen,
     )
-    return Outcome(lines=[f"{folder} is complete. Next: lesionlab catalogue {folder}"])
+    return Outcome(lines=[f"{folder} is complete. Next: {command('catalogue', folder)}"])
 
 
 def catalogue(
@@ -53,6 +54,8 @@ def catalogue(
     layout: str = "auto",
     table: Path | None = None,
     columns: list[str] | None = None,
+    ignore: list[str] | None = None,
+    relabel: list[str] | None = None,
     exclude: Path | None = None,
     merge: Path | None = None,
     classes: Literal["malignant-benign"] | None = None,
@@ -60,9 +63,10 @@ def catalogue(
 ) -> Outcome:
     """Make the table of a folder of images: ids, diagnoses, lesions, ages, sites and file hashes.
 
-    Knows HAM10000 as unpacked, ISIC 2018 task 3, exports of the ISIC Archive, one folder per class,
-    MedMNIST .npz files, Kaggle's hmnist tables, and any CSV. Every fault is named before anything
-    is written.
+    Knows the ISIC challenges of 2016 to 2024, exports of the ISIC Archive, HAM10000, MILK10k,
+    BCN20000, PAD-UFES-20, PH2, Derm7pt, Fitzpatrick17k, DDI, MedMNIST and hmnist as they are
+    unpacked, one folder per class (or such folders in train, val and test), and any CSV. Every
+    fault is named before anything is written, and every file and row is accounted for.
 
     Example: lesionlab catalogue data/ham10000
     Example: lesionlab catalogue data/ham10000 --classes malignant-benign --out data/ham10000-two
@@ -70,9 +74,14 @@ def catalogue(
     Args:
         folder: what the download unpacked to, or one table or .npz file.
         out: where catalogue.csv goes; by default FOLDER itself.
-        layout: ham10000, isic2018, isic-archive, folders, medmnist, hmnist, csv; auto looks.
+        layout: ham10000, isic2016 to isic2024, isic-archive, pad-ufes-20, folders, csv, ...; auto
+            looks.
         table: the table to read, where the folder holds several.
-        columns: for a table of your own, ours=yours: image_id=name target=label lesion_id=mole.
+        columns: for a table of your own, ours=yours: image_id=name target=label lesion_id=mole;
+            lesion_id=patient+mole where only both name it. For class folders with folders in them
+            patient_id=folder or lesion_id=folder.
+        ignore: folders whose files are left out, such as those of masks or smaller copies.
+        relabel: what a label is to count as: SCC=scc ...
         exclude: a findings.csv of `lesionlab audit`: images it marks are left out.
         merge: a pairs.csv of `lesionlab audit`: of a pair judged "same" the lesions become one.
         classes: make these two classes of the seven; needs --out. FOLDER may hold a catalogue.
@@ -90,16 +99,19 @@ def catalogue(
         layout=layout,
         table=table,
         columns=pairs(columns),
+        ignore=ignore or (),
+        relabel=pairs(relabel, "--relabel", "SCC=scc"),
         exclude=exclude,
         merge=merge,
         out=None if classes else home,
         listen=listen,
     )
-    then = f"lesionlab audit {home}"
+    then = command("audit", home)
     if classes:
         grouping = GROUPINGS[classes]
         made = made.regrouped(grouping.groups, grouping.rule).save(home)
-        then = f"lesionlab split {home} --like {folder / 'split.csv'}"
+        like = folder / "split.csv"
+        then = command("split", home, like=like if like.is_file() else None)
     return Outcome(
         [(f"{len(made):,} images of {made.lesions:,} lesions", shares(made.counts()))],
         [*made.notes, f"Written: {home / catalogue.FILE_NAME}. Next: {then}"],
@@ -151,7 +163,7 @@ def join(
     )
     return Outcome(
         [(f"{len(made):,} images of {made.lesions:,} lesions", shares(made.counts()))],
-        [*made.notes, f"Written: {out / FILE_NAME}. Next: lesionlab audit {out}"],
+        [*made.notes, f"Written: {out / FILE_NAME}. Next: {command('audit', out)}"],
     )
 
 

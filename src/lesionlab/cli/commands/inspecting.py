@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lesionlab.advice import command
 from lesionlab.cli.outcome import Outcome, pairs, shares
 from lesionlab.progress import Listener
 
@@ -18,6 +19,8 @@ def audit(
     layout: str = "auto",
     table: Path | None = None,
     columns: list[str] | None = None,
+    ignore: list[str] | None = None,
+    relabel: list[str] | None = None,
     near: bool | None = None,
     listen: Listener,
 ) -> Outcome:
@@ -36,19 +39,33 @@ def audit(
         layout: as for `lesionlab catalogue`.
         table: as for `lesionlab catalogue`.
         columns: as for `lesionlab catalogue`.
+        ignore: as for `lesionlab catalogue`.
+        relabel: as for `lesionlab catalogue`.
         near: look for near-duplicates (some minutes for 10,000 images) or not; by default up to
             20,000 images.
     """
     from lesionlab.data.audit import audit
+    from lesionlab.data.catalogue.catalogue import FILE_NAME
+    from lesionlab.data.catalogue.layouts import Reading
     from lesionlab.reporting.explore import near_duplicates_page
     from lesionlab.tables import describe
 
+    reading = Reading(
+        data,
+        layout,
+        table,
+        pairs(columns) or {},
+        tuple(ignore or ()),
+        pairs(relabel, "--relabel", "SCC=scc") or {},
+    )
     beside = out.with_name("pairs.csv")
     result = audit.audit(
         data,
         layout=layout,
         table=table,
-        columns=pairs(columns),
+        columns=reading.columns,
+        ignore=reading.ignore,
+        relabel=reading.relabel,
         near=near,
         judged=beside if near is not False and beside.is_file() else None,
         listen=listen,
@@ -64,7 +81,7 @@ def audit(
             judge = (
                 f"Pairs of different lesions that look like one photograph: {number}. See "
                 f"{beside.with_suffix('.html')}, write same or different into the column verdict "
-                f"of {beside}, then: lesionlab catalogue {data} --merge {beside}"
+                f"of {beside}, then: {reading.command('catalogue', merge=beside)}"
             )
     for severity in ("error", "warning", "note"):
         chosen = result.findings[result.findings["severity"] == severity]
@@ -72,11 +89,19 @@ def audit(
             lines.append(f"{severity.capitalize()}s ({len(chosen)}):\n{describe(chosen)}")
     faults = len(result.faults)
     marked = int(result.findings["exclude"].sum())
+    leave_out = ""
+    if set(result.data.table["image_id"]) <= set(
+        result.findings["image_id"][result.findings["exclude"]]
+    ):
+        leave_out = " Nothing would be left without them: mend the cause."
+    elif marked:
+        leave_out = f" To leave them out: {reading.command('catalogue', exclude=out)}"
+    catalogued = (data / FILE_NAME).is_file() or data.name == FILE_NAME
+    follow = command("split", data) if catalogued else reading.command("catalogue")
     lines.append(
-        f"{faults} faults in {out}; {marked} rows are marked to be left out. To leave them out: "
-        f"lesionlab catalogue {data} --exclude {out}"
+        f"{faults} faults in {out}; {marked} rows are marked to be left out.{leave_out}"
         if faults
-        else f"No faults. The notes are in {out}. Next: lesionlab split {data}"
+        else f"No faults. The notes are in {out}. Next: {follow}"
     )
     if judge:
         lines.append(judge)

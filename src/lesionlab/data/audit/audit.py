@@ -75,7 +75,9 @@ def audit(
         data: a catalogue, or a folder as `catalogue` takes it; one with faults is welcome.
         layout: the layout's name, or "auto".
         table: the table to read, where the folder holds several.
-        columns, ignore, relabel: as `catalogue` takes them.
+        columns: the table's own column for each of ours.
+        ignore: folders in it whose files are left out.
+        relabel: what a label is to count as.
         near: whether to look for near-duplicates, which takes minutes; None looks where there are
             no more than 20,000 images.
         judged: a pairs.csv of an earlier audit: its verdicts are taken over, and pairs that it

@@ -43,6 +43,7 @@ class Catalogue:
         notes: what a reader of reports has to know about this source.
         home: folder that it was saved to or opened from; None while it is only in memory.
         account: what became of every file and row, as `account.Account.to_dict` gives it.
+        reading: how the folder was read, as `layouts.Reading.to_dict` gives it.
     """
 
     table: pd.DataFrame
@@ -52,6 +53,7 @@ class Catalogue:
     notes: tuple[str, ...] = ()
     home: Path | None = field(default=None, compare=False)
     account: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    reading: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Catalogue:
@@ -83,6 +85,7 @@ class Catalogue:
             tuple(side.get("notes", ())),
             home=file.parent,
             account=side.get("account", {}),
+            reading=side.get("reading", {}),
         )
         if faults or made.fingerprint != side["fingerprint"]:
             listed = f":\n{describe(findings_table(faults))}" if faults else "."
@@ -111,6 +114,7 @@ class Catalogue:
                 "lesions": self.lesions,
                 "notes": list(self.notes),
                 **({"account": self.account} if self.account else {}),
+                **({"reading": self.reading} if self.reading else {}),
             },
         )
         return replace(self, home=folder)
@@ -252,6 +256,12 @@ def catalogue(
         made = Catalogue.open(folder)
         draft = Draft(made.table, made.classes, made.root, made.layout, list(made.notes))
     else:
+        if (
+            reading.plain
+            and folder.is_dir()
+            and (reading := _as_before(reading)) != Reading(folder)
+        ):
+            listen(Notice(f"Read as before: {reading.command('catalogue')}"))
         draft = read_layout(reading)
     verdicts = read_verdicts(Path(merge)) if merge else None
     if verdicts is not None:  # first: an image that is left out may link two others
@@ -295,10 +305,19 @@ def catalogue(
         draft.layout,
         (*draft.notes, *_passed_over(draft, full)),
         account=account.to_dict() if account else {},
+        reading=reading.to_dict(),
     )
     if account:
         listen(Notice(str(account)))
     return made.save(out) if out else made
+
+
+def _as_before(reading: Reading) -> Reading:
+    """How the catalogue in a folder was made of it, if it was."""
+    side = (reading.folder / FILE_NAME).with_suffix(".json")
+    if not (reading.folder / FILE_NAME).is_file() or not side.is_file():
+        return reading
+    return Reading.from_dict(reading.folder, read_json(side).get("reading", {}))
 
 
 def _passed_over(draft: Draft, table: pd.DataFrame) -> list[str]:

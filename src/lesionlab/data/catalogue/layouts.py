@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pandas as pd
 
@@ -65,6 +66,32 @@ class Reading:
     def plain(self) -> bool:
         """Whether nothing but the folder is given."""
         return self == Reading(self.folder)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What differs from reading the folder alone, as plain values."""
+        table = self.table
+        if table is not None and table.resolve().is_relative_to(self.folder.resolve()):
+            table = table.resolve().relative_to(self.folder.resolve())
+        values = {
+            "layout": "" if self.layout == "auto" else self.layout,
+            "table": "" if table is None else table.as_posix(),
+            "columns": dict(self.columns),
+            "ignore": list(self.ignore),
+            "relabel": dict(self.relabel),
+        }
+        return {name: value for name, value in values.items() if value}
+
+    @classmethod
+    def from_dict(cls, folder: Path, values: Mapping[str, Any]) -> Reading:
+        """What `to_dict` gave, for the same folder."""
+        return cls(
+            folder,
+            values.get("layout", "auto"),
+            Path(values["table"]) if "table" in values else None,
+            values.get("columns", {}),
+            tuple(values.get("ignore", ())),
+            values.get("relabel", {}),
+        )
 
     def command(self, verb: str, **more: object) -> str:
         """A command that reads the folder in the same way."""

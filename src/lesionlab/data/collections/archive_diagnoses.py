@@ -40,7 +40,7 @@ LEGACY: Mapping[str, str] = MappingProxyType(
 def nodes() -> Mapping[str, str]:
     """Every path of the taxonomy, levels joined by ":", with its class; "" is none of ours."""
     file = resources.files(__package__) / "isic_diagnoses.csv"
-    with file.open(encoding="utf-8", newline="") as handle:
+    with file.open(encoding="utf-8") as handle:
         return MappingProxyType({row["diagnosis"]: row["class"] for row in csv.DictReader(handle)})
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lesionlab import taxonomy
 from lesionlab.data.catalogue.draft import Draft, Source, tables_with
@@ -45,13 +47,13 @@ def read_medmnist(source: Source) -> Draft:
         DataError: if arrays are not images of 0 to 255, or not one label for each.
     """
     if len(source.tables) > 1:
-        names = ", ".join(path.name for path in source.tables)
-        raise DataError(f"{source.folder} holds several sets: {names}. Give one of these files.")
+        sets = ", ".join(path.name for path in source.tables)
+        raise DataError(f"{source.folder} holds several sets: {sets}. Give one of these files.")
     path = source.tables[0]
     name = path.stem
     derma = name.lower().startswith("dermamnist")
     rows = []
-    names = taxonomy.HAM7 if derma else ()
+    names: tuple[str, ...] = taxonomy.HAM7 if derma else ()
     with np.load(path) as arrays:
         for part in (each for each in PARTS if f"{each}_labels" in arrays.files):
             labels = _labels(path, part, arrays[f"{part}_labels"])
@@ -66,8 +68,7 @@ def read_medmnist(source: Source) -> Draft:
             for row, label in enumerate(labels):
                 target = label
                 if label.isdecimal():
-                    number = int(label)
-                    target = names[number] if number < len(names) else f"class_{number}"
+                    target = names[int(label)] if int(label) < len(names) else f"class_{label}"
                 rows.append(
                     (f"{name}-{part}-{row:05d}", f"{path.name}#{part}_images/{row}", target, part)
                 )
@@ -82,7 +83,7 @@ def read_medmnist(source: Source) -> Draft:
     return Draft(table, classes, path.parent, notes=notes, inventory=source.inventory)
 
 
-def _labels(path: Path, part: str, labels: np.ndarray) -> list[str]:  # type: ignore[type-arg]
+def _labels(path: Path, part: str, labels: NDArray[Any]) -> list[str]:
     """One label per image as text: whole numbers, or names of classes.
 
     Raises:

@@ -10,7 +10,6 @@ from types import MappingProxyType
 import pandas as pd
 
 from lesionlab import taxonomy
-from lesionlab.data.synthetic.dataset import SETTINGS
 from lesionlab.data.catalogue.draft import (
     Draft,
     Source,
@@ -22,6 +21,7 @@ from lesionlab.data.catalogue.draft import (
 )
 from lesionlab.data.catalogue.inventory import Inventory
 from lesionlab.data.collections.isic_challenges import LESIONS_NOT_PATIENTS, NO_GROUPS, TWO
+from lesionlab.data.synthetic.dataset import SETTINGS
 from lesionlab.errors import DataError
 from lesionlab.tables import read_csv
 
@@ -151,8 +151,8 @@ def composed(raw: pd.DataFrame, columns: tuple[str, ...]) -> pd.Series:
     """Columns that name something only together, joined by "/"; "" where one is unknown."""
     parts = [words(raw, name) for name in columns]
     known = pd.concat([part != "" for part in parts], axis=1).all(axis=1)
-    joined = parts[0].str.cat(parts[1:], sep="/") if len(parts) > 1 else parts[0]
-    return joined.where(known, "")
+    joined = ["/".join(cells) for cells in zip(*parts, strict=True)]
+    return pd.Series(joined, raw.index, dtype=object).where(known, "")
 
 
 # --- BCN20000 as its own download; the Archive has it, too
