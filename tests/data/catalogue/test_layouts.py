@@ -20,7 +20,8 @@ def photos(folder, names, suffix=".jpg"):
     """Draw one distinct image per name."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
-        pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), np.uint8)
+        seed = [number, *f"{folder.name}/{name}".encode()]
+        pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{name}{suffix}")
 
 
@@ -218,27 +219,25 @@ def test_archive_diagnoses(tmp_path, trail, expected):
     assert list(read_layout(Reading(tmp_path)).table["target"]) == [expected, expected]
 
 
-def test_invasive_carcinoma_is_akiec_in_ham10000_alone(tmp_path):
+def test_invasive_carcinoma_is_akiec_in_ham10000_and_scc_elsewhere(tmp_path):
     trail = ("Malignant", "Malignant epidermal proliferations", "Squamous cell carcinoma, NOS")
     header = ("isic_id", "diagnosis_1", "diagnosis_2", "diagnosis_3")
     images = ("ISIC_0024305", "ISIC_0024306", "ISIC_0034320", "ISIC_0034321")
     table(tmp_path / "metadata.csv", header, *[(image, *trail) for image in images])
     photos(tmp_path, images)
-    assert list(read_layout(Reading(tmp_path)).table["target"]) == [
-        ":".join(trail),
-        "akiec",
-        "akiec",
-        ":".join(trail),
-    ]
-    with pytest.raises(FindingsError, match="Squamous cell carcinoma, NOS") as caught:
-        catalogue(tmp_path)
-    assert list(caught.value.findings["image_id"]) == [images[0], images[3]]
+    draft = read_layout(Reading(tmp_path))
+    assert list(draft.table["target"]) == ["scc", "akiec", "akiec", "scc"]
+    assert draft.classes == (*HAM7[:6], "scc", "vasc")
 
 
 def test_a_diagnosis_that_stops_short_is_not_guessed(tmp_path):
     header = ("isic_id", "diagnosis_1", "diagnosis_2", "diagnosis_3")
     table(tmp_path / "metadata.csv", header, (HAM_ID, "Benign", "", ""), (OTHER_ID, "", "", ""))
-    assert list(read_layout(Reading(tmp_path)).table["target"]) == ["Benign", ""]
+    draft = read_layout(Reading(tmp_path))
+    assert list(draft.table["image_id"]) == [OTHER_ID]
+    assert list(draft.table["target"]) == [""]
+    assert draft.rows_left_out == {"none of the classes": 1}
+    assert "Benign (1)" in draft.notes[-1]
 
 
 def test_archive_metadata_keep_their_meaning(tmp_path):
@@ -263,13 +262,13 @@ def test_archive_metadata_keep_their_meaning(tmp_path):
     assert list(rows["patient_id"]) == ["IP_1"] * 4 + [""]
 
 
-def test_an_old_export_is_told_how_to_be_read(tmp_path):
-    table(tmp_path / "metadata.csv", ("isic_id", "diagnosis"), (HAM_ID, "nevus"))
-    photos(tmp_path, [HAM_ID])
-    with pytest.raises(DataError, match="--columns image_id=isic_id target=diagnosis"):
-        catalogue(tmp_path)
-    data = catalogue(tmp_path, columns={"image_id": "isic_id", "target": "diagnosis"})
-    assert list(data.table["target"]) == ["nv"]
+def test_an_old_export_is_read_by_its_whole_words(tmp_path):
+    rows = [(HAM_ID, "nevus"), (OTHER_ID, "solar lentigo"), ("ISIC_0000002", "epidermal nevus")]
+    table(tmp_path / "metadata.csv", ("isic_id", "diagnosis"), *rows)
+    photos(tmp_path, [row[0] for row in rows])
+    data = catalogue(tmp_path)
+    assert column(data, "target") == {HAM_ID: "nv", OTHER_ID: "bkl"}
+    assert data.account["rows"]["left_out"] == {"none of the classes": 1}
 
 
 # --- Class folders
@@ -471,7 +470,7 @@ def test_of_several_tables_the_one_that_fits_is_read(tmp_path):
 
 def test_a_table_that_is_named_but_of_no_known_kind_says_what_it_lacks(tmp_path):
     path = own(tmp_path)
-    with pytest.raises(FindingsError, match=r"image_id, target\..*It has: file, label.*--columns"):
+    with pytest.raises(DataError, match=r"no image_id and no target: it has file, label.*--columns"):
         catalogue(tmp_path, table=path)
     with pytest.raises(DataError, match="does not exist, neither here nor in"):
         catalogue(tmp_path, table="nothing.csv")

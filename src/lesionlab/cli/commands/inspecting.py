@@ -90,9 +90,8 @@ def audit(
     faults = len(result.faults)
     marked = int(result.findings["exclude"].sum())
     leave_out = ""
-    if set(result.data.table["image_id"]) <= set(
-        result.findings["image_id"][result.findings["exclude"]]
-    ):
+    excluded = result.findings["image_id"][result.findings["exclude"]]
+    if set(result.data.table["image_id"]) <= set(excluded):
         leave_out = " Nothing would be left without them: mend the cause."
     elif marked:
         leave_out = f" To leave them out: {reading.command('catalogue', exclude=out)}"

@@ -74,7 +74,11 @@ class Catalogue:
             )
         side = read_json(file.with_suffix(".json"))
         table = read_csv(file, required=CATALOGUE)
-        faults = [f for f in check_table(table, side["classes"]) if f.severity == "error"]
+        faults = [
+            each
+            for each in check_table(table, side["classes"])
+            if each.severity == "error" or each.kind == "age_not_known"
+        ]
         for name in _NUMBERS:
             table[name] = pd.to_numeric(table[name].where(table[name] != "", None), errors="coerce")
         made = cls(
@@ -256,11 +260,7 @@ def catalogue(
         made = Catalogue.open(folder)
         draft = Draft(made.table, made.classes, made.root, made.layout, list(made.notes))
     else:
-        if (
-            reading.plain
-            and folder.is_dir()
-            and (reading := _as_before(reading)) != Reading(folder)
-        ):
+        if reading.plain and not (reading := _as_before(reading)).plain:
             listen(Notice(f"Read as before: {reading.command('catalogue')}"))
         draft = read_layout(reading)
     verdicts = read_verdicts(Path(merge)) if merge else None

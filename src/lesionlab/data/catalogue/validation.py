@@ -311,7 +311,7 @@ def _copies(rows: pd.DataFrame, kind: str, text: str, seen: set[str]) -> Iterato
     apart = f", in {len(lesions)} lesions" if len(lesions) > 1 else ""
     for number, row in enumerate(rows.drop_duplicates("image_id").itertuples()):
         yield Finding(
-            f"{kind}_two_diagnoses" if clash else kind,
+            kind,
             f"{text} {len(ids)} ids{apart}{clash}: {', '.join(ids)}",
             severity="error" if clash else "warning",
             column="path",
