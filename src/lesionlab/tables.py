@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, TextIO, cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lesionlab.errors import DataError, FindingsError
@@ -255,6 +256,7 @@ def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.Data
 
     Returns:
         A copy with lesion_id and part filled in and float64 probabilities, shape (n, columns).
+        Rounded ones that do not add up are divided by their sums; `attrs["note"]` says so.
 
     Raises:
         FindingsError: with every fault of the table at once.
@@ -319,7 +321,13 @@ def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.Data
             )
     if not any(fault.kind == "not_a_probability" for fault in faults):
         off = np.abs(values.sum(axis=1) - 1) > 1e-3
-        if off.any():
+        if off.any() and (np.abs(values.sum(axis=1) - 1) <= _rounding(values)).all():
+            table[columns] = values / values.sum(axis=1, keepdims=True)
+            table.attrs["note"] = (
+                f"The probabilities of {origin} are rounded: {int(off.sum())} rows do not add up "
+                "to 1, and all are divided by their sums."
+            )
+        elif off.any():
             first = table["image_id"].to_numpy()[off][0]
             faults.append(
                 Finding(
@@ -329,6 +337,18 @@ def check_predictions(table: pd.DataFrame, origin: str = "the table") -> pd.Data
     if faults:
         raise FindingsError(_not_predictions(origin, faults), findings_table(faults))
     return table
+
+
+def _rounding(values: npt.NDArray[np.float64]) -> float:
+    """By how much rows of rounded probabilities may miss 1; 0 where they are not rounded.
+
+    Args:
+        values: shape (n, classes).
+    """
+    for decimals in (2, 3, 4):
+        if np.allclose(values, values.round(decimals), rtol=0, atol=1e-9):
+            return float(values.shape[1] * 0.5 * 10.0**-decimals + 1e-9)
+    return 0.0
 
 
 def _numbers(values: pd.Series) -> pd.Series:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesionlab.errors import DataError, SettingsError
-from lesionlab.models.metadata_encoder import MetadataEncoder, hidden, numbers_of, read_metadata
+from lesionlab.errors import SettingsError
+from lesionlab.models.metadata_encoder import MetadataEncoder, hidden, numbers_of
 from lesionlab.progress import Notice
 from lesionlab.recipe.schema import Recipe
 from lesionlab.tables import CATALOGUE
@@ -101,32 +101,6 @@ def test_a_field_that_nobody_knows_is_refused():
 def test_age_groups_of_another_width_are_refused():
     with pytest.raises(SettingsError, match="5 or 10 years"):
         MetadataEncoder.fit(TRAIN, years=7)
-
-
-def test_metadata_of_images_come_in_their_order_and_the_rest_is_unknown(tmp_path):
-    path = tmp_path / "own.csv"
-    path.write_text("image_id,sex,age,dx_type\nb,Female,0,histo\na,unknown,45.0,histo\n")
-    said = []
-    told = read_metadata(path, ["a", "b", "z"], listen=notices(said))
-    assert list(told["image_id"]) == ["a", "b", "z"]
-    assert told["age"].tolist()[:2] == [45.0, 0.0]
-    assert np.isnan(told["age"][2])
-    assert list(told["sex"]) == ["", "female", ""]
-    assert list(told["site"]) == ["", "", ""]
-    assert "Not used of the metadata: dx_type" in said[0]
-    assert "no column site" in said[1]
-    assert "1 of 3 images are not in the metadata" in said[2]
-    pd.testing.assert_frame_equal(read_metadata(pd.read_csv(path), ["a", "b", "z"]), told)
-
-
-def test_all_faults_of_metadata_are_named_at_once():
-    table = pd.DataFrame({"image_id": ["a", "a", "b"], "age": ["3", "4", "old"]})
-    with pytest.raises(DataError) as caught:
-        read_metadata(table, ["a", "b"])
-    assert "a stands twice" in str(caught.value)
-    assert "b has the age 'old'" in str(caught.value)
-    with pytest.raises(DataError, match="no column image_id"):
-        read_metadata(pd.DataFrame({"age": [1]}), ["a"])
 
 
 def test_metadata_are_hidden_as_often_as_asked():

@@ -26,8 +26,8 @@ class Split:
     Attributes:
         table: image_id, group, target, and one column per fold (fold_0, fold_1, ...) that says
             train, val or test; a holdout has one fold. Rows sorted by image_id.
-        by: the catalogue's column that groups: lesion_id or patient_id; "" where the source's own
-            parts were taken and it names no groups.
+        by: the catalogue's column that groups: lesion_id or patient_id; "" where the catalogue
+            names neither, so that nothing can be said.
         kind: official, holdout or folds.
         seed: of the random draw; -1 for official.
         catalogue: fingerprint of the catalogue that was split.
@@ -158,6 +158,39 @@ class Split:
                 found,
             )
 
+    def left_open(self, data: Catalogue) -> list[str]:
+        """Sentences on what this split lets cross, and on classes that a part has no image of."""
+        said = []
+        if self.by == "lesion_id" and (crossing := self._crossings(data, "patient_id")):
+            patients = {each.detail.split(" is in ")[0] for each in crossing}
+            said.append(
+                f"{len(patients):,} patients have images in more than one part, though no lesion "
+                "has: split with --by patient_id to keep them together."
+            )
+        for part in PARTS:
+            lacking = [
+                f"{name} (fold {fold})" if self.folds > 1 else name
+                for fold in range(self.folds)
+                if part in set(self.table[f"fold_{fold}"])
+                for name in data.classes
+                if name in set(self.table["target"])
+                and name not in set(self.table["target"][self.table[f"fold_{fold}"] == part])
+            ]
+            if lacking:
+                said.append(f"Part {part} has no image of {', '.join(lacking)}.")
+        return said
+
+    def proof(self, data: Catalogue) -> str:
+        """One sentence on what cannot be on two sides of this split, and of how many images."""
+        column = self.by
+        if not column:
+            return "No image has a lesion or patient id: whether lesions cross cannot be checked"
+        known = data.table["lesion_id"] != ""
+        if column == "patient_id":
+            known |= data.table["patient_id"] != ""
+        share = "" if known.all() else f", of the {int(known.sum()):,} images where one is known"
+        return f"No {column.removesuffix('_id')} is in two parts{share}"
+
     def _crossings(self, data: Catalogue, column: str) -> list[Finding]:
         groups = self.table["image_id"].map(data.table.set_index("image_id")[column])
         faults = []
@@ -179,7 +212,7 @@ def split(
     data: Catalogue,
     *,
     kind: str = "folds",
-    by: str = "lesion_id",
+    by: str = "auto",
     folds: int = 5,
     shares: Sequence[float] = (0.7, 0.1, 0.2),
     val: float = 0.1,
@@ -197,8 +230,9 @@ def split(
         data: the catalogue.
         kind: "folds" (each fold is once the test part, and a grouped share of the rest is val),
             "holdout" (one train, val and test part), or "official" (the source's own parts).
-        by: lesion_id or patient_id. Images without a patient go with their lesion; images that
-            have neither are groups of their own.
+        by: what must not cross: patient_id or lesion_id; "auto" takes the patient where any is
+            known, else the lesion. Images without a patient go with their lesion; images that have
+            neither are groups of their own.
         folds: number of folds, for kind "folds".
         shares: of train, val and test, for kind "holdout"; 0 for test where a network is to learn
             from all that calibration does not need, and folds have told how well it does.
@@ -212,14 +246,20 @@ def split(
     Raises:
         DataError: if the asked kind is impossible for this catalogue, or official parts leak.
     """
-    if by not in ("lesion_id", "patient_id"):
+    if by not in ("auto", "lesion_id", "patient_id"):
         raise DataError(f"Images are grouped by lesion_id or patient_id, not by {by!r}.")
+    if by == "auto":
+        by = "patient_id" if (data.table["patient_id"] != "").any() else "lesion_id"
     table = data.table[["image_id", "target"]].copy()
-    named = data.table[by]
+    named = data.table["lesion_id"] != ""
+    if by == "patient_id":
+        named |= data.table["patient_id"] != ""
     table["group"] = _groups(data.table, by)
-    if missing := int((named == "").sum()):
+    if missing := int((~named).sum()):
+        names = "lesion_id" if by == "lesion_id" else "patient_id and no lesion_id"
         text = (
-            f"{missing} of {len(table)} images have no {by}: whether they cross cannot be checked."
+            f"{missing} of {len(table)} images have no {names}: whether they cross cannot be "
+            "checked."
         )
         if missing == len(table) == table["group"].nunique() and kind != "official":
             text += " Every image is treated as a lesion of its own, which may leak."
@@ -258,12 +298,14 @@ def split(
     ]
     made = Split(
         table.astype(str).reset_index(drop=True),
-        "" if kind == "official" and (named == "").all() else by,
+        by if named.any() else "",
         kind,
         -1 if kind == "official" else seed,
         data.fingerprint,
     )
     made.check(data)
+    for text in made.left_open(data):
+        listen(Notice(text, "warning"))
     return made
 
 

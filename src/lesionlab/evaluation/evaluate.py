@@ -87,6 +87,7 @@ def evaluate(
         0.75
     """
     table = open_predictions(predictions)
+    rounded = table.attrs.get("note")
     if as_ is not None:
         table = read_as(table, as_)
     classes = classes_of(table)
@@ -101,6 +102,8 @@ def evaluate(
     targets, probabilities = arrays_of(rows)
     measures = [classification(targets, probabilities, classes)]
     thresholds, notes = choose_thresholds(table, part, positive)
+    if rounded:
+        notes.append(rounded)
     if as_ is not None:
         notes.append(f"Read as {as_}: {grouping_of(as_).rule}.")
     if thresholds:
@@ -211,6 +214,15 @@ def oddities(result: Evaluation, predictions: pd.DataFrame) -> list[str]:
         lines.append(
             f"Leak: {_some(shared, 'lesion')} in more than one part. The model "
             "has seen what it is scored on; split again by lesion_id and train again."
+        )
+    if "learnt_from" in scored.columns:
+        learnt = int(scored["learnt_from"].eq("yes").sum())
+        lines.append(
+            f"No test: the model has learnt from the collection of {learnt:,} of the "
+            f"{len(scored):,} images that are scored (column learnt_from): figures are too good."
+            if learnt
+            else "Whether the model has learnt from these images is unknown (column learnt_from): "
+            "see its card for the collection."
         )
     predicted = result.confusion.sum(axis=0)
     most = str(predicted.idxmax())

@@ -229,7 +229,7 @@ def load(folder: Path) -> tuple[nn.Module, Architecture]:
         raise RunError(
             f"{folder} holds no trained model yet. Finish the training first: lesionlab train"
         )
-    architecture = _described(read_json(folder / DESCRIPTION), folder / DESCRIPTION)
+    architecture = architecture_of(folder)
     network = build(architecture)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
@@ -238,6 +238,11 @@ def load(folder: Path) -> tuple[nn.Module, Architecture]:
             f"{folder / WEIGHTS} does not belong to {architecture.name}: {error}"
         ) from error
     return network.eval(), architecture
+
+
+def architecture_of(folder: Path) -> Architecture:
+    """The architecture of a saved network, without its weights."""
+    return _described(read_json(folder / DESCRIPTION), folder / DESCRIPTION)
 
 
 def _described(side: dict[str, Any], path: Path) -> Architecture:

@@ -7,23 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lesionlab.errors import DataError, SettingsError
-from lesionlab.progress import Listener, Notice, silent
+from lesionlab.errors import SettingsError
 from lesionlab.recipe.schema import FEATURES, NO_FEATURES
-from lesionlab.tables import known_words, read_csv
 
 YEARS = 10
 """Width of an age group. Ages are known to five years only, and ISIC's end at 85."""
-
-OLDEST = 120
-"""Years; no age is above."""
 
 
 @dataclass(frozen=True)
@@ -130,57 +124,10 @@ def _values(table: pd.DataFrame, name: str, years: int) -> list[Any]:
     return [str(word).strip().lower() or None for word in table[name].fillna("")]
 
 
-def read_metadata(
-    given: pd.DataFrame | str | Path, images: Sequence[str], *, listen: Listener = silent
-) -> pd.DataFrame:
-    """Age, sex and site of images that are to be predicted, from anybody's table.
-
-    Args:
-        given: a table, or a CSV, with image_id and any of age, sex and site. Images and columns
-            that it lacks are unknown; other columns are left out, which is said.
-        images: ids, in the order wanted.
-        listen: told of what is left out.
-
-    Returns:
-        image_id, age (NaN = unknown), sex and site ("" = unknown), one row per image.
-
-    Raises:
-        DataError: naming repeated images and impossible ages at once.
-    """
-    table = given.copy() if isinstance(given, pd.DataFrame) else read_csv(Path(given))
-    if "image_id" not in table.columns:
-        raise DataError("The metadata have no column image_id, so they belong to no image.")
-    table = table.astype(object).where(table.notna(), "").astype(str)
-    faults = [
-        f"{each} stands twice"
-        for each in table["image_id"][table["image_id"].duplicated()].unique()
-    ]
-    told = pd.DataFrame({"image_id": list(images)})
-    for name in FEATURES:
-        values = known_words(table[name]).str.lower() if name in table.columns else ""
-        by_image = dict(zip(table["image_id"], pd.Series(values, index=table.index), strict=True))
-        told[name] = [by_image.get(each, "") for each in images]
-    ages = pd.to_numeric(told["age"].where(told["age"] != "", None), errors="coerce").astype(float)
-    for image, text, age in zip(told["image_id"], told["age"], ages, strict=True):
-        if text and not 0 <= age <= OLDEST:
-            faults.append(f"{image} has the age {text!r}; ages are years, 0 to {OLDEST}")
-    if faults:
-        listed = "\n".join(f"  {each}" for each in faults[:20])
-        raise DataError(f"The metadata have {len(faults)} faults:\n{listed}")
-    told["age"] = ages
-    _tell(table, told, listen)
-    return told
-
-
-def _tell(table: pd.DataFrame, told: pd.DataFrame, listen: Listener) -> None:
-    """Say what of the metadata is not used, and what is missing."""
-    other = [name for name in map(str, table.columns) if name not in ("image_id", *FEATURES)]
-    if other:
-        listen(Notice(f"Not used of the metadata: {', '.join(other)}; {NO_FEATURES}."))
-    if lacking := [name for name in FEATURES if name not in table.columns]:
-        listen(Notice(f"The metadata have no column {' and no '.join(lacking)}: taken as unknown."))
-    if absent := int((~told["image_id"].isin(table["image_id"])).sum()):
-        listen(Notice(f"{absent} of {len(told)} images are not in the metadata: taken as unknown."))
+def known_words_of(encoder: Mapping[str, Any] | None) -> dict[str, tuple[str, ...]]:
+    """The words of sex and site that an architecture's numbers are of, where it takes them."""
+    categories = MetadataEncoder.from_dict(encoder).categories if encoder else {}
+    return {name: tuple(words) for name, words in categories.items() if name != "age"}
 
 
 def numbers_of(encoder: Mapping[str, Any] | None, table: pd.DataFrame) -> NDArray[np.int64]:

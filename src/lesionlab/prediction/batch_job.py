@@ -22,11 +22,13 @@ import PIL
 from numpy.typing import NDArray
 
 from lesionlab._version import __version__
+from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.images import dicom
 from lesionlab.data.images.decode import PREPROCESSING
 from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.files import fingerprint, locked
+from lesionlab.prediction.bundle import Bundle
 from lesionlab.prediction.chunked_table import DEFAULT, Parts, check_name, free_name
 from lesionlab.prediction.image_sources import Sources, open_sources
 from lesionlab.prediction.predictor import (
@@ -174,7 +176,7 @@ def _prepare(
         ids = [str(each) for each in data.table["image_id"]]
     told = None
     if metadata is not None:
-        told = metadata_of(bundle, metadata, ids, listen=listen)
+        told = metadata_of(bundle, metadata, ids, sources.paths, listen=listen)
     elif bundle.fields and data is not None:
         told = data.table[list(FEATURES)].reset_index(drop=True)
     elif bundle.fields:
@@ -186,7 +188,7 @@ def _prepare(
 
 
 def _columns(classes: Sequence[str], top: int, catalogued: bool) -> tuple[str, ...]:
-    labelled = ("lesion_id", "target", "part") if catalogued else ()
+    labelled = ("lesion_id", "target", "part", "learnt_from") if catalogued else ()
     likeliest = [name for rank in range(1, top + 1) for name in (f"top_{rank}", f"top_{rank}_p")]
     logits = [f"logit_{label}" for label in classes] if catalogued else []
     probabilities = [f"p_{label}" for label in classes]
@@ -246,8 +248,8 @@ def _tell(work: _Work, listen: Listener) -> None:
     if work.sources.catalogue is not None:
         listen(
             Notice(
-                "All images of the catalogue count as test. Which ones the model has learnt from "
-                "is not in the bundle; its card names the collection.",
+                "All images of the catalogue count as test. Column learnt_from tells which ones "
+                "the model has learnt from as far as its card knows; `evaluate` repeats it.",
                 "warning",
             )
         )
@@ -275,6 +277,25 @@ def _fill(work: _Work, parts: Parts, workers: int, listen: Listener) -> None:
             raise
     if several:
         listen(Notice(f"{several} DICOM files have several frames; the first one counts."))
+
+
+def learnt_from(bundle: Bundle, data: Catalogue, image: int) -> str:
+    """Whether a model has learnt from an image: "yes", or "unknown".
+
+    Yes for all images of the catalogue that it was trained and chosen on, and for those of the
+    collection that its card names: which of them were in its training part is not in a bundle.
+
+    Args:
+        bundle: the model.
+        data: a catalogue.
+        image: the row of its table.
+    """
+    trained = [each.get("identity", {}).get("catalogue") for each in bundle.info["members"]]
+    told = ((bundle.card or {}).get("facts") or {}).get("data.collection") or {}
+    collection = str(told.get("text", "")).partition(":")[0]
+    source = str(data.table["source"].iloc[image])
+    same = data.fingerprint in trained or (collection and source == collection)
+    return "yes" if same else "unknown"
 
 
 def _range_of(parts: Parts, number: int) -> range:
@@ -335,6 +356,7 @@ def _rows(work: _Work, block: range, found: Block) -> list[list[Any]]:
         for row, image in zip(made, block, strict=True):
             row |= {name: data.table[name].iloc[image] for name in ("lesion_id", "target")}
             row["part"] = "test"
+            row["learnt_from"] = learnt_from(work.predictor.bundle, data, image)
             row |= {f"logit_{label}": np.nan for label in classes}
     if answers is not None:
         likeliest = np.argsort(-answers.probabilities, axis=1, kind="stable")[:, : work.top]

@@ -17,9 +17,9 @@ from lesionlab.data.images import dicom
 from lesionlab.data.images.decode import to_pixels
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader
+from lesionlab.data.patient_metadata import OLDEST, read_metadata
 from lesionlab.errors import BundleError, DataError, SettingsError
 from lesionlab.evaluation.triage.risk_control import ReferralRule
-from lesionlab.models.metadata_encoder import OLDEST, read_metadata
 from lesionlab.numerics import log_softmax
 from lesionlab.prediction.bundle import Bundle, Member
 from lesionlab.prediction.run_inputs import image_files
@@ -305,7 +305,7 @@ class Predictor:
         names = [Path(path).stem for path in paths]
         told = unknown_metadata(len(paths))
         if metadata is not None:
-            told = metadata_of(self.bundle, metadata, names)
+            told = metadata_of(self.bundle, metadata, names, paths)
         rows: list[dict[str, Any]] = []
         for start in range(0, len(paths), BLOCK):
             part = slice(start, start + BLOCK)
@@ -340,6 +340,7 @@ def metadata_of(
     bundle: Bundle,
     given: pd.DataFrame | str | Path | Mapping[str, Any],
     images: Sequence[str],
+    paths: Sequence[str] | None = None,
     *,
     listen: Listener = silent,
 ) -> pd.DataFrame:
@@ -347,9 +348,10 @@ def metadata_of(
 
     Args:
         bundle: which takes them.
-        given: a table, or a CSV, see `metadata.read_metadata`; or any of age (years), sex and site,
-            which hold for every image, such as {"age": 55, "site": "back"}.
+        given: a table, or a CSV, see `patient_metadata.read_metadata`; or any of age (years), sex
+            and site, which hold for every image, such as {"age": 55, "site": "back"}.
         images: ids, in the order wanted.
+        paths: of these images, which a table may name instead.
         listen: told of what is left out.
 
     Returns:
@@ -357,7 +359,7 @@ def metadata_of(
 
     Raises:
         SettingsError: if the bundle takes no metadata, or not these values; with every fault.
-        DataError: see `metadata.read_metadata`.
+        DataError: see `patient_metadata.read_metadata`.
     """
     if isinstance(given, Mapping):
         if faults := faults_of(bundle, given):
@@ -367,7 +369,10 @@ def metadata_of(
         raise SettingsError(
             f"{bundle.path} takes images alone, no age, sex or site: leave the metadata out."
         )
-    return read_metadata(given, images, listen=listen)[list(FEATURES)]
+    words = {"sex": bundle.sexes, "site": bundle.sites}
+    used = {name: words[name] for name in words if name in bundle.fields}
+    told = read_metadata(given, images, paths=paths, words=used, listen=listen)
+    return told[list(FEATURES)]
 
 
 def faults_of(bundle: Bundle, told: Mapping[str, Any]) -> list[str]:

@@ -18,12 +18,13 @@ from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
 from lesionlab.data.images.cache import Cache, cache
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader
+from lesionlab.data.patient_metadata import read_metadata
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.files import write_csv
 from lesionlab.models import factory
 from lesionlab.models.device import Device, choose_device
 from lesionlab.models.factory import Architecture
-from lesionlab.models.metadata_encoder import numbers_of, read_metadata
+from lesionlab.models.metadata_encoder import known_words_of, numbers_of
 from lesionlab.models.metadata_fusion import logits_of
 from lesionlab.numerics import softmax
 from lesionlab.prediction.run_inputs import catalogue_of, image_files, parts_of
@@ -205,7 +206,14 @@ def predict(
         if isinstance(given, Folds) and opened.fingerprint != given.info["identity"]["catalogue"]:
             raise RunError(f"{given.folder} was trained on another catalogue than {opened.home}.")
         if metadata is not None:
-            told = read_metadata(metadata, list(opened.table["image_id"]), listen=listen)
+            words = known_words_of(factory.architecture_of(run.folder).metadata)
+            told = read_metadata(
+                metadata,
+                list(opened.table["image_id"]),
+                paths=list(opened.table["path"]),
+                words=words,
+                listen=listen,
+            )
             filled = opened.table.assign(**{name: told[name].to_numpy() for name in FEATURES})
             opened = replace(opened, table=filled)
         if isinstance(given, Folds):
@@ -241,7 +249,13 @@ def _predict_files(
     )
     told = named[["image_id"]]
     if metadata is not None:
-        told = read_metadata(metadata, list(named["image_id"]), listen=listen)
+        told = read_metadata(
+            metadata,
+            list(named["image_id"]),
+            paths=list(named["path"]),
+            words=known_words_of(architecture.metadata),
+            listen=listen,
+        )
     elif architecture.metadata is not None:
         fields = ", ".join(architecture.fusion.fields)  # type: ignore[union-attr]
         listen(Notice(f"This run also takes {fields}; unknown here. --metadata FILE gives them."))

@@ -7,6 +7,7 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from lesionlab.data.patient_metadata import SEXES, read_age
 from lesionlab.prediction.predictor import faults_of
 from lesionlab.recipe.schema import FEATURES
 from lesionlab.web.batching_engine import Person
@@ -31,9 +32,15 @@ def question(form: Form, bundle: Bundle) -> tuple[Person, Maps]:
     faults += form.faults
     if not form.images and not form.faults:
         faults.append("It holds no image: send at least one file as 'images'.")
-    told: dict[str, Any] = {name: form.fields[name] for name in FEATURES if name in form.fields}
+    told: dict[str, Any] = {  # an empty field is what a form sends of an unknown value
+        name: form.fields[name].strip() for name in FEATURES if form.fields.get(name, "").strip()
+    }
     if "age" in told:
-        told["age"] = float(told["age"]) if _NUMBER.fullmatch(told["age"]) else math.inf
+        plain = _NUMBER.fullmatch(told["age"])
+        age = float(told["age"]) if plain else read_age(told["age"])
+        told["age"] = math.inf if math.isnan(age) else age
+    if "sex" in told:
+        told["sex"] = SEXES.get(told["sex"].lower(), told["sex"])
     faults += faults_of(bundle, told)
     maps = form.fields.get("maps", "none")
     if maps not in MAPS:

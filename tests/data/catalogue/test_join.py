@@ -256,35 +256,37 @@ def test_two_diagnoses_are_refused_by_name_or_left_out_with_their_lesions(tmp_pa
 @pytest.fixture
 def unlike(tmp_path):
     one = collection(tmp_path / "one", [(1, "a1", "nv"), (2, "a2", "mel"), (3, "a3", "akiec")])
-    two = collection(tmp_path / "two", [(4, "b1", "naevus"), (5, "b2", "mel"), (6, "b3", "scc")])
+    two = collection(tmp_path / "two", [(4, "b1", "naevus"), (5, "b2", "mel"), (6, "b3", "wart")])
     return [one, two]
 
 
 def test_classes_that_are_not_the_same_are_all_named(unlike):
     with pytest.raises(DataError) as caught:
         join(unlike)
-    for line in ("nv: only in one", "akiec: only in one", "naevus: only in two", "scc: only in"):
+    for line in ("nv: only in one", "akiec: only in one", "naevus: only in two", "wart: only in"):
         assert line in str(caught.value)
     assert "mel: only" not in str(caught.value)
-    with pytest.raises(DataError, match=r"(?s)rule \(malignant = .*naevus: only in two.*scc: only"):
+    with pytest.raises(
+        DataError, match=r"(?s)rule \(malignant = .*naevus: only in two.*wart: only"
+    ):
         join(unlike, classes="malignant-benign")
     with pytest.raises(SettingsError, match=r"no catalogue has nevi, squamous\."):
-        join(unlike, relabel={"squamous": "akiec", "nevi": "nv", "scc": "akiec"})
+        join(unlike, relabel={"squamous": "akiec", "nevi": "nv", "wart": "akiec"})
 
 
 def test_classes_are_joined_as_the_user_says(unlike):
     every = join(unlike, classes="union")
-    assert every.classes == ("akiec", "mel", "naevus", "nv", "scc")
-    assert any("Only two has images of naevus, scc" in note for note in every.notes)
-    relabel = {"naevus": "nv", "scc": "akiec"}
+    assert every.classes == ("akiec", "mel", "naevus", "nv", "wart")
+    assert any("Only two has images of naevus, wart" in note for note in every.notes)
+    relabel = {"naevus": "nv", "wart": "akiec"}
     same = join(unlike, relabel=relabel)
     assert same.classes == ("akiec", "mel", "nv")
     assert same.table["target"].tolist() == ["nv", "mel", "akiec", "nv", "mel", "akiec"]
-    assert "two: naevus counts as nv, scc counts as akiec." in same.notes
+    assert "two: naevus counts as nv, wart counts as akiec." in same.notes
     two = join(unlike, relabel=relabel, classes="malignant-benign")
     assert two.classes == ("benign", "malignant")
     assert two.notes.count(MALIGNANT_RULE) == 1
-    assert unlike[1].classes == ("mel", "naevus", "scc")  # they stay as they are
+    assert unlike[1].classes == ("mel", "naevus", "wart")  # they stay as they are
 
 
 def test_spellings_of_the_taxonomy_are_one_class(tmp_path):

@@ -470,7 +470,9 @@ def test_of_several_tables_the_one_that_fits_is_read(tmp_path):
 
 def test_a_table_that_is_named_but_of_no_known_kind_says_what_it_lacks(tmp_path):
     path = own(tmp_path)
-    with pytest.raises(DataError, match=r"no image_id and no target: it has file, label.*--columns"):
+    with pytest.raises(
+        DataError, match=r"no image_id and no target: it has file, label.*--columns"
+    ):
         catalogue(tmp_path, table=path)
     with pytest.raises(DataError, match="does not exist, neither here nor in"):
         catalogue(tmp_path, table="nothing.csv")

@@ -87,7 +87,10 @@ FAULTS = {
     missing_image: ("path", r"{0}\.jpg does not exist"),
     truncated: ("path", r"{0}\.jpg is a JPEG without its end: the file is cut off"),
     empty_file: ("path", r"{0}\.jpg has 0 bytes"),
-    unreadable: ("path", r"{0}\.jpg is not a JPEG, PNG, BMP, TIFF, WebP or GIF image that can be read"),
+    unreadable: (
+        "path",
+        r"{0}\.jpg is not a JPEG, PNG, BMP, TIFF, WebP or GIF image that can be read",
+    ),
     unknown_diagnosis: ("target", r"'scc'; known: akiec, bcc, bkl, df, mel, nv, vasc"),
     duplicate_image_id: ("image_id", r"{0} stands in 2 rows"),
     lesion_with_two_diagnoses: ("lesion_id", r"has 2 diagnoses: df, nv"),
@@ -217,7 +220,7 @@ def test_identical_files_under_two_ids(damaged, tmp_path, clash):
     shutil.copy(damaged.file(first), damaged.file(second))
     folder = damaged.save()
     if clash:
-        with pytest.raises(FindingsError, match="under 2 ids.* with 2 diagnoses"):
+        with pytest.raises(FindingsError, match=r"under 2 ids.* with 2 diagnoses"):
             catalogue(folder)
     else:
         assert len(catalogue(folder)) == len(damaged.table)  # odd, but no error

@@ -172,7 +172,7 @@ def split(
     *,
     out: Path | None = None,
     kind: Literal["folds", "holdout", "official"] = "folds",
-    by: Literal["lesion_id", "patient_id"] = "lesion_id",
+    by: Literal["auto", "lesion_id", "patient_id"] = "auto",
     folds: int = 5,
     shares: list[float] | None = None,
     val: float = 0.1,
@@ -180,7 +180,7 @@ def split(
     like: Path | None = None,
     listen: Listener,
 ) -> Outcome:
-    """Part a catalogue into train, val and test so that no lesion is on two sides.
+    """Part a catalogue into train, val and test so that no patient or lesion is on two sides.
 
     Example: lesionlab split data/ham10000 --folds 5
 
@@ -188,7 +188,7 @@ def split(
         data: the catalogue's folder.
         out: the split's CSV; by default split.csv beside the catalogue.
         kind: folds (each is once the test part), holdout, or official (the source's own parts).
-        by: what must not cross: lesion_id or patient_id.
+        by: what must not cross: patient_id or lesion_id; auto takes the patient where known.
         folds: number of folds, for --kind folds.
         shares: of train, val and test, for --kind holdout; by default 0.7 0.1 0.2. Test may be 0.
         val: share of all but the test fold that becomes val, for --kind folds.
@@ -220,13 +220,9 @@ def split(
     counts = made.counts(0).pivot(index="class", columns="part", values=["images", "lesions"])
     counts.columns = pd.Index([f"{key[1]} {key[0]}" for key in counts.columns])
     title = f"Fold 0 of {made.folds}" if made.folds > 1 else "Parts"
-    proof = (
-        f"No {made.by.removesuffix('_id')} is in two parts"
-        if made.by
-        else "The source names no groups"
-    )
     return Outcome(
-        [(title, counts.fillna(0).astype(int).reset_index())], [f"{proof}. Written: {path}"]
+        [(title, counts.fillna(0).astype(int).reset_index())],
+        [f"{made.proof(opened)}. Written: {path}"],
     )
 
 

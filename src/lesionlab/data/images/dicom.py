@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 
 from lesionlab.data.images.decode import open_image
 from lesionlab.data.images.faults import ImageFault
+from lesionlab.data.patient_metadata import OLDEST
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -33,7 +34,6 @@ SOP_CLASSES: Mapping[str, str] = {
 }
 """What is read; every other class is refused."""
 
-OLDEST = 120  # years; an age above is taken as unknown
 
 _JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
