@@ -43,6 +43,8 @@ FINDINGS = ("severity", "kind", "column", "image_id", "path", "detail", "exclude
 Severity = Literal["error", "warning", "note"]
 
 PARTS = ("train", "val", "test")
+OLDEST = 120
+"""Years; no age of a person is above."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lesionlab.data.images import dicom
 from lesionlab.data.images.decode import to_pixels
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader
-from lesionlab.data.patient_metadata import OLDEST, read_metadata
+from lesionlab.data.sources.patient_metadata import read_metadata
 from lesionlab.errors import BundleError, DataError, SettingsError
 from lesionlab.evaluation.triage.risk_control import ReferralRule
 from lesionlab.numerics import log_softmax
@@ -26,6 +26,7 @@ from lesionlab.prediction.run_inputs import image_files
 from lesionlab.prediction.test_time_views import averaged
 from lesionlab.progress import Listener, silent
 from lesionlab.recipe.schema import FEATURES
+from lesionlab.tables import OLDEST
 
 if TYPE_CHECKING:
     import onnxruntime

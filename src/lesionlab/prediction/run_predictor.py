@@ -18,7 +18,7 @@ from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
 from lesionlab.data.images.cache import Cache, cache
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader
-from lesionlab.data.patient_metadata import read_metadata
+from lesionlab.data.sources.patient_metadata import read_metadata
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.files import write_csv
 from lesionlab.models import factory

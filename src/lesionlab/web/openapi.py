@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
-from lesionlab.data.patient_metadata import OLDEST
 from lesionlab.disclaimer import NOTICE
+from lesionlab.tables import OLDEST
 from lesionlab.web import fhir
 from lesionlab.web.request import MAPS
 from lesionlab.web.schemas import Error, Prediction

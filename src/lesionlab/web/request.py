@@ -7,7 +7,7 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from lesionlab.data.patient_metadata import SEXES, read_age
+from lesionlab.data.sources.patient_metadata import SEXES, read_age
 from lesionlab.prediction.predictor import faults_of
 from lesionlab.recipe.schema import FEATURES
 from lesionlab.web.batching_engine import Person

@@ -10,9 +10,9 @@ import pandas as pd
 
 from lesionlab.data.audit import near_duplicates
 from lesionlab.data.catalogue.catalogue import FILE_NAME, Catalogue, examine
-from lesionlab.data.catalogue.draft import Draft
 from lesionlab.data.catalogue.layouts import Reading, read_layout
 from lesionlab.data.catalogue.merge_lesions import read_verdicts, with_verdicts
+from lesionlab.data.sources.draft import Draft
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import Finding, findings_table

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from lesionlab.data.catalogue.draft import UNNAMED, Draft
-from lesionlab.data.catalogue.inventory import CANNOT, OTHER
 from lesionlab.data.images.reader import file_of
+from lesionlab.data.sources.draft import UNNAMED, Draft
+from lesionlab.data.sources.inventory import CANNOT, OTHER
 
 
 @dataclass(frozen=True)

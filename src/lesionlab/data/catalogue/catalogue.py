@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 
 from lesionlab.data.catalogue.account import account_of
-from lesionlab.data.catalogue.draft import Draft
 from lesionlab.data.catalogue.layouts import Reading, read_layout
 from lesionlab.data.catalogue.merge_lesions import clashes, merge_lesions, read_verdicts
 from lesionlab.data.catalogue.validation import check_files, check_table, scan_files
 from lesionlab.data.images.reader import file_of
-from lesionlab.data.patient_metadata import odd_ages, read_ages, read_sexes
+from lesionlab.data.sources.draft import Draft
+from lesionlab.data.sources.patient_metadata import odd_ages, read_ages, read_sexes
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import fingerprint, read_json, write_csv, write_json
 from lesionlab.progress import Listener, Notice, silent

@@ -12,10 +12,10 @@ from types import MappingProxyType
 import pandas as pd
 
 from lesionlab import taxonomy
-from lesionlab.data.catalogue.draft import Draft, Source
-from lesionlab.data.catalogue.inventory import Inventory
 from lesionlab.data.catalogue.labels import classes_of_labels
-from lesionlab.data.matching import without_suffix
+from lesionlab.data.sources.draft import Draft, Source
+from lesionlab.data.sources.inventory import Inventory
+from lesionlab.data.sources.matching import without_suffix
 from lesionlab.errors import DataError
 
 PARTS: Mapping[str, str] = MappingProxyType(

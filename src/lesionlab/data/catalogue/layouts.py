@@ -19,12 +19,12 @@ import pandas as pd
 from lesionlab import taxonomy
 from lesionlab.advice import command
 from lesionlab.data.catalogue.class_folders import find_folders, read_folders
-from lesionlab.data.catalogue.draft import Draft, Source, draft, person, words
-from lesionlab.data.catalogue.inventory import Inventory, TableFile, take_inventory
 from lesionlab.data.catalogue.labels import classes_of_labels
 from lesionlab.data.collections import arrays, isic_archive, isic_challenges, published
 from lesionlab.data.collections.isic_challenges import NO_GROUPS
-from lesionlab.data.patient_metadata import head
+from lesionlab.data.sources.draft import Draft, Source, draft, person, words
+from lesionlab.data.sources.inventory import Inventory, TableFile, take_inventory
+from lesionlab.data.sources.patient_metadata import head
 from lesionlab.errors import DataError
 from lesionlab.tables import CATALOGUE, header, known_words, read_csv
 

@@ -15,9 +15,9 @@ import pandas as pd
 from lesionlab.data.images.decode import to_rgb
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader, in_array
-from lesionlab.data.patient_metadata import OLDEST, read_ages
+from lesionlab.data.sources.patient_metadata import read_ages
 from lesionlab.progress import Listener, Step, silent
-from lesionlab.tables import Finding, Severity, known_words
+from lesionlab.tables import OLDEST, Finding, Severity, known_words
 
 DX_TYPES = ("histo", "follow_up", "consensus", "confocal")
 

@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lesionlab import taxonomy
-from lesionlab.data.catalogue.draft import Draft, Source, tables_with
-from lesionlab.data.catalogue.inventory import Inventory
 from lesionlab.data.collections.isic_challenges import LESIONS_NOT_PATIENTS
 from lesionlab.data.collections.published import _PIXELS, ham_tables, read_ham10000
 from lesionlab.data.images.reader import array_fault, read_pixel_table
+from lesionlab.data.sources.draft import Draft, Source, tables_with
+from lesionlab.data.sources.inventory import Inventory
 from lesionlab.errors import DataError
 from lesionlab.tables import PARTS
 

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lesionlab import taxonomy
-from lesionlab.data.catalogue.draft import (
+from lesionlab.data.collections.archive_diagnoses import LEGACY, class_of
+from lesionlab.data.collections.isic_challenges import DX_TYPES, LESIONS_NOT_PATIENTS
+from lesionlab.data.sources.draft import (
     Draft,
     Source,
     draft,
@@ -17,9 +19,7 @@ from lesionlab.data.catalogue.draft import (
     tables_with,
     words,
 )
-from lesionlab.data.catalogue.inventory import Inventory
-from lesionlab.data.collections.archive_diagnoses import LEGACY, class_of
-from lesionlab.data.collections.isic_challenges import DX_TYPES, LESIONS_NOT_PATIENTS
+from lesionlab.data.sources.inventory import Inventory
 from lesionlab.errors import DataError
 from lesionlab.tables import read_csv
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from lesionlab import taxonomy
-from lesionlab.data.catalogue.draft import (
+from lesionlab.data.sources.draft import (
     Draft,
     Source,
     draft,
@@ -18,8 +18,8 @@ from lesionlab.data.catalogue.draft import (
     tables_with,
     words,
 )
-from lesionlab.data.catalogue.inventory import Inventory
-from lesionlab.data.matching import without_suffix
+from lesionlab.data.sources.inventory import Inventory
+from lesionlab.data.sources.matching import without_suffix
 from lesionlab.tables import read_csv
 
 ISIC2018 = MappingProxyType(

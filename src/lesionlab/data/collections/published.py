@@ -10,7 +10,8 @@ from types import MappingProxyType
 import pandas as pd
 
 from lesionlab import taxonomy
-from lesionlab.data.catalogue.draft import (
+from lesionlab.data.collections.isic_challenges import LESIONS_NOT_PATIENTS, NO_GROUPS, TWO
+from lesionlab.data.sources.draft import (
     Draft,
     Source,
     draft,
@@ -19,8 +20,7 @@ from lesionlab.data.catalogue.draft import (
     tables_with,
     words,
 )
-from lesionlab.data.catalogue.inventory import Inventory
-from lesionlab.data.collections.isic_challenges import LESIONS_NOT_PATIENTS, NO_GROUPS, TWO
+from lesionlab.data.sources.inventory import Inventory
 from lesionlab.data.synthetic.dataset import SETTINGS
 from lesionlab.errors import DataError
 from lesionlab.tables import read_csv

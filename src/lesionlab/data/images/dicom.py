@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from lesionlab.data.images.decode import open_image
 from lesionlab.data.images.faults import ImageFault
-from lesionlab.data.patient_metadata import OLDEST
+from lesionlab.tables import OLDEST
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlab.data.images.decode import decodable
-from lesionlab.data.matching import IMAGE_SUFFIXES
+from lesionlab.data.sources.matching import IMAGE_SUFFIXES
 from lesionlab.errors import DataError
 from lesionlab.tables import TABLE_SUFFIXES, header
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesionlab.data.patient_metadata import read_age, read_metadata
+from lesionlab.data.sources.patient_metadata import read_age, read_metadata
 from lesionlab.errors import DataError
 
 IDS = ["a", "b", "z"]

@@ -14,14 +14,12 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from lesionlab.data.matching import Finder, said, spelled_otherwise
+from lesionlab.data.sources.matching import Finder, said, spelled_otherwise
 from lesionlab.errors import DataError
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.recipe.schema import FEATURES, NO_FEATURES
-from lesionlab.tables import known_words, read_csv
+from lesionlab.tables import OLDEST, known_words, read_csv
 
-OLDEST = 120
-"""Years; no age is above."""
 TOP_CODED = "85+"
 """How the ISIC Archive writes its oldest age group, which it counts as 85."""
 COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lesionlab.data.catalogue.inventory import Inventory, TableFile
-from lesionlab.data.matching import Finder, said, spelled_otherwise, without_suffix
-from lesionlab.data.patient_metadata import column_for
+from lesionlab.data.sources.inventory import Inventory, TableFile
+from lesionlab.data.sources.matching import Finder, said, spelled_otherwise, without_suffix
+from lesionlab.data.sources.patient_metadata import column_for
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.recipe.schema import FEATURES
 from lesionlab.tables import Finding, describe, findings_table, known_words

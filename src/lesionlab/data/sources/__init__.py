@@ -1,0 +1,1 @@
+"""Folders and tables of other people: which files, names and values are in them."""
