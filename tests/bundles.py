@@ -123,6 +123,7 @@ def tiny_info(fields: bool = True) -> dict:
                     "lesions": 100,
                 },
             ],
+            "points": {},
             "measured": None,
         },
         "detector": {

@@ -57,6 +57,7 @@ REFERRAL = {
         {"name": name, "classes": list(of), "threshold": limit, "miss": miss, "lesions": lesions}
         for name, (of, limit, miss, lesions) in LIMITS.items()
     ],
+    "points": {"akiec": 0.15, "bcc": 0.07, "mel": 0.06},
     "measured": {
         "text": "In its test (7,470 lesions) it left 3.1 of 100 malignant lesions and 2.1 of 100 "
         "melanomas unreferred, and referred 33.5 of 100 benign ones.",

@@ -16,6 +16,7 @@ import argparse
 import json
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from lesionlab.evaluation.triage.risk_control import (
     MISS_MELANOMA,
     ReferralRule,
     fit_referral,
+    operating_points,
     strictest,
 )
 from lesionlab.prediction.bundle import (
@@ -81,10 +83,12 @@ def fitted(
                 bundle.classes,
                 miss=miss,
                 miss_melanoma=melanoma,
-                ceiling=min(bundle.sets.floors),
             )
         )
-    return strictest(rules), len(val)
+    rule = strictest(rules)
+    floors = dict(zip(bundle.classes, bundle.sets.floors, strict=True))
+    points = operating_points(rule.malignant, bundle.thresholds, floors)
+    return replace(rule, points=points), len(val)
 
 
 def with_answers(

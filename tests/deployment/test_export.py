@@ -273,7 +273,6 @@ def test_the_verb_fits_referral_to_its_promise(runs, tmp_path, capsys):
             bundle.classes,
             miss=0.4,
             miss_melanoma=0.5,
-            ceiling=min(bundle.sets.floors),
         )
         for metadata in (table, None)
     ]

@@ -35,6 +35,7 @@ from lesionlab.evaluation.triage.risk_control import (
     MISS_MELANOMA,
     ReferralRule,
     fit_referral,
+    operating_points,
     strictest,
 )
 from lesionlab.models import factory
@@ -49,7 +50,7 @@ from lesionlab.prediction.test_time_views import averaged, check_views
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.run import Folds, Run, open_run
 from lesionlab.tables import PARTS
-from lesionlab.taxonomy import KNOWN, full_name
+from lesionlab.taxonomy import full_name
 
 ALPHA = 0.1
 RANK = 64
@@ -182,7 +183,8 @@ def export(
             for each in made
         ]
         passed[precision] = _gate_smaller(made, graphs, images, precision, listen)
-    fitted, arrays = _fit(made, graphs, images, listen)
+    named = ReferralRule.of(architecture.classes, malignant).malignant
+    fitted, arrays = _fit(made, graphs, images, named, listen)
     rule = _fit_rule(made, graphs, images, fitted, miss, miss_melanoma, malignant)
     if rule.refers_all:
         listen(Notice(rule.promise, "warning"))
@@ -409,7 +411,11 @@ def _gate_smaller(
 
 
 def _fit(
-    made: Sequence[_Network], graphs: Sequence[bytes], images: _Images, listen: Listener
+    made: Sequence[_Network],
+    graphs: Sequence[bytes],
+    images: _Images,
+    malignant: Sequence[str],
+    listen: Listener,
 ) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
     """Calibration, sets, thresholds and detector, fitted on val from the graphs that ship."""
     classes = made[0].architecture.classes
@@ -428,7 +434,7 @@ def _fit(
         )
         for place, label in enumerate(classes)
         for share in SENSITIVITIES
-        if label in KNOWN and KNOWN[label].malignant and (targets == place).any()
+        if label in malignant and (targets == place).any()
     }
     needed = int(np.ceil(1 / ALARMS - 1))
     if lesions < needed:
@@ -464,15 +470,10 @@ def _fit_rule(
     miss_melanoma: float,
     malignant: Sequence[str] | None,
 ) -> ReferralRule:
-    """Limits of referral on val, that hold whether age, sex and site are known or not.
-
-    None is so high that a malignant class of a conformal set could go unreferred.
-    """
+    """The rule on val, whose limits hold whether age, sex and site are known or not."""
     classes = made[0].architecture.classes
     table = images.table.iloc[images.of("val")]
     scaling = Scaling.from_json(fitted["scaling"])
-    limits = fitted["conformal"]["quantiles"].values()
-    ceiling = max(0.0, 1 - max(1.0 if each is None else each for each in limits))
     takes = any(each.architecture.metadata is not None for each in made)
     rules = []
     for known in (True, False) if takes else (True,):
@@ -486,10 +487,14 @@ def _fit_rule(
                 miss=miss,
                 miss_melanoma=miss_melanoma,
                 malignant=malignant,
-                ceiling=ceiling,
             )
         )
-    return strictest(rules)
+    rule = strictest(rules)
+    quantiles = fitted["conformal"]["quantiles"]
+    floors = {
+        label: 0.0 if limit is None else max(0.0, 1 - limit) for label, limit in quantiles.items()
+    }
+    return replace(rule, points=operating_points(rule.malignant, fitted["thresholds"], floors))
 
 
 def _measure(

@@ -13,7 +13,7 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -26,14 +26,14 @@ from lesionlab.errors import BundleError
 from lesionlab.evaluation.calibration.scaling import Scaling
 from lesionlab.evaluation.class_quality import ClassQuality, class_quality
 from lesionlab.evaluation.outliers.detectors import Detector, detector_of
-from lesionlab.evaluation.triage.risk_control import ReferralRule, without_promise
+from lesionlab.evaluation.triage.risk_control import ReferralRule, operating_points
 from lesionlab.files import fingerprint, replacing
 from lesionlab.models.metadata_encoder import MetadataEncoder
 from lesionlab.recipe.schema import Images
 
 KIND = "lesionlab bundle 2"
 FIRST_KIND = "lesionlab bundle 1"
-"""Bundles from before referral was fitted to a promise; see `risk_control.without_promise`."""
+"""Bundles from before referral was fitted to a promise: their operating points alone refer."""
 MANIFEST = "bundle.json"
 DETECTOR = "detector.npz"
 CARD, CARD_PAGE, LICENCE = "card.json", "card.html", "LICENSE"
@@ -221,8 +221,9 @@ class Bundle:
 
     def _referral(self) -> ReferralRule:
         if self.info["kind"] == FIRST_KIND:
+            rule = ReferralRule.of(self.classes)
             floors = dict(zip(self.classes, self.sets.floors, strict=True))
-            return without_promise(self.classes, self.thresholds, floors)
+            return replace(rule, points=operating_points(rule.malignant, self.thresholds, floors))
         return ReferralRule.from_json(self.info["referral"], self.classes)
 
     def _detector(self) -> Detector | None:

@@ -74,6 +74,7 @@ _EXAMPLE = {
                 "lesions": 61,
             },
         ],
+        "points": {"mel": 0.06},
         "measured": None,
     },
     "results": [

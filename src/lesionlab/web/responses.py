@@ -142,6 +142,7 @@ def referral(bundle: Bundle) -> dict[str, Any]:
         "refers_all": rule.refers_all,
         "malignant": told["malignant"],
         "limits": told["limits"],
+        "points": told["points"],
         "measured": bundle.measured,
     }
 

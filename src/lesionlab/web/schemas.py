@@ -62,9 +62,7 @@ class RiskLimit(_Closed):
     name: str = Field(examples=["malignancy"])
     classes: list[str] = Field(description="Whose probabilities add up.")
     threshold: float = Field(description="From it on an image is referred; 0 refers all.")
-    miss: float | None = Field(
-        description="Share of such lesions that go unreferred at most; null: nothing is promised."
-    )
+    miss: float = Field(description="Share of such lesions that go unreferred at most.")
     lesions: int = Field(description="Of these classes, that it was fitted on.")
 
 
@@ -101,7 +99,11 @@ class Referral(_Closed):
     promise: str = Field(description="What is promised and to whom, or why nothing is.")
     refers_all: bool
     malignant: list[str] = Field(description="The classes that are malignant.")
-    limits: list[RiskLimit]
+    limits: list[RiskLimit] = Field(description="Empty where no risk is stated.")
+    points: dict[str, float] = Field(
+        description="By malignant class, the probability from which it is referred in any case: "
+        "its lowest operating point of a sensitivity, or its way into the conformal set."
+    )
     measured: MeasuredReferral | None
 
 

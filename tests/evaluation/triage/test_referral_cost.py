@@ -86,7 +86,7 @@ def test_what_cannot_be_promised_is_said(table):
     with pytest.raises(SettingsError, match="whether scc is malignant was not said"):
         referral_costs(named)
     assert "scc" in referral_costs(named, malignant=["mel", "scc"], replicates=0).rule.malignant
-    rule = ReferralRule(("mel", "nv"), ("mel",), (), (RiskLimit("x", ("mel",), 0.1),))
+    rule = ReferralRule(("mel", "nv"), ("mel",), (), (RiskLimit("x", ("mel",), 0.1, 0.05, 50),))
     harmless = pd.DataFrame(
         {"image_id": ["a"], "lesion_id": ["a"], "target": ["nv"], "part": ["test"],
          "p_mel": [0.2], "p_nv": [0.8]}

@@ -9,10 +9,11 @@ from lesionlab.evaluation.triage.risk_control import (
     ReferralRule,
     RiskLimit,
     fit_referral,
+    operating_points,
     strictest,
     threshold_at_miss,
-    without_promise,
 )
+from lesionlab.prediction.bundle import Sets
 from lesionlab.taxonomy import HAM7
 
 MALIGNANT = [HAM7.index(label) for label in ("akiec", "bcc", "mel")]
@@ -44,6 +45,25 @@ def test_no_rule_leaves_a_likely_or_possible_malignancy_unreferred(probabilities
     assert referred[probabilities[:, 4] >= rule.limits[1].threshold].all()
     left = probabilities[~referred]
     assert (left[:, MALIGNANT].sum(axis=1) < rule.limits[0].threshold).all()
+
+
+@given(vectors, shares, st.tuples(shares, shares, shares))
+def test_an_answer_that_is_not_referred_points_to_nothing_malignant(vector, quantile, at):
+    """Not in its set, not by an operating point that it shows, not as its likeliest class."""
+    sets = Sets(0.1, (1 - quantile,) * 7, 100)
+    thresholds = {
+        f"at_{level}_sensitivity/{HAM7[place]}": threshold
+        for place, threshold in zip(MALIGNANT, at, strict=True)
+        for level in (90, 95)
+    }
+    malignant = ("akiec", "bcc", "mel")
+    floors = dict(zip(HAM7, sets.floors, strict=True))
+    points = operating_points(malignant, thresholds, floors)
+    limits = (RiskLimit("malignancy", malignant, 0.5, 0.05, 200),)
+    left = ~ReferralRule(HAM7, malignant, (), limits, points).refers(vector)
+    assert not sets.inside(vector)[left][:, MALIGNANT].any()
+    assert (vector[left][:, MALIGNANT] < np.array(at)).all()
+    assert not np.isin(vector[left].argmax(axis=1), MALIGNANT).any()
 
 
 @given(vectors, st.sampled_from([(), ("nv",)]))
@@ -172,8 +192,9 @@ def test_classes_beyond_the_printed_rule_are_named_or_all_is_referred():
         fit_referral(probabilities, targets, np.arange(300), classes, miss=1)
 
 
-def test_a_bundle_without_a_rule_refers_what_its_points_and_sets_point_to():
-    rule = without_promise(("mel", "nv"), {"at_95_sensitivity/mel": 0.1}, {"mel": 0.15, "nv": 0.15})
+def test_without_limits_operating_points_decide_and_no_risk_is_stated():
+    points = operating_points(("mel",), {"at_95_sensitivity/mel": 0.1}, {"mel": 0.15})
+    rule = ReferralRule(("mel", "nv"), ("mel",), (), points=points)
     assert rule.refers(np.array([[0.1, 0.9], [0.09, 0.91], [0.6, 0.4]])).tolist() == [
         True, False, True,
     ]  # fmt: skip

@@ -15,7 +15,7 @@ of calibration: another clinic's need not be.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil, floor
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlab.errors import DataError, SettingsError
-from lesionlab.taxonomy import MALIGNANT_RULE, canonical, full_name, malignancy_of
+from lesionlab.taxonomy import MALIGNANT_RULE, canonical, malignancy_of
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -50,20 +50,20 @@ class RiskLimit:
         name: such as malignancy or melanoma.
         classes: whose probabilities add up.
         threshold: from it on an image is referred, 0-1; 0 refers all.
-        miss: share of such lesions that it leaves unreferred at most, 0-1; None: nothing promised.
+        miss: share of such lesions that it leaves unreferred at most, 0-1.
         lesions: of these classes, that it rests on.
     """
 
     name: str
     classes: tuple[str, ...]
     threshold: float
-    miss: float | None = None
-    lesions: int = 0
+    miss: float
+    lesions: int
 
     @property
     def kept(self) -> bool:
         """Whether there were enough lesions for the promise; without, all is referred."""
-        return self.miss is None or _allowed(self.lesions, self.miss) >= 0
+        return _allowed(self.lesions, self.miss) >= 0
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,25 @@ class ReferralRule:
 
     Referred is every image whose likeliest class is malignant (one that shares the first place
     counts), every one with a probability of malignancy of `LIKELY` or more, and every one that
-    reaches a limit. A class of which nobody said whether it is malignant might be: with such a
-    class, or without any malignant one, nothing can be promised and everything is referred.
+    reaches a limit or an operating point, since an answer that shows a point reached and does not
+    refer would contradict itself. A class of which nobody said whether it is malignant might be:
+    with such a class, or without any malignant one, nothing can be promised and everything is
+    referred.
 
     Attributes:
         classes: of the model, in their order.
         malignant: those that are.
         unknown: those that may be.
-        limits: thresholds.
+        limits: thresholds that keep a promise.
+        points: by malignant class, the probability from which it is referred without a promise; see
+            `operating_points`.
     """
 
     classes: tuple[str, ...]
     malignant: tuple[str, ...]
     unknown: tuple[str, ...]
     limits: tuple[RiskLimit, ...] = ()
+    points: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, classes: Sequence[str], malignant: Sequence[str] | None = None) -> ReferralRule:
@@ -123,8 +128,9 @@ class ReferralRule:
         return (
             bool(self.unknown)
             or not self.malignant
-            or not self.limits
+            or not (self.limits or self.points)
             or any(each.threshold <= 0 for each in self.limits)
+            or any(point <= 0 for point in self.points.values())
         )
 
     def probability(self, probabilities: Floats, classes: Sequence[str]) -> Floats:
@@ -141,11 +147,14 @@ class ReferralRule:
         return np.asarray(first | (malignant.sum(axis=1) >= LIKELY))
 
     def possible(self, probabilities: Floats) -> Mask:
-        """Which images reach a limit, shape (n,)."""
+        """Which images reach a limit or a point, shape (n,)."""
         if self.refers_all:
             return np.ones(len(probabilities), dtype=bool)
+        thresholds = [(each.classes, each.threshold) for each in self.limits]
+        thresholds += [((label,), point) for label, point in self.points.items()]
         reached = [
-            self.probability(probabilities, each.classes) >= each.threshold for each in self.limits
+            self.probability(probabilities, classes) >= threshold
+            for classes, threshold in thresholds
         ]
         return np.asarray(np.any(reached, axis=0))
 
@@ -161,20 +170,19 @@ class ReferralRule:
         missing = [each for each in self.limits if not each.kept]
         if missing:
             texts = [
-                f"{per_hundred(each.miss or 0)} of 100 {_CASES[each.name]} takes "
-                f"{_needed(each.miss or 0)} of them to calibrate on, and there were {each.lesions}"
+                f"{per_hundred(each.miss)} of 100 {_cases(each.name)} takes "
+                f"{_needed(each.miss)} of them to calibrate on, and there were {each.lesions}"
                 for each in missing
             ]
             return f"Every image is referred: a promise to miss at most {'; '.join(texts)}."
-        promised = [each for each in self.limits if each.miss is not None]
-        if not promised:
+        if not self.limits:
             return (
                 "No risk is stated: this bundle was made before referral was fitted to one. It "
                 "refers what its thresholds for 95 % sensitivity and its sets point to. Export the "
                 "model again to get a promise."
             )
         shares = " and ".join(
-            f"{per_hundred(each.miss or 0)} of 100 {_CASES[each.name]}" for each in promised
+            f"{per_hundred(each.miss)} of 100 {_cases(each.name)}" for each in self.limits
         )
         text = f"For lesions like those tested, at most {shares} are missed by this rule"
         return f"{text}; it takes to refer every image." if self.refers_all else f"{text}."
@@ -203,6 +211,7 @@ class ReferralRule:
                 }
                 for each in self.limits
             ],
+            "points": dict(self.points),
         }
 
     @classmethod
@@ -217,21 +226,27 @@ class ReferralRule:
                 str(each["name"]),
                 tuple(map(str, each["classes"])),
                 float(each["threshold"]),
-                None if each["miss"] is None else float(each["miss"]),
+                float(each["miss"]),
                 int(each["lesions"]),
             )
             for each in value["limits"]
         )
-        rule = cls(tuple(classes), tuple(value["malignant"]), tuple(value["unknown"]), limits)
-        named = [rule.malignant, rule.unknown, *(each.classes for each in limits)]
+        points = {str(label): float(point) for label, point in value["points"].items()}
+        malignant, unknown = tuple(value["malignant"]), tuple(value["unknown"])
+        rule = cls(tuple(classes), malignant, unknown, limits, points)
+        named = [malignant, unknown, points, *(each.classes for each in limits)]
         if not all(set(each) <= set(classes) for each in named):
             raise ValueError("referral by other classes")
-        if not all(0 <= each.threshold <= 1 for each in limits):
-            raise ValueError("a threshold of referral that is no probability")
+        shares = [*points.values(), *(each.threshold for each in limits)]
+        if not all(0 <= each <= 1 for each in shares) or not all(0 < e.miss < 1 for e in limits):
+            raise ValueError("a threshold or a promise of referral that is no probability")
         return rule
 
 
-_CASES = {"malignancy": "malignant lesions", "melanoma": "melanomas"}
+def _cases(name: str) -> str:
+    """What a limit is about, in words."""
+    known = {"malignancy": "malignant lesions", "melanoma": "melanomas"}
+    return known.get(name, f"lesions of {name}")
 
 
 def threshold_at_miss(
@@ -276,7 +291,6 @@ def fit_referral(
     miss: float = MISS,
     miss_melanoma: float = MISS_MELANOMA,
     malignant: Sequence[str] | None = None,
-    ceiling: float = 1.0,
 ) -> ReferralRule:
     """Fit the limits of referral on calibration images, for malignancy and for melanoma.
 
@@ -290,7 +304,6 @@ def fit_referral(
         miss: share of malignant lesions that may go unreferred, above 0 and below 1.
         miss_melanoma: share of melanomas that may.
         malignant: the malignant ones of the classes; None: by `taxonomy.MALIGNANT_RULE`.
-        ceiling: that no threshold may exceed; `LIKELY` is none either.
 
     Raises:
         SettingsError: if a share is not between 0 and 1, or what is malignant is no class.
@@ -312,7 +325,7 @@ def fit_referral(
             share,
             referred=referred[cases],
         )
-        threshold = min(LIKELY, _lowered(min(threshold, ceiling)))
+        threshold = min(LIKELY, _lowered(threshold))
         limits.append(RiskLimit(name, members, threshold, share, len(np.unique(lesions[cases]))))
     return replace(rule, limits=tuple(limits))
 
@@ -334,32 +347,28 @@ def strictest(rules: Sequence[ReferralRule]) -> ReferralRule:
     )
 
 
-def without_promise(
-    classes: Sequence[str], thresholds: Mapping[str, float], coverage_limits: Mapping[str, float]
-) -> ReferralRule:
-    """The rule of a bundle that has none: its operating points and its conformal sets decide.
+def operating_points(
+    malignant: Sequence[str], thresholds: Mapping[str, float], coverage_limits: Mapping[str, float]
+) -> dict[str, float]:
+    """Where an answer itself points to a malignant class, so that it has to be referred.
 
     Args:
-        classes: of the bundle.
+        malignant: classes.
         thresholds: operating points by name, such as at_95_sensitivity/mel.
         coverage_limits: of each class, the probability from which it is in the conformal set.
 
     Returns:
-        A rule that promises nothing and errs on the safe side: a malignant class that reaches its
-        point of 95 % sensitivity, or is in the set, is referred.
+        By malignant class, the lowest of its points of a sensitivity and of its way into the set.
     """
-    rule = ReferralRule.of(classes)
-    start = "at_95_sensitivity/"
-    points = {name.removeprefix(start): at for name, at in thresholds.items() if start in name}
-    limits = tuple(
-        RiskLimit(
-            full_name(label),
-            (label,),
-            min(LIKELY, _lowered(min(coverage_limits[label], points.get(label, 1.0)))),
+    return {
+        label: _lowered(
+            min(
+                [coverage_limits[label]]
+                + [at for name, at in thresholds.items() if name.endswith(f"_sensitivity/{label}")]
+            )
         )
-        for label in rule.malignant
-    )
-    return replace(rule, limits=limits)
+        for label in malignant
+    }
 
 
 def per_hundred(share: float) -> str:
