@@ -420,13 +420,18 @@ def test_a_catalogue_becomes_a_table_that_evaluate_reads(predictor, drawn, tmp_p
     logits = table[[f"logit_{label}" for label in HAM7]].to_numpy(float)
     np.testing.assert_allclose(probabilities, answers.probabilities, rtol=1e-5)
     np.testing.assert_allclose(logits, answers.logits, rtol=1e-4, atol=1e-4)
-    assert "balanced_accuracy" in evaluate(table, replicates=20)
+    result_of = evaluate(table, replicates=20)
+    assert "balanced_accuracy" in result_of
+    assert set(table["learnt_from"]) == {"unknown"}
+    assert any("learnt from these images is unknown" in text for text in result_of.warnings)
+    seen = evaluate(table.assign(learnt_from="yes"), replicates=0)
+    assert any(text.startswith("No test: the model has learnt") for text in seen.warnings)
     assert result.images == len(data)
     blank = predict_files(
         predictor,
         [data.home / "catalogue.csv"],
         out=tmp_path / "blank.csv",
-        metadata=pd.DataFrame({"image_id": ["nobody"]}),
+        metadata=data.table[["image_id"]][:1],
     )
     assert not np.allclose(blank.first["p_mel"], result.first["p_mel"])
 
