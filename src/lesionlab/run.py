@@ -167,7 +167,7 @@ class Folds(Folder):
 
     marker = FOLDS
     kind = "folder of folds"
-    hint = "Train first: lesionlab folds"
+    hint = "Train first: lesionlab train --folds"
 
     @property
     def runs(self) -> dict[int, Run]:
@@ -239,7 +239,7 @@ class Folds(Folder):
             raise RunError(
                 f"{self.folder} has no {wanted} yet: fold "
                 f"{', '.join(map(str, missing)) or 'tables'} not finished. Give the same "
-                "`lesionlab folds` command again: it goes on where it stopped."
+                "`lesionlab train --folds` command again: it goes on where it stopped."
             )
 
 

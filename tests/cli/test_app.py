@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lesionlab.cli.app import VERBS, main
+from lesionlab.cli.app import COMMANDS, RENAMED, TOPICS, main
 
 TINY = """\
 images: {size: [32, 40]}
@@ -36,20 +36,51 @@ def said(capsys):
     return " ".join(captured.out.split()), " ".join(captured.err.split())
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_teaches(verb, capsys):
-    assert main([verb, "--help"]) == 0
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_teaches(name, capsys):
+    assert main([*name.split(), "--help"]) == 0
     out, _ = said(capsys)
-    assert "Example: lesionlab" in out
+    assert f"Example: lesionlab {name.partition(' ')[0]}" in out
     assert "Not a medical device" in out
     assert "<class '" not in out
+    assert "None" not in out
 
 
-def test_the_readme_tells_of_every_verb():
+def test_the_overview_has_every_command_by_topic_and_the_first_run(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for topic in TOPICS:
+        assert f"\n{topic} " in out
+    for name, entry in COMMANDS.items():
+        assert bool(re.search(rf"\b{name.partition(' ')[0]}\b", out)) == bool(entry.topic)
+    assert "first run:  lesionlab demo" in out
+    assert len(out.splitlines()) <= 24
+    assert main(["--help", "all"]) == 0
+    out = capsys.readouterr().out
+    for name, entry in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(entry.text)}$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_earlier_spelling_ends_in_the_new_one(old, capsys):
+    assert RENAMED[old] in COMMANDS
+    assert main([old, "runs/first"]) == 2
+    assert said(capsys)[1] == f"lesionlab: `lesionlab {old}` is now `lesionlab {RENAMED[old]}`."
+
+
+@pytest.mark.parametrize(("word", "names"), [("isic", ["submit", "score"]), ("outliers", ["fit"])])
+def test_a_word_that_needs_another_one_lists_them(word, names, capsys):
+    assert main([word, "runs/first"]) == 2
+    err = said(capsys)[1]
+    for name in names:
+        assert f"lesionlab {word} {name}" in err
+
+
+def test_the_readme_names_every_command():
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     section = readme.split("## Commands")[1].split("```")[1]
-    listed = [verb for line in section.splitlines()[1:] for verb in re.split(" {2,}", line)[1:]]
-    assert sorted(listed) == sorted(VERBS)
+    listed = [name for line in section.splitlines()[1:] for name in re.split(" {2,}", line)[1:]]
+    assert sorted(listed) == sorted(name for name, entry in COMMANDS.items() if entry.topic)
 
 
 def test_the_help_of_train_lists_every_setting(capsys):
@@ -59,7 +90,7 @@ def test_the_help_of_train_lists_every_setting(capsys):
         assert key in out
 
 
-def test_a_mistyped_verb_names_the_nearest(capsys):
+def test_a_mistyped_command_names_the_nearest(capsys):
     assert main(["trian"]) == 2
     assert "'train'" in said(capsys)[1]
 
@@ -67,9 +98,11 @@ def test_a_mistyped_verb_names_the_nearest(capsys):
 def test_the_whole_chain(workshop, capsys):
     train = ["train", "tiny.yaml", "--data", "data", "--out", "run", "--seed", "1"]
     assert main(train) == 0
-    out, _ = said(capsys)
+    out, err = said(capsys)
     assert "balanced accuracy (mean recall)" in out
     assert "Kept epoch" in out
+    for epoch in (1, 2):
+        assert err.count(f"epoch {epoch}/2: train loss ") == 1
     assert main(train) == 0
     assert "is complete" in said(capsys)[1]
     assert main([*train, "--batch", "8"]) == 2
@@ -161,11 +194,12 @@ def test_ctrl_c_is_one_message(workshop, capsys, monkeypatch):
     assert "Stopped" in said(capsys)[1]
 
 
-def test_the_bar_of_a_task_that_starts_over_runs_again():
-    from lesionlab.cli.app import _Screen
+def test_the_bar_of_a_task_that_starts_over_runs_again(monkeypatch):
+    from lesionlab.cli.screen import Screen
     from lesionlab.progress import Step
 
-    with _Screen() as screen:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, to rich
+    with Screen() as screen:
         for done in (1, 2, 1):
             screen(Step("training", done, 2, "epochs"))
         (task,) = screen._bars().tasks

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+import re
+from argparse import SUPPRESS, ArgumentParser
 from pathlib import Path
 
 import pytest
 
 from lesionlab.cli.app import main
-from lesionlab.cli.options import Several, one_word_each
+from lesionlab.cli.options import Several, one_word_each, recipe_flags
+from lesionlab.errors import SettingsError
+from lesionlab.recipe.schema import Recipe
 
 
 def parsed(words: str, positional: str | None = "?") -> dict:
-    parser = ArgumentParser()
+    parser = ArgumentParser(argument_default=SUPPRESS)
     if positional is not None:
         parser.add_argument("where", nargs=positional or None)
     parser.add_argument("--names", nargs="+", action=Several)
@@ -82,3 +85,38 @@ def test_serve_serves_what_was_named_or_fails(words, expected, tmp_path, monkeyp
     )
     assert main(["serve", "--port", "0", *words]) == 2
     assert expected in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("typed", ["56 75", "56,75", "56x75", "[56,75]"])
+def test_two_numbers_are_taken_as_people_type_them(typed):
+    assert parsed(f"--size {typed} here") == {"size": [56, 75], "where": "here"}
+
+
+@pytest.mark.parametrize("typed", ["56 75", "56,75", "56x75", "[56,75]", "=56x75", "=[56,75]"])
+@pytest.mark.parametrize("words", ["--images.size {} r.yaml", "r.yaml --images.size {} --loud"])
+def test_a_list_of_a_recipe_is_taken_as_people_type_it(typed, words):
+    line = words.format(typed).replace("size =", "size=")
+    changes, rest = recipe_flags(line.split())
+    assert Recipe().but(changes).images.size == (56, 75)
+    assert rest[0] == "r.yaml"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("images.size", "56", "images.size: expects 2 numbers, such as [56, 75]"),
+        ("images.size", "56x75x3", "images.size: expects 2 numbers"),
+        ("images.size", "56xa", "images.size.1: expects a whole number, got 'a'"),
+        ("images.size", "8,75", "images.size.0: 8 is out of range"),
+        ("batch", "16 32", "batch: expects a whole number, got [16, 32]"),
+    ],
+)
+def test_the_fault_of_a_list_is_named_where_it_is(key, value, expected):
+    changes, _ = recipe_flags([f"--{key}", *value.split()])
+    with pytest.raises(SettingsError, match=re.escape(expected)):
+        Recipe().but(changes)
+
+
+def test_words_of_a_recipe_are_joined_by_commas():
+    changes, _ = recipe_flags(["--model.fusion.kind", "gating", "--model.fusion.fields", "age,sex"])
+    assert Recipe().but(changes).model.fusion.fields == ("age", "sex")

@@ -51,10 +51,14 @@ def test_the_answers_are_shown_in_words(bundle_file, drawn, here, capsys):
     assert list(table["image_id"][:3]) == list(data.table["image_id"][:3])
     from lesionlab.taxonomy import full_name
 
-    assert full_name(table["predicted"][0]) in text
-    assert f"{float(table['top_1_p'][0]):.3f}" in text
-    assert f"{full_name(table['top_2'][0])} {float(table['top_2_p'][0]):.3f}" in text
-    assert f"{float(table['malignancy'][0]):.3f}" in text
+    shown = {line.split("│")[1].strip(): line for line in text.splitlines() if "│" in line}
+    for row in table.itertuples():  # a class is shown of what can be judged, and of nothing else
+        judged = row.reason not in ("unreadable", "unlike")
+        name = full_name(row.predicted) if judged else ""
+        assert name in shown[row.image_id]
+        assert ("–" in shown[row.image_id]) != judged
+        for value in (row.top_1_p, row.malignancy) if judged else ():
+            assert f"{float(value):.3f}" in shown[row.image_id]
     assert "1 image referred, unreadable: The image cannot be read." in text
     assert "at most 5 of 100 malignant lesions and 3 of 100 melanomas are missed" in text
     assert "ruled out" not in text
@@ -62,8 +66,14 @@ def test_the_answers_are_shown_in_words(bundle_file, drawn, here, capsys):
     assert "Written: predictions.csv (4 images)" in text
     assert predict("--model", bundle_file, *paths, "bad.jpg") == 0
     assert "is complete" in capsys.readouterr().err
-    assert predict("--model", bundle_file, *paths, "--out", "predictions.csv") == 2
-    assert "images: 4" in capsys.readouterr().err
+    before = (here / "predictions.csv").read_bytes()
+    assert predict("--model", bundle_file, *paths) == 2
+    err = capsys.readouterr().err
+    assert "images: 4" in err
+    assert "--fresh" in err
+    assert "--out" in err
+    assert (here / "predictions.csv").read_bytes() == before
+    assert [path.name for path in here.glob("*.csv")] == ["predictions.csv"]
     assert predict("--model", bundle_file, *paths, "--fresh") == 0
 
 
@@ -72,12 +82,13 @@ def test_what_is_known_of_the_person(bundle_file, drawn, here, capsys):
     path = data.root / data.table["path"][0]
     assert predict(bundle_file, path) == 0
     assert "--age, --sex and --site say it of all images" in capsys.readouterr().err
-    assert predict(bundle_file, path, "--age", "45", "--sex", "female", "--site", "back") == 0
+    known = ("--age", "45", "--sex", "female", "--site", "back")
+    assert predict(bundle_file, path, *known, "--out", "known.csv") == 0
     assert "--age" not in capsys.readouterr().err
     person = {"age": 45, "sex": "female", "site": "back"}
     pd.DataFrame([{"image_id": path.stem, **person}]).to_csv("m.csv", index=False)
     assert predict(bundle_file, path, "--metadata", "m.csv", "--out", "again.csv") == 0
-    assert (here / "again.csv").read_bytes() == (here / "predictions-2.csv").read_bytes()
+    assert (here / "again.csv").read_bytes() == (here / "known.csv").read_bytes()
     assert (here / "again.csv").read_bytes() != (here / "predictions.csv").read_bytes()
 
 

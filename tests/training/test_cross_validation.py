@@ -243,7 +243,7 @@ def test_the_verbs_read_a_folder_of_folds(whole, thirds, tmp_path, capsys, monke
     monkeypatch.chdir(tmp_path)
     SMALL.but({"batch": 64}).save("recipe.yaml")
     parts.save("split.csv")
-    words = ["folds", "recipe.yaml", "--data", str(data.home), "--split", "split.csv"]
+    words = ["train", "--folds", "recipe.yaml", "--data", str(data.home), "--split", "split.csv"]
     words += ["--out", str(whole.folder), "--only", "0,2", "--batch", "32"]
     assert main(words) == 0
     out = capsys.readouterr().out
@@ -305,7 +305,7 @@ def test_the_verb_says_what_is_missing(thirds, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     SMALL.save("recipe.yaml")
     parts.save("split.csv")
-    words = ["folds", "recipe.yaml", "--data", str(data.home), "--split", "split.csv"]
+    words = ["train", "--folds", "recipe.yaml", "--data", str(data.home), "--split", "split.csv"]
     assert main([*words, "--out", "run", "--only", "1"]) == 0
     assert "Still missing: fold 0, 2." in capsys.readouterr().out
     assert main(["evaluate", "run"]) == 2

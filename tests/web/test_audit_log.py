@@ -129,6 +129,6 @@ def test_it_becomes_a_table(bundle_file, tmp_path, capsys):
     path, out = tmp_path / "audit.sqlite", tmp_path / "audit.csv"
     with serving(bundle_file, audit=path) as client:
         ask(client, picture(1), picture(2), b"nothing")
-        assert main(["trail", str(path), "--out", str(out)]) == 0  # while it runs
+        assert main(["serve", "log", str(path), "--out", str(out)]) == 0  # while it runs
     assert list(pd.read_csv(out, keep_default_na=False)["error"]) == ["", "", "unreadable"]
     assert "3 answers" in capsys.readouterr().out

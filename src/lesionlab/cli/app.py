@@ -1,82 +1,131 @@
-"""The command line: a static table of verbs, their options, and everything that is printed."""
+"""The command line: which commands there are, and what becomes of the words that were typed."""
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lesionlab._version import __version__
-from lesionlab.cli.options import Several, one_word_each
 from lesionlab.disclaimer import NOTICE
 from lesionlab.errors import LesionlabError
-from lesionlab.progress import Notice, Step
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
+    from lesionlab.cli.declaration import Declaration
 
-    import pandas as pd
-    from rich.console import Console
-    from rich.progress import Progress
 
-    from lesionlab.cli.outcome import Outcome
+@dataclass(frozen=True)
+class Entry:
+    """A command, before anything of it is imported.
 
-VERBS = {  # the module of lesionlab.cli.commands that holds it, and what it does
-    "fetch": ("collecting", "download a known collection, checked and resumable"),
-    "catalogue": ("collecting", "make the table of a folder of images"),
-    "join": ("collecting", "several collections as one; what they share stands once"),
-    "audit": ("inspecting", "list everything odd about a collection"),
-    "explore": ("inspecting", "its metadata in tables and figures, on one page"),
-    "split": ("collecting", "part it into train, val and test; no lesion crosses"),
-    "clean": ("collecting", "fill in unknown ages, sexes and sites; never from the label"),
-    "cache": ("collecting", "decode every image once"),
-    "models": ("learning", "the networks to choose from, and where they can be cut"),
-    "train": ("learning", "train a network from a recipe"),
-    "embed": ("learning", "a frozen backbone's features of every image, once"),
-    "folds": ("repeating", "train every fold of a split, and pool what they had never seen"),
-    "tune": ("repeating", "search for better settings, judged on val alone"),
-    "predict": ("predicting", "answers about images, folders, DICOM or a catalogue"),
-    "blend": ("judging", "make an ensemble out of several models' predictions"),
-    "evaluate": ("judging", "score predictions, with intervals that respect lesions"),
-    "compare": ("judging", "models side by side, with paired differences"),
-    "gaps": ("judging", "train, val and test side by side: what a model learned by heart"),
-    "baselines": ("grouping", "a model beside the metadata alone and the colours alone"),
-    "subgroups": ("grouping", "age, sex, site, ...: figures of groups, and gaps beyond chance"),
-    "calibrate": ("trusting", "probabilities that mean what they say, fitted on val"),
-    "conformal": ("trusting", "sets of classes that hold the true one as often as promised"),
-    "prevalence": ("trusting", "how common classes are without labels; re-weight to it"),
-    "triage": ("triaging", "what to decide, what to leave to a doctor, and at what price"),
-    "outliers": ("triaging", "images that a run was not made for, told by a score"),
-    "suspects": ("suspecting", "labels that a model contradicts, the most doubtful first"),
-    "shortcuts": ("suspecting", "do camera, light, hair, rulers or ink tell the diagnosis?"),
-    "drift": ("suspecting", "do the parts of a split, or two catalogues, differ?"),
-    "explain": ("judging", "which places of an image speak for a class"),
-    "trust": ("believing", "whether such maps show the lesion and what was learnt"),
-    "report": ("judging", "write one page with figures, curves and pictures"),
-    "card": ("describing", "a model card, and three reporting standards item by item"),
-    "export": ("shipping", "one file that answers without torch: a bundle"),
-    "submit": ("challenge", "predictions as an ISIC challenge submission"),
-    "isic": ("challenge", "score a submission: the official ISIC scorer's numbers"),
-    "serve": ("serving", "answer over HTTP, with a page"),
-    "trail": ("serving", "what a server answered, where it was told to keep it"),
-    "demo": ("machine", "the default model, then the whole chain, on drawn lesions or yours"),
-    "doctor": ("machine", "what this machine has, and what is missing"),
+    Attributes:
+        home: its module of `lesionlab.cli.commands` and its function there.
+        text: what it does, in a line.
+        topic: where the overview lists it; "": among all commands only.
+    """
+
+    home: str
+    text: str
+    topic: str = ""
+
+
+_TRY, _DATA, _TRAIN, _JUDGE = "Try it", "Get data", "Train", "Judge"
+_SEE, _SHIP, _OTHER = "Understand", "Ship", "Other"
+
+COMMANDS = {
+    "demo": Entry("system.demo", "the whole chain on drawn lesions, three minutes", _TRY),
+    "predict": Entry("predict.predict", "ask a model about images", _TRY),
+    "fetch": Entry("data.fetch", "download a known collection, checked and resumable", _DATA),
+    "catalogue": Entry("data.catalogue", "make the table of a folder of images", _DATA),
+    "audit": Entry("data.audit", "list everything odd about a collection", _DATA),
+    "audit labels": Entry(
+        "data_quality.labels", "labels that a model contradicts, the most doubtful first", _DATA
+    ),
+    "audit shortcuts": Entry(
+        "data_quality.shortcuts", "do camera, light, hair, rulers or ink tell the diagnosis?", _DATA
+    ),
+    "audit drift": Entry(
+        "data_quality.drift", "do the parts of a split, or two catalogues, differ?", _DATA
+    ),
+    "split": Entry("data.split", "part it into train, val and test; no lesion crosses", _DATA),
+    "explore": Entry("reports.explore", "its metadata in tables and figures, on one page", _DATA),
+    "join": Entry("data.join", "several collections as one; what they share stands once", _DATA),
+    "clean": Entry("data.clean", "fill in unknown ages, sexes and sites", _DATA),
+    "models": Entry("training.models", "the networks to choose from", _TRAIN),
+    "train": Entry("training.train", "train a network from a recipe", _TRAIN),
+    "train --folds": Entry(
+        "training.train_folds", "train every fold, and pool what they had never seen", _TRAIN
+    ),
+    "tune": Entry("training.tune", "search for better settings, judged on val alone", _TRAIN),
+    "evaluate": Entry("evaluation.evaluate", "score predictions, with intervals", _JUDGE),
+    "compare": Entry("evaluation.compare", "models side by side, with paired differences", _JUDGE),
+    "compare --parts": Entry(
+        "evaluation.compare_parts", "train, val and test side by side: overfitting", _JUDGE
+    ),
+    "compare --baselines": Entry(
+        "evaluation.compare_baselines", "a model beside metadata alone and colours alone", _JUDGE
+    ),
+    "report": Entry("reports.report", "one page with figures, curves and pictures", _JUDGE),
+    "blend": Entry("evaluation.blend", "an ensemble of several models' predictions", _JUDGE),
+    "subgroups": Entry("evaluation.subgroups", "figures of age, sex, site, ...", _JUDGE),
+    "calibrate": Entry("calibration.calibrate", "probabilities that mean what they say", _JUDGE),
+    "calibrate --prevalence": Entry(
+        "calibration.prevalence", "how common classes are without labels; re-weight to it", _JUDGE
+    ),
+    "conformal": Entry("calibration.conformal", "sets of classes that hold the true one", _JUDGE),
+    "triage": Entry("triage.triage", "what to decide, what to leave to a doctor", _JUDGE),
+    "outliers fit": Entry("triage.outliers_fit", "learn which images a run was made for", _JUDGE),
+    "outliers score": Entry("triage.outliers_score", "tell other images from those", _JUDGE),
+    "card": Entry("reports.card", "a model card, and three reporting standards", _JUDGE),
+    "explain": Entry("explanation.explain", "which places of an image speak for a class", _SEE),
+    "explain --check": Entry(
+        "explanation.explain_check", "whether such maps show the lesion and what was learnt", _SEE
+    ),
+    "export": Entry("deployment.export", "one file that answers without torch: a bundle", _SHIP),
+    "serve": Entry("deployment.serve", "answer over HTTP, with a page", _SHIP),
+    "serve log": Entry("deployment.serve_log", "what a server answered, if told to keep it", _SHIP),
+    "isic submit": Entry("isic.submit", "predictions as an ISIC challenge submission", _OTHER),
+    "isic score": Entry("isic.score", "a submission by the official scorer's numbers", _OTHER),
+    "doctor": Entry("system.doctor", "what this machine has, and what is missing", _OTHER),
+    "completion": Entry("system.completion", "complete commands and options by Tab", _OTHER),
+    "cache": Entry("data.cache", "decode every image once; train does it by itself"),
+    "embed": Entry("training.embed", "a frozen backbone's features of every image"),
 }
+"""Every command by the words that call it; a word like --folds may stand anywhere behind."""
 
-_EPILOGUE = """The usual order:
-  lesionlab fetch ham10000 --to data/ham10000
-  lesionlab catalogue data/ham10000
-  lesionlab audit data/ham10000
-  lesionlab split data/ham10000
-  lesionlab train recipes/mobilenetv4_conv_small.yaml --data data/ham10000 --out runs/first
-  lesionlab report runs/first --out report.html
+TOPICS = (_TRY, _DATA, _TRAIN, _JUDGE, _SEE, _SHIP, _OTHER)
 
-`lesionlab VERB --help` explains a verb. Exit codes: 0 done, 1 findings, 2 you must act."""
+RENAMED = {
+    "folds": "train --folds",
+    "gaps": "compare --parts",
+    "baselines": "compare --baselines",
+    "prevalence": "calibrate --prevalence",
+    "suspects": "audit labels",
+    "shortcuts": "audit shortcuts",
+    "drift": "audit drift",
+    "trust": "explain --check",
+    "submit": "isic submit",
+    "trail": "serve log",
+}
+"""Earlier spellings."""
+
+_FIRST = {  # the overview's lines: topic, then what is explained, and what is only named
+    _TRY: (("demo", "predict"), ()),
+    _DATA: (("fetch", "catalogue", "audit", "split", "explore"), ("join", "clean")),
+    _TRAIN: (("models", "train", "tune"), ()),
+    _JUDGE: (
+        ("evaluate", "compare", "report"),
+        ("blend", "subgroups", "calibrate", "conformal", "triage", "outliers", "card"),
+    ),
+    _SEE: (("explain",), ()),
+    _SHIP: (("export", "serve"), ()),
+    _OTHER: (("isic", "doctor", "completion"), ()),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb.
+    """Run one command.
 
     Args:
         argv: the words after `lesionlab`; by default those of the process.
@@ -86,52 +135,132 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
+        print(every_command() if words[1:] == ["all"] else overview())
         return 0
     if words[0] in ("-V", "--version"):
         print(f"lesionlab {__version__}")
         return 0
-    verb, rest = words[0].replace("-", "_"), words[1:]
-    if verb not in VERBS:
-        import difflib
-
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        print(
-            f"There is no verb {words[0]!r}.{hint} `lesionlab --help` lists them.", file=sys.stderr
-        )
-        return 2
-    return _run(verb, rest)
-
-
-def _overview() -> str:
-    width = max(map(len, VERBS)) + 2
-    listed = "\n".join(f"  {name:<{width}}{text}" for name, (_, text) in VERBS.items())
-    title = f"lesionlab {__version__}: classifiers of skin lesions, measured honestly"
-    return f"{title}\n{NOTICE}\n\nUsage: lesionlab VERB ...\n\n{listed}\n\n{_EPILOGUE}"
-
-
-def _run(verb: str, words: list[str]) -> int:
-    from importlib import import_module
-
-    home = import_module(f"lesionlab.cli.commands.{VERBS[verb][0]}")
-    function: Callable[..., Outcome] = getattr(home, verb)
     try:
-        flags = _takes_recipe_flags(function)
-        changes, words = _recipe_flags(words) if flags else ({}, words)
-        parser = _parser(verb, function)
-        words = one_word_each(parser, words)
-        options = vars(parser.parse_intermixed_args(words))  # options may stand between images
+        name, rest = command_of(words)
+        declaration = declared(name)
     except LesionlabError as error:
         return _fail(str(error))
-    except SystemExit as error:  # argparse: --help or a bad option
-        return 0 if error.code in (0, None) else 2
-    if flags:
-        options["changes"] = changes
-    screen = _Screen()
+    return _run(name, declaration, rest)
+
+
+def command_of(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Which command some words call, and the words that are left to it.
+
+    Raises:
+        SettingsError: if they call none.
+    """
+    from lesionlab.errors import SettingsError
+
+    first, rest = words[0], list(words[1:])
+    nested = {name.partition(" ")[2]: name for name in COMMANDS if name.startswith(f"{first} ")}
+    if rest and rest[0] in nested:
+        return nested[rest[0]], rest[1:]
+    for flag, name in nested.items():
+        if flag.startswith("--") and flag in rest:
+            rest.remove(flag)
+            return name, rest
+    if first in COMMANDS:
+        return first, rest
+    if nested:
+        listed = "\n".join(
+            f"  lesionlab {name:<16} {COMMANDS[name].text}" for name in nested.values()
+        )
+        if set(rest) & {"-h", "--help"}:
+            return next(iter(nested.values())), ["--help"]
+        raise SettingsError(f"Say what to do with {first}:\n{listed}")
+    if first in RENAMED:
+        raise SettingsError(f"`lesionlab {first}` is now `lesionlab {RENAMED[first]}`.")
+    import difflib
+
+    known = {name.partition(" ")[0] for name in COMMANDS}
+    close = difflib.get_close_matches(first, sorted(known), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise SettingsError(f"There is no command {first!r}.{hint} `lesionlab --help` lists them.")
+
+
+def declared(name: str) -> Declaration:
+    """The declaration of a command."""
+    from importlib import import_module
+
+    from lesionlab.cli.declaration import DECLARED
+
+    module, _, function = COMMANDS[name].home.partition(".")
+    import_module(f"lesionlab.cli.commands.{module}")
+    return DECLARED[f"lesionlab.cli.commands.{module}.{function}"]
+
+
+def overview() -> str:
+    """Commands by topic, in a screen."""
+    lines = [
+        f"lesionlab {__version__}   train, test, understand and ship classifiers of skin lesions",
+        NOTICE,
+        "",
+    ]
+    for topic, (explained, more) in _FIRST.items():
+        head = f"{topic:<12}"
+        if topic in (_TRY, _SEE):
+            for name in explained:
+                lines.append(f"{head}{name:<11}{COMMANDS[name].text}")
+                head = " " * 12
+            continue
+        line = head + "  ".join(explained)
+        lines.append(line + (f"   (more: {' '.join(more)})" if more else ""))
+    lines += [
+        "",
+        "  first run:  lesionlab demo          your data:  lesionlab fetch ham10000",
+        "  lesionlab COMMAND --help            every command:  lesionlab --help all",
+    ]
+    return "\n".join(lines)
+
+
+def every_command() -> str:
+    """All commands by topic, each with what it does."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"lesionlab {__version__}: every command", NOTICE]
+    for topic in (*TOPICS, ""):
+        lines += ["", topic or "Done by others, rarely needed by itself"]
+        lines += [
+            f"  {name:<{width}}{entry.text}"
+            for name, entry in COMMANDS.items()
+            if entry.topic == topic
+        ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "The usual order:",
+            "  lesionlab fetch ham10000",
+            "  lesionlab catalogue data/ham10000",
+            "  lesionlab audit data/ham10000",
+            "  lesionlab split data/ham10000",
+            "  lesionlab train recipes/mobilenetv4_conv_small.yaml --data data/ham10000 "
+            "--out runs/first",
+            "  lesionlab report runs/first --out report.html",
+            "",
+            "Exit codes: 0 done, 1 findings, 2 you must act.",
+        ]
+    )
+
+
+def _run(name: str, declaration: Declaration, words: list[str]) -> int:
+    from lesionlab.cli.options import parse
+    from lesionlab.cli.screen import Screen
+
+    try:
+        options = parse(name, declaration, words)
+    except LesionlabError as error:
+        return _fail(str(error))
+    except SystemExit:  # argparse, after --help
+        return 0
+    screen = Screen()
     try:
         with screen:
-            outcome = function(**options, listen=screen)
+            outcome = declaration.run(options, screen)
     except LesionlabError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -140,7 +269,11 @@ def _run(verb: str, words: list[str]) -> int:
         )
     except OSError as error:
         return _fail(_of_the_system(error))
-    screen.show(outcome)
+    try:
+        screen.show(outcome)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stdout = None  # nothing is left to flush at the end
     return outcome.code
 
 
@@ -159,218 +292,6 @@ def _of_the_system(error: OSError) -> str:
 def _fail(message: str, code: int = 2) -> int:
     print(f"lesionlab: {message}", file=sys.stderr)
     return code
-
-
-def _parser(verb: str, function: Callable[..., Any]) -> ArgumentParser:
-    """A parser out of a verb's signature and docstring: no option is written down twice."""
-    from argparse import ArgumentParser, RawDescriptionHelpFormatter
-    from inspect import Parameter, signature
-    from typing import get_type_hints
-
-    text, helps = _documentation(function)
-    parser = ArgumentParser(
-        prog=f"lesionlab {verb}",
-        description=text,
-        epilog=f"{_settings_help()}\n\n{NOTICE}" if _takes_recipe_flags(function) else NOTICE,
-        formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, width=100),
-        allow_abbrev=False,
-    )
-    hints = get_type_hints(function)
-    for name, parameter in signature(function).parameters.items():
-        if name in ("listen", "changes"):
-            continue
-        options = _option(hints[name])
-        default = parameter.default
-        required = default is Parameter.empty
-        options["help"] = helps[name]
-        if not (default is None or default is False or required):
-            shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-            options["help"] += f" (default: {shown})"
-        if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD:
-            if not required:
-                options["nargs"] = "*" if "nargs" in options else "?"
-            options.pop("action", None)
-            parser.add_argument(name, metavar=name.upper(), **options)
-            continue
-        if "choices" not in options and "action" not in options:
-            options["metavar"] = name.strip("_").upper()
-        flag = f"--{name.rstrip('_').replace('_', '-')}"  # try_: a name that Python keeps
-        parser.add_argument(
-            flag, dest=name, required=required, default=None if required else default, **options
-        )
-    return parser
-
-
-def _option(hint: Any) -> dict[str, Any]:
-    """What argparse needs to know of a type: X, X | None, Literal, list[X], tuple[X, X], bool."""
-    from typing import Literal, get_args, get_origin
-
-    kinds = [each for each in get_args(hint) if each is not type(None)]
-    if hint == bool | None:
-        from argparse import BooleanOptionalAction
-
-        return {"action": BooleanOptionalAction}  # --x, --no-x, or neither
-    if type(None) in get_args(hint):
-        return _option(kinds[0])
-    if hint is bool:
-        return {"action": "store_true"}
-    if get_origin(hint) is Literal:
-        return {"choices": kinds, "type": type(kinds[0])}
-    if get_origin(hint) is list:
-        return {"type": kinds[0], "nargs": "+", "action": Several}
-    if get_origin(hint) is tuple:
-        return {"type": kinds[0], "nargs": len(kinds)}
-    return {"type": hint}
-
-
-def _documentation(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """A Google docstring's text before "Args:", and the help of each argument."""
-    from inspect import cleandoc
-
-    text, _, args = cleandoc(function.__doc__ or "").partition("\nArgs:\n")
-    helps: dict[str, str] = {}
-    for line in args.splitlines():
-        if match := re.match(r"    (\w+): (.*)", line):
-            helps[name := match[1]] = match[2]
-        elif line.strip():
-            helps[name] += f" {line.strip()}"
-    return text.strip(), {key: value.replace("%", "%%") for key, value in helps.items()}
-
-
-def _settings_help() -> str:
-    from lesionlab.recipe import validation
-    from lesionlab.recipe.schema import Recipe
-
-    lines = [
-        f"  --{key:<28} {text}" + (f" (default: {default})" if default else "")
-        for key, default, text in validation.describe(Recipe)
-    ]
-    return "settings of the recipe, each a flag that wins over the file:\n" + "\n".join(lines)
-
-
-def _takes_recipe_flags(function: Callable[..., Any]) -> bool:
-    from inspect import signature
-
-    return "changes" in signature(function).parameters
-
-
-def _recipe_flags(words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Take the dotted flags that change the recipe out of the words; give them and the rest."""
-    from dataclasses import fields
-
-    import yaml
-
-    from lesionlab.errors import SettingsError
-    from lesionlab.recipe.schema import Recipe
-
-    names = {each.name for each in fields(Recipe)}
-    changes: dict[str, Any] = {}
-    rest: list[str] = []
-    queue = list(words)
-    while queue:
-        word = queue.pop(0)
-        key, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not ("." in key or key in names):
-            rest.append(word)
-            continue
-        if not equals:
-            if not queue or queue[0].startswith("--"):
-                raise SettingsError(f"{word} needs a value: {word} VALUE")
-            value = queue.pop(0)
-        try:
-            changes[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise SettingsError(f"{word}: {value!r} is not a value that YAML can read.") from error
-    return changes, rest
-
-
-class _Screen:
-    """Draws progress bars and notices on standard error, tables on standard output."""
-
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Screen:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def __call__(self, event: Step | Notice) -> None:
-        """Draw an event."""
-        if isinstance(event, Notice):
-            style = "bold yellow" if event.level == "warning" else "dim"
-            prefix = "Warning: " if event.level == "warning" else ""
-            self._bars().console.print(
-                f"{prefix}{event.text}", style=style, highlight=False, markup=False
-            )
-            return
-        bars = self._bars()
-        if event.task not in self._tasks:
-            self._tasks[event.task] = bars.add_task(
-                event.task, total=event.total, note="", count=""
-            )
-        count = _amount(event)
-        task = self._tasks[event.task]
-        if event.done < bars.tasks[task].completed:  # it starts over: another fold, another trial
-            bars.reset(task, total=event.total)
-        bars.update(task, completed=event.done, total=event.total, note=event.note, count=count)
-
-    def _bars(self) -> Progress:
-        if self._progress is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-            from rich.table import Column
-
-            whole = Column(no_wrap=True)
-            self._progress = Progress(
-                TextColumn("{task.description}", table_column=whole),
-                BarColumn(bar_width=12),
-                TextColumn("{task.fields[count]}", table_column=whole),
-                TimeRemainingColumn(elapsed_when_finished=True, compact=True, table_column=whole),
-                TextColumn("{task.fields[note]}", style="dim", table_column=Column(ratio=1)),
-                console=Console(stderr=True),
-            )
-            self._progress.start()
-        return self._progress
-
-    def show(self, outcome: Outcome) -> None:
-        """Print what a verb has to show."""
-        from rich.console import Console
-
-        console = Console(markup=False)
-        for title, table in outcome.tables:
-            _print_table(console, title, table)
-        for line in outcome.lines:
-            console.print(line, highlight=False, soft_wrap=True)
-        for text in outcome.warnings:
-            console.print(f"WARNING: {text}", style="bold yellow", highlight=False, soft_wrap=True)
-
-
-def _amount(event: Step) -> str:
-    if event.unit == "bytes":
-        total = f"/{event.total / 1e6:,.0f}" if event.total else ""
-        return f"{event.done / 1e6:,.0f}{total} MB"
-    done = f"{event.done:,.2f}" if event.done % 1 else f"{event.done:,.0f}"
-    return f"{done}/{event.total:,.0f} {event.unit}" if event.total else f"{done} {event.unit}"
-
-
-def _print_table(console: Console, title: str, table: pd.DataFrame) -> None:
-    from pandas.api.types import is_numeric_dtype
-    from rich.table import Table
-
-    drawn = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for name in table.columns:
-        drawn.add_column(
-            str(name),
-            justify="right" if is_numeric_dtype(table[name]) else "left",
-            overflow="fold",  # a name cut short could not be typed
-        )
-    for row in table.itertuples(index=False):
-        drawn.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    console.print(drawn)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,13 +142,20 @@ def _dataclass(cls: type, value: Any, key: str, faults: list[str]) -> Any:
 
 def _tuple(kind: Any, value: Any, key: str, faults: list[str], metadata: Any) -> Any:
     inner = get_args(kind)
+    if isinstance(value, str) and not is_dataclass(inner[0]):  # 56x75, age,sex: as people type it
+        separators = r"[,x×]" if value[:1].isdigit() else ","
+        value = [yaml.safe_load(each) for each in re.split(separators, value)]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = [value]
     if not isinstance(value, list | tuple):
         faults.append(f"{key}: expects a list, got {value!r}")
         return None
     if inner[-1] is Ellipsis:
         inner = (inner[0],) * len(value)
     if len(value) != len(inner):
-        faults.append(f"{key}: expects {len(inner)} numbers, got {value!r}")
+        faults.append(
+            f"{key}: expects {len(inner)} numbers, such as [56, 75], 56,75 or 56x75, got {value!r}"
+        )
         return None
     before = len(faults)
     built = tuple(

@@ -124,6 +124,18 @@ class Keeper(Checkpoint):
         )
         self.listen(Step("training", done, total, "epochs", self._note()))
 
+    def _epoch_line(self) -> str:
+        """The epoch that was finished last, in one line."""
+        row = self.rows[-1]
+        metric = self.recipe.select.metric
+        total = sum(each.epochs for each in self.recipe.phases)
+        best = " (best so far)" if self.best_epoch + 1 == row["epoch"] else ""
+        return (
+            f"epoch {row['epoch']}/{total}: train loss {row['train_loss']:.3f}, val loss "
+            f"{row['val_loss']:.3f}, val {metric.replace('_', ' ')} {row[f'val_{metric}']:.3f}"
+            f"{best}, {row['seconds']:.1f} s"
+        )
+
     def _note(self) -> str:
         if self.best_epoch < 0:
             return ""
@@ -150,6 +162,9 @@ class Keeper(Checkpoint):
             self.best, self.best_epoch = value, epoch
             if trainer.is_global_zero:
                 save_weights(validated_network(trainer, pl_module), self.best_file)
+        total = sum(each.epochs for each in self.recipe.phases)
+        line = self._epoch_line()
+        self.listen(Step("training", epoch + 1, total, "epochs", self._note(), line))
         if value > self.phase_best:
             self.phase_best, self.stale = value, 0
         else:

@@ -82,7 +82,8 @@ def cross_validate(
         listen(Notice(f"{out} is complete: nothing to do. --fresh would train it again."))
         return opened
     for done, fold in enumerate(chosen):
-        listen(Step("folds", done, len(chosen), "folds", f"fold {fold}"))
+        line = f"fold {fold} ({done + 1} of {len(chosen)})"
+        listen(Step("folds", done, len(chosen), "folds", f"fold {fold}", line))
         train(
             recipe,
             data,
@@ -141,7 +142,7 @@ def _gather(done: Folds) -> None:
     if foreign:
         raise RunError(
             f"These are runs of something else: {'; '.join(foreign)}. Remove them, and give the "
-            "same `lesionlab folds` command again."
+            "same `lesionlab train --folds` command again."
         )
     parts: dict[str, list[pd.DataFrame]] = {"test": [], "val": []}
     rows = []

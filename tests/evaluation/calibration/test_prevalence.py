@@ -129,7 +129,7 @@ def test_predictive_values_are_those_of_counts():
 
 def test_the_verb_estimates_and_reweights(shifted, tmp_path, capsys):
     write_csv(tmp_path / "p.csv", shifted)
-    words = ["prevalence", str(tmp_path / "p.csv"), "--replicates", "20"]
+    words = ["calibrate", "--prevalence", str(tmp_path / "p.csv"), "--replicates", "20"]
     assert main([*words, "--method", "bbse"]) == 0
     assert "share in val" in " ".join(capsys.readouterr().out.split())
     out = tmp_path / "there.csv"

@@ -176,7 +176,7 @@ def test_the_verb(ham, tmp_path, capsys, monkeypatch):
     for label, column in zip(data.classes, probabilities.T, strict=True):
         own[f"p_{label}"] = column
     write_csv(tmp_path / "own.csv", own)
-    words = ["baselines", "own.csv", "--out", "made", "--replicates", "20"]
+    words = ["compare", "--baselines", "own.csv", "--out", "made", "--replicates", "20"]
     assert main(words) == 2
     assert main([*words, "--data", "data"]) == 0
     out = " ".join(capsys.readouterr().out.split())

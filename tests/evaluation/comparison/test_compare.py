@@ -330,9 +330,9 @@ def test_the_verbs(first, second, tmp_path, capsys, monkeypatch):
     }  # fmt: skip
     assert "Differences, second - first" in out
     assert "p by image" in out
-    assert main([*words, "--metric", "accuracy", "recall/mel", "--as", "malignant-benign"]) == 2
+    assert main([*words, "--metrics", "accuracy", "recall/mel", "--as", "malignant-benign"]) == 2
     assert "recall/mel" in capsys.readouterr().err
-    assert main([*words, "--metric", "accuracy", "--as", "malignant-benign"]) == 0
+    assert main([*words, "--metrics", "accuracy", "--as", "malignant-benign"]) == 0
     captured = capsys.readouterr()
     assert MALIGNANT_RULE in " ".join(captured.err.split())
     saved = pd.read_csv(tmp_path / "table.csv")

@@ -90,7 +90,7 @@ def test_what_is_missing_is_named(overfitted):
 
 def test_on_the_command_line(overfitted, tmp_path, capsys):
     write_csv(tmp_path / "mine.csv", overfitted)
-    words = ["--metric", "accuracy", "--replicates", "50", "--out", str(tmp_path / "gaps.csv")]
-    assert main(["gaps", str(tmp_path / "mine.csv"), *words]) == 0
+    words = ["--metrics", "accuracy", "--replicates", "50", "--out", str(tmp_path / "gaps.csv")]
+    assert main(["compare", "--parts", str(tmp_path / "mine.csv"), *words]) == 0
     assert "train - test" in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "gaps.csv")["part"].tolist() == ["train", "val", "test", GAP]

@@ -121,12 +121,15 @@ def test_on_the_command_line(drawn, tmp_path, capsys):
         "--out",
         str(tmp_path / "d.csv"),
     ]
-    assert main(["drift", str(data.home), "--split", str(tmp_path / "split.csv"), *words]) == 0
+    assert (
+        main(["audit", "drift", str(data.home), "--split", str(tmp_path / "split.csv"), *words])
+        == 0
+    )
     shown = capsys.readouterr().out
     assert "differ beyond chance" in shown
     assert set(pd.read_csv(tmp_path / "d.csv")["first"]) == {"train", "val"}
-    assert main(["drift", str(data.home), "--other", "x", "--split", "y"]) == 2
+    assert main(["audit", "drift", str(data.home), "--other", "x", "--split", "y"]) == 2
     data.save(tmp_path / "other")
     words[-1] = str(tmp_path / "e.csv")
-    assert main(["drift", str(data.home), "--other", str(tmp_path / "other"), *words]) == 0
+    assert main(["audit", "drift", str(data.home), "--other", str(tmp_path / "other"), *words]) == 0
     assert "lesions are in" in capsys.readouterr().out

@@ -198,7 +198,7 @@ def test_on_the_command_line(drawn, tmp_path, capsys):
         "--most",
         "3",
     ]
-    assert main(["suspects", str(tmp_path / "p.csv"), *words]) == 0
+    assert main(["audit", "labels", str(tmp_path / "p.csv"), *words]) == 0
     shown = capsys.readouterr().out
     assert "request to look, not a mistake" in shown
     assert "if labels and probabilities were right" in shown
@@ -210,4 +210,4 @@ def test_on_the_command_line(drawn, tmp_path, capsys):
     page = (tmp_path / "s.html").read_text()
     assert page.count("data:image/jpeg") == 3
     assert ranked["image_id"][ranked["suspect"]].iloc[0] in page
-    assert main(["suspects", str(tmp_path / "p.csv"), "--page", "x.html"]) == 2
+    assert main(["audit", "labels", str(tmp_path / "p.csv"), "--page", "x.html"]) == 2

@@ -192,7 +192,7 @@ def test_on_the_command_line(tmp_path, capsys):
     folder = synthetic(tmp_path / "ham", lesions=28, size=(180, 240), seed=2)
     data = catalogue(folder, out=tmp_path / "data")
     words = ["--replicates", "0", "--folds", "2", "--out", str(tmp_path / "s.csv")]
-    assert main(["shortcuts", str(tmp_path / "data"), *words]) == 0
+    assert main(["audit", "shortcuts", str(tmp_path / "data"), *words]) == 0
     shown = capsys.readouterr().out
     assert "all together" in shown
     assert "artefacts.csv" in shown

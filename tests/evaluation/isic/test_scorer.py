@@ -194,14 +194,14 @@ def test_the_verbs(fake, tmp_path, capsys):
     table = fake(150, seed=5)
     table.to_csv(tmp_path / "predictions.csv", index=False)
     names = {name: str(tmp_path / name) for name in ("s.csv", "t.csv", "score.json", "p.csv")}
-    words = ["submit", str(tmp_path / "predictions.csv"), "--out", names["s.csv"]]
+    words = ["isic", "submit", str(tmp_path / "predictions.csv"), "--out", names["s.csv"]]
     assert main([*words, "--truth", names["t.csv"]]) == 0
-    words = ["isic", names["t.csv"], names["s.csv"], "--out", names["score.json"]]
+    words = ["isic", "score", names["t.csv"], names["s.csv"], "--out", names["score.json"]]
     assert main([*words, "--predictions", names["p.csv"]]) == 0
     shown = capsys.readouterr().out
     scored = score(names["t.csv"], names["s.csv"])
     assert f"{scored.overall:.4f}" in shown
     assert json.loads(Path(names["score.json"]).read_text())["overall"] == scored.overall
     assert len(pd.read_csv(names["p.csv"])) == 150
-    assert main(["isic", names["t.csv"], names["s.csv"], "--own"]) == 0
+    assert main(["isic", "score", names["t.csv"], names["s.csv"], "--own"]) == 0
     assert "lesionlab's own definitions" in capsys.readouterr().out

@@ -261,7 +261,15 @@ def test_what_makes_no_sense_is_refused(ours, others, tmp_path):
 
 
 def test_the_verb_tells_and_writes(ours, others, tmp_path, capsys):
-    words = ["outliers", str(ours.folder), "--others", str(others.folder), "--replicates", "20"]
+    words = [
+        "outliers",
+        "fit",
+        str(ours.folder),
+        "--others",
+        str(others.folder),
+        "--replicates",
+        "20",
+    ]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Scores of unlikeness" in said

@@ -343,7 +343,7 @@ def test_the_verb(table, data, ham, tmp_path, capsys, monkeypatch):
     assert "minus the rest" in out
     saved = pd.read_csv("groups.csv")
     assert set(saved["grouping"].dropna()) == {"sex", "dx_type"}
-    assert main([*words, "--data", "data", "--metric", "beauty"]) == 2
+    assert main([*words, "--data", "data", "--metrics", "beauty"]) == 2
     assert "no metric 'beauty'" in " ".join(capsys.readouterr().err.split())
-    assert main([*words, "--data", "data", "--metric", "accuracy"]) == 0
+    assert main([*words, "--data", "data", "--metrics", "accuracy"]) == 0
     assert "accuracy by dx_type" in capsys.readouterr().out

@@ -112,7 +112,7 @@ def test_the_section_of_a_report_comes_from_the_tables_alone(made):
     assert found.absent == told.warnings
     questions = found.exhibits[0].table
     assert list(questions["answer"]) == [each.verdict for each in told.answers]
-    with pytest.raises(DataError, match=r"holds no summary\.csv.*lesionlab trust"):
+    with pytest.raises(DataError, match=r"holds no summary\.csv.*lesionlab explain --check"):
         section(folder.parent)
 
 
@@ -183,7 +183,7 @@ def test_what_is_asked_in_vain(run, tmp_path):
 
 
 def test_the_verb_and_a_failed_check(run, tmp_path, capsys, monkeypatch):
-    words = ["trust", str(run.folder), "--all", "--steps", "2", "--replicates", "20"]
+    words = ["explain", "--check", str(run.folder), "--all", "--steps", "2", "--replicates", "20"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Do the maps change" in shown

@@ -262,7 +262,7 @@ def test_folds_are_reported_as_they_come(plain, run, tmp_path):
     assert page.text == page_of(folder, tmp_path / "r.html").text
     assert "2 models compared" in page_of([run, Folds.open(folder)], tmp_path / "r.html").text
     (folder / "summary.csv").unlink()
-    with pytest.raises(RunError, match="same `lesionlab folds` command again"):
+    with pytest.raises(RunError, match="same `lesionlab train --folds` command again"):
         report(Folds.open(folder), tmp_path / "r.html")
 
 

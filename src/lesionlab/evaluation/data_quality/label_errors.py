@@ -152,7 +152,7 @@ def label_errors(
 ) -> LabelErrors:
     """Find labels that a model confidently contradicts, of images that it has not learnt from.
 
-    The predictions of a run cover its test part; those of `folds` every image, out of fold.
+    The predictions of a run cover its test part; those of `train --folds` every image, out of fold.
 
     Args:
         predictions: a table, a run, folds, a blend, a file or a folder.
@@ -177,7 +177,8 @@ def label_errors(
     if part not in ("test", "val", "both"):
         raise SettingsError(
             f"part is {part!r}; choose test, val or both. What a network has learnt from it knows "
-            "by heart, wrong labels included: `lesionlab folds` predicts every image unseen."
+            "by heart, wrong labels included: `lesionlab train --folds` predicts every image "
+            "unseen."
         )
     parts = ("val", "test") if part == "both" else (part,)
     rows = pd.concat([rows_of(table, each) for each in parts]).reset_index(drop=True)

@@ -1,6 +1,6 @@
 """The section on a run's maps: what `trust` measured, in words, tables and figures.
 
-Reads the folder that `lesionlab trust` wrote; needs neither torch nor images.
+Reads the folder that `lesionlab explain --check` wrote; needs neither torch nor images.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def section(folder: str | Path) -> Section:
     """The section on the maps of one run.
 
     Args:
-        folder: that `lesionlab trust` wrote.
+        folder: that `lesionlab explain --check` wrote.
 
     Raises:
         DataError: if it is none.
@@ -69,7 +69,8 @@ def section(folder: str | Path) -> Section:
     folder = Path(folder)
     if missing := [n for n in (SUMMARY, CURVES, FORGETTING, FACTS) if not (folder / n).is_file()]:
         raise DataError(
-            f"{folder} holds no {missing[0]}. Make it first: lesionlab trust RUN --out {folder}"
+            f"{folder} holds no {missing[0]}. Make it first: lesionlab explain --check RUN "
+            f"--out {folder}"
         )
     summary, curves, forgetting = (
         pd.read_csv(folder / name, keep_default_na=False, na_values=[""])

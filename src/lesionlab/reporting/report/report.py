@@ -148,7 +148,7 @@ def _maps(run: Run) -> Section:
     """What `trust` measured of a run's maps, if it was asked to."""
     if (run.folder / "trust" / explanation_trust.SUMMARY).is_file():
         return explanation_trust.section(run.folder / "trust")
-    why = "Not measured. It takes lesion masks: lesionlab trust RUN --masks FOLDER"
+    why = "Not measured. It takes lesion masks: lesionlab explain --check RUN --masks FOLDER"
     return Section("explanations", "May the maps be believed?", (), (why,), "Maps")
 
 

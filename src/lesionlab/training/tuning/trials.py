@@ -280,7 +280,9 @@ def tell(job: Job, study: optuna.Study, listen: Listener) -> None:
         best, number = max(values)
         note = f"best {best:.3f} (trial {-number})"
     done = sum(each.state.is_finished() for each in trials)
-    listen(Step("trials", done, job.trials, "trials", note))
+    of_all = f"/{job.trials}" if job.trials else ""
+    line = f"trials finished: {done}{of_all}" + (f", {note}" if note else "")
+    listen(Step("trials", done, job.trials, "trials", note, line))
 
 
 def write_table(job: Job, study: optuna.Study) -> pd.DataFrame:

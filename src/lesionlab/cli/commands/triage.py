@@ -1,6 +1,6 @@
-"""Verbs about what to leave to a doctor.
+"""Commands about what to leave to a doctor, and which images a model was not made for.
 
-Signatures are the options, docstrings the help. Rooms are imported when a verb is called.
+Options and help come from the library function that a command names; what stands here is added.
 """
 
 from __future__ import annotations
@@ -9,17 +9,26 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lesionlab.cli.outcome import Outcome, WarningsLast
+from lesionlab.cli.declaration import Call, command, library
+from lesionlab.cli.outcome import Outcome
 from lesionlab.errors import DataError, SettingsError
-from lesionlab.progress import Listener
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
+    from lesionlab.data.catalogue.catalogue import Catalogue
     from lesionlab.evaluation.triage.referral_cost import ReferralCosts
 
 
+@command(
+    "",
+    "triage runs/first --prevalence 0.02 --risks 0.1 --out triage",
+    "triage runs/first --costs costs.csv --loss cost --confidence cost",
+)
 def triage(
+    call: Call,
     predictions: Path,
     *,
     positive: str | None = None,
@@ -41,7 +50,6 @@ def triage(
     replicates: int = 1000,
     seed: int = 0,
     out: Path | None = None,
-    listen: Listener,
 ) -> Outcome:
     """Show what a model could decide alone, what it should leave to a doctor, and at what price.
 
@@ -54,16 +62,14 @@ def triage(
     Decision curve: whether acting on the model is better than treating all or none. With --costs
     also what each way to decide would have cost. All thresholds are chosen on val.
 
-    Example: lesionlab triage runs/first --prevalence 0.02 --risks 0.1 --out triage
-    Example: lesionlab triage runs/first --costs costs.csv --loss cost --confidence cost
-
     Args:
-        predictions: a folder of `lesionlab train`, `folds` or `blend`, or a CSV with a column part.
+        predictions: a folder of `lesionlab train` or `blend`, or a CSV with a column part.
         positive: what is looked for: a class, several (mel+bcc), or malignant, the default.
         confidence: max (the largest probability), margin (before the second), entropy, benign (1
             less the risk) or cost (the expected cost of the cheapest action; needs --costs).
         loss: error, balanced (every class weighs as much) or cost (needs --costs).
-        coverages: shares to be decided, with a threshold from val for each (default: 0.9 0.8 0.7).
+        coverages: shares to be decided, with a threshold from val for each; by default 0.9 0.8
+            and 0.7.
         risks: losses wanted at most among what is decided, with a threshold from val for each.
         sensitivity: share of the cases that must not be below the lower of two thresholds.
         specificity: share of the others that must not be above the upper one.
@@ -73,7 +79,7 @@ def triage(
         miss: share of malignant lesions that may go unreferred.
         miss_melanoma: share of melanomas that may.
         malignant: the malignant classes, where HAM10000's rule does not know all of yours.
-        thresholds: risks from which somebody would treat (default: 0.01 to 0.6).
+        thresholds: risks from which somebody would treat; by default 0.01 to 0.6.
         costs: a CSV of a column class and a column of costs per action, one called refer or none;
             rows are the classes, or benign and malignant.
         unit: one decision per lesion (the mean over its images), or per image.
@@ -89,7 +95,6 @@ def triage(
     from lesionlab.evaluation.triage.rule_in_rule_out import two_thresholds
     from lesionlab.files import write_csv
 
-    last = WarningsLast(listen)
     table = open_predictions(predictions)
     referred = referral(
         table,
@@ -103,7 +108,7 @@ def triage(
         unit=unit,
         replicates=replicates,
         seed=seed,
-        listen=last,
+        listen=call.listen,
     )
     ruled = two_thresholds(
         table,
@@ -116,7 +121,7 @@ def triage(
         unit=unit,
         replicates=replicates,
         seed=seed,
-        listen=last,
+        listen=call.listen,
     )
     curve = decision_curve(
         table,
@@ -126,11 +131,11 @@ def triage(
         unit=unit,
         replicates=replicates,
         seed=seed,
-        listen=last,
+        listen=call.listen,
     )
-    outcome = Outcome(warnings=last.warnings)
+    outcome = Outcome()
     promised = _promised(
-        table, miss, miss_melanoma, malignant, prevalence, part, replicates, seed, last, outcome
+        table, miss, miss_melanoma, malignant, prevalence, part, replicates, seed, call, outcome
     )
     outcome.tables += [
         (f"Refer or decide, part {part}, {unit}s", _points(referred.points, loss)),
@@ -150,7 +155,7 @@ def triage(
     ]
     if costs:
         spent = decision_costs(
-            table, costs, part=part, unit=unit, replicates=replicates, seed=seed, listen=last
+            table, costs, part=part, unit=unit, replicates=replicates, seed=seed, listen=call.listen
         )
         outcome.tables.append((f"Mean cost per {unit}", _spent(spent)))
     if out:
@@ -175,7 +180,7 @@ def _promised(
     part: str,
     replicates: int,
     seed: int,
-    listen: Listener,
+    call: Call,
     outcome: Outcome,
 ) -> ReferralCosts | None:
     """What promises cost, added to what is shown; None, and a line, where that cannot be said."""
@@ -191,7 +196,7 @@ def _promised(
             part=part,
             replicates=replicates,
             seed=seed,
-            listen=listen,
+            listen=call.listen,
         )
     except (DataError, SettingsError) as error:
         if malignant is not None or (miss, miss_melanoma) != (0.05, 0.03):
@@ -229,85 +234,148 @@ def _percent(row: pd.Series, name: str) -> str:
     return f"{value:.1f}" if isnan(low) else f"{value:.1f} ({low:.1f}–{high:.1f})"
 
 
-def outliers(
-    embeddings: Path,
+@command(
+    "evaluation.outliers.benchmark.detect_outliers",
+    "outliers fit runs/first --others holiday_photos/ --out detectors",
+    without=("ours",),
+)
+def outliers_fit(
+    call: Call,
+    run: Path,
     *,
     others: list[Path] | None = None,
-    methods: list[str] | None = None,
-    alarms: float = 0.05,
-    neighbours: int = 10,
-    replicates: int = 1000,
-    seed: int = 0,
-    out: Path | None = None,
-    listen: Listener,
+    data: Path | None = None,
+    out: Path,
 ) -> Outcome:
-    """Tell images that a run was not made for: fit scores of unlikeness, and try them on others.
+    """Learn to tell images that a run was not made for, and try it on others.
 
-    Scores are fitted on part train, thresholds on val: an image of a new lesion like those is
-    called unlike with the probability --alarms at most. Shown is how well each score tells other
-    images from part test. OUT gets figures, scores, and every detector as JSON and .npz.
-
-    Example: lesionlab embed runs/first --data data/ham10000 --out features
-    Example: lesionlab embed runs/first holiday_photos/ --out features_of_holiday
-    Example: lesionlab outliers features --others features_of_holiday --out detectors
+    Scores of unlikeness are fitted on part train, thresholds on val: an image of a new lesion like
+    those is called unlike with the probability --alarms at most. Shown is how well each score tells
+    other images from part test. OUT gets figures, scores, and every detector as JSON and .npz;
+    `outliers score OUT` asks them about further images.
 
     Args:
-        embeddings: what `lesionlab embed RUN --data DIR` wrote of the run's own catalogue.
-        others: what `lesionlab embed` wrote of the same run and other images.
-        methods: mahalanobis, relative and neighbours (of embeddings), probability, energy and
-            entropy (of logits); by default all.
-        alarms: how often an image like those of val may be called unlike.
-        neighbours: of method neighbours, the how-manieth nearest image counts.
-        replicates: of the lesion-level bootstrap.
-        seed: of the bootstrap.
+        run: a run's folder; or what `lesionlab embed RUN --data DIR` wrote of its catalogue.
+        others: folders of images that the run was not made for; or what `lesionlab embed` wrote of
+            the same run and other images.
+        data: the run's catalogue, if it is no longer where it was.
         out: a folder for figures, scores and detectors.
     """
     import pandas as pd
 
-    from lesionlab.evaluation.outliers.benchmark import detect_outliers as measure
-    from lesionlab.evaluation.outliers.detectors import METHODS
+    from lesionlab.embeddings import INFO
 
-    if unknown := [name for name in methods or () if name not in METHODS]:
-        raise SettingsError(
-            f"There is no method {', '.join(unknown)}. Choose among {', '.join(METHODS)}."
-        )
-    last = WarningsLast(listen)
-    found = measure(
-        embeddings,
-        others or (),
-        methods=methods or METHODS,  # type: ignore[arg-type]
-        alarms=alarms,
-        neighbours=neighbours,
-        replicates=replicates,
-        seed=seed,
-        listen=last,
+    ours, further = run, list(others or ())
+    if not (run / INFO).is_file():
+        of_run = library("prediction.run_inputs.catalogue_of")(library("run.Run").open(run), data)
+        ours = _embedded(call, run, out / _OURS, data=of_run)
+        further = [
+            each
+            if (each / INFO).is_file()
+            else _embedded(call, run, out / f"embeddings_of_{each.name}", images=[each])
+            for each in further
+        ]
+    result = call(
+        ours=ours, others={each.name.removeprefix("embeddings_of_"): each for each in further}
     )
-    rows = [
-        (others_, method, *(str(found[method, others_, name]) for name in _OUTLIERS))
-        for others_ in dict.fromkeys(name for _, name, _ in found.estimates)
-        for method in found.detectors
-    ]
     fitted = [
-        (name, f"{each.threshold:.4g}", _alarms(found.scores, name))
-        for name, each in found.detectors.items()
+        (name, f"{detector.threshold:.4g}", _alarms(result.scores, name))
+        for name, detector in result.detectors.items()
     ]
-    outcome = Outcome(warnings=last.warnings)
     columns = ["score", "threshold from val", "part test above it"]
-    outcome.tables.append(("Scores of unlikeness", pd.DataFrame(fitted, columns=columns)))
+    outcome = Outcome([("Scores of unlikeness", pd.DataFrame(fitted, columns=columns))])
+    rows = [
+        (other, method, *(str(result[method, other, name]) for name in _FIGURES))
+        for other in dict.fromkeys(name for _, name, _ in result.estimates)
+        for method in result.detectors
+    ]
     if rows:
-        columns = ["other images", "score", *_OUTLIERS.values()]
+        columns = ["other images", "score", *_FIGURES.values()]
         outcome.tables.append(("Told apart", pd.DataFrame(rows, columns=columns)))
-    if out:
-        found.save(out)
-        outcome.lines.append(f"Written: {out}")
+    result.save(out)
+    outcome.lines.append(f"Written: {out}. Next: lesionlab outliers score {out} photos/")
     return outcome
 
 
-_OUTLIERS = {
+@command(
+    "",
+    "outliers score detectors photos/ --out scores.csv",
+)
+def outliers_score(
+    call: Call,
+    detectors: Path,
+    images: list[Path],
+    *,
+    run: Path | None = None,
+    out: Path = Path("outlier_scores.csv"),
+) -> Outcome:
+    """Say of images how unlike those a run was made for they are, by what `outliers fit` learnt.
+
+    A row per image and score: method, score, threshold, unlike.
+
+    Args:
+        detectors: the folder that `lesionlab outliers fit` wrote.
+        images: image files and folders of them; or what `lesionlab embed` wrote of them.
+        run: the run's folder, if it is no longer where it was.
+        out: the table to write.
+    """
+    from tempfile import TemporaryDirectory
+
+    import pandas as pd
+
+    from lesionlab.embeddings import INFO, Embeddings
+    from lesionlab.evaluation.outliers.detectors import METHODS, OF_EMBEDDINGS, Detector
+    from lesionlab.files import write_csv
+
+    fitted = [name for name in METHODS if (detectors / f"{name}.json").is_file()]
+    if not fitted:
+        raise DataError(f"{detectors} holds no detector. Fit them: lesionlab outliers fit RUN")
+    with TemporaryDirectory() as scratch:
+        if len(images) == 1 and (images[0] / INFO).is_file():
+            opened = Embeddings.open(images[0])
+        else:
+            if run is None:
+                if not (detectors / _OURS / INFO).is_file():
+                    raise SettingsError(f"Say with --run whose detectors {detectors} holds.")
+                run = Path(Embeddings.open(detectors / _OURS).info["model"])
+            opened = Embeddings.open(_embedded(call, run, Path(scratch) / "all", images=images))
+        rows = []
+        for name in fitted:
+            detector = Detector.load(detectors / name)
+            scores = detector.score(opened.vectors if name in OF_EMBEDDINGS else opened.logits)
+            table = opened.table[["image_id"]].assign(
+                method=name,
+                score=scores,
+                threshold=detector.threshold,
+                unlike=scores > detector.threshold,
+            )
+            rows.append(table)
+    table = pd.concat(rows, ignore_index=True)
+    write_csv(out, table)
+    counts = table.groupby("method", sort=False)["unlike"].agg(["size", "sum"]).reset_index()
+    counts.columns = pd.Index(["score", "images", "called unlike"])
+    return Outcome([("Unlike what the run was made for", counts)], [f"Written: {out}"])
+
+
+_OURS = "embeddings"
+_FIGURES = {
     "auroc": "AUROC",
     "let_through_at_95": "let through, with 95 % of ours",
     "alarms_others": "called unlike",
 }
+
+
+def _embedded(
+    call: Call,
+    run: Path,
+    out: Path,
+    *,
+    data: Catalogue | None = None,
+    images: Sequence[Path] = (),
+) -> Path:
+    """The folder of what a run makes of a catalogue or of images."""
+    library("prediction.embed.embed")(run, data, images, out=out, listen=call.listen)
+    return out
 
 
 def _alarms(scores: pd.DataFrame, method: str) -> str:
