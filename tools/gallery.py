@@ -63,6 +63,8 @@ def picture_of_served(browser: Any, images: list[Path], out: Path) -> None:
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(f"http://127.0.0.1:{port}/")
         page.set_input_files("#choose", [str(image) for image in images])
+        page.wait_for_selector("#map-toggle:not([hidden])", timeout=PATIENCE)
+        page.click("#map-toggle")
         page.wait_for_selector("#map:not([hidden])", timeout=PATIENCE)
         page.wait_for_load_state("networkidle")
         page.screenshot(path=out)

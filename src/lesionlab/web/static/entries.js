@@ -4,7 +4,6 @@
 import * as history from "./history.js";
 import { copyOf, decode, decodeCopy, smaller, thumbnail } from "./images.js";
 import { call, Failure, GONE } from "./server.js";
-import { t } from "./text.js";
 
 const PARALLEL = 2; // requests at a time
 const TRIES = 8; // of one image while the server is busy
@@ -37,7 +36,7 @@ export const isDone = (entry) => entry.state === "answered" || entry.state === "
 /** Whether an entry is a memory of before the page was loaded again: it cannot be asked about. */
 export const isMemory = (entry) => !entry.file;
 
-/** Take files in as entries, choose the first of them if none is chosen, and ask about all. */
+/** Take files in as entries, show the first of them, and ask about all. */
 export function add(files, { drawn = false } = {}) {
   const fresh = [...files].map((file) => ({
     id: ++state.count,
@@ -57,9 +56,8 @@ export function add(files, { drawn = false } = {}) {
   }));
   if (!fresh.length) return;
   state.entries.push(...fresh);
-  state.chosen = state.entries.includes(state.chosen) ? state.chosen : fresh[0];
+  state.chosen = fresh[0];
   events.added(fresh.length);
-  events.change();
   pump();
   for (const entry of fresh) look(entry);
 }
@@ -248,7 +246,7 @@ function look(entry) {
       bitmap.close();
     } catch {
       entry.showable = false;
-      entry.thumb = document.createTextNode(t("list.no_view"));
+      entry.thumb = null;
     }
     if (entry.state === "answered" && state.entries.includes(entry)) history.keep(entry);
     events.change();

@@ -91,7 +91,12 @@ function fillSelect(select, options) {
 
 Object.assign(events, {
   change: render,
-  added: (count) => announce(t("list.added", { count })),
+  added(count) {
+    showLesion();
+    render();
+    if (at("detail").getBoundingClientRect().top < 0) window.scrollTo(0, 0);
+    announce(t("list.added", { count }));
+  },
   answered(entry) {
     at("alarm").hidden = true;
     if (entry === state.chosen) announce(spoken(entry));
@@ -175,14 +180,20 @@ function renderItem(entry) {
     ? `${named("class", first.name)} ${percent(first.probability)}`
     : "";
   const thumb = button.querySelector(".thumb");
-  if (entry.thumb && thumb.firstChild !== entry.thumb) thumb.replaceChildren(entry.thumb);
+  if (!entry.showable) thumb.textContent = t("list.no_view");
+  else if (entry.thumb && thumb.firstChild !== entry.thumb) thumb.replaceChildren(entry.thumb);
+}
+
+/** The lesion itself, all of it and without a map. */
+function showLesion() {
+  view.map = false;
+  showAll();
 }
 
 function choose(entry) {
   if (entry !== state.chosen) {
     state.chosen = entry;
-    view.map = false;
-    showAll();
+    showLesion();
   }
   render();
   entry.item.scrollIntoView({ block: "nearest", inline: "nearest" });
@@ -313,7 +324,7 @@ function classRow(result, each) {
 function renderMap(entry) {
   const maps = shows(entry) && state.model ? entry.result.maps : [];
   at("map-toggle").hidden = !maps.length;
-  at("map-toggle").setAttribute("aria-pressed", String(view.map));
+  at("map-toggle").classList.toggle("strong", view.map);
   at("map-toggle").textContent = t(view.map ? "picture.hide_map" : "picture.show_map");
   at("mapping").hidden = !maps.length || !view.map;
   const map = maps.find((each) => each.label === entry.mapOf) ?? maps[0];
@@ -546,6 +557,8 @@ async function switchLanguage() {
 
 function listen() {
   const on = (id, event, action) => at(id).addEventListener(event, action);
+  // Phones turn HEIC into JPEG unless it is asked for; elsewhere it would not be offered.
+  if (!matchMedia("(any-pointer: coarse)").matches) at("choose").accept += ",.heic,.heif";
   on("choose", "change", takeInput);
   on("photo", "change", takeInput);
   document.addEventListener("paste", paste);

@@ -2,7 +2,7 @@
 
 import { malignancyWords, patientWords, pointWords, qualityWords, setWords, shows, verdict } from "./answers.js";
 import { state } from "./entries.js";
-import { at, language, named, percent, plain, t } from "./text.js";
+import { at, locale, named, percent, plain, t } from "./text.js";
 
 const LONGER = 1400; // pixels on the longer side of the printed image
 
@@ -30,7 +30,7 @@ function fill() {
 
 function parts(entry) {
   const { model } = entry.answer;
-  const when = new Intl.DateTimeFormat(language(), { dateStyle: "long", timeStyle: "short" });
+  const when = new Intl.DateTimeFormat(locale(), { dateStyle: "long", timeStyle: "short" });
   const about = facts([
     [t("sheet.image"), entry.name],
     ...patientWords(entry),

@@ -12,6 +12,9 @@ let termValues = {}; // what the explanations of terms need of the model
 export const at = (id) => document.getElementById(id);
 export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 export const language = () => document.documentElement.lang;
+/** The browser's own variety of the language, for numbers and dates. */
+export const locale = () =>
+  navigator.languages.find((each) => each.slice(0, 2) === language()) ?? language();
 
 /** A setting of this browser; some browsers refuse to keep any. */
 export function setting(name, value) {
@@ -63,10 +66,14 @@ export const named = (kind, name) => texts[`${kind}.${name}`] ?? capital(name);
 
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** A class's name within a sentence: German nouns keep their capital, codes as "BCC" as well. */
+/**
+ * A class's name within a sentence: without what it stands for in brackets. Codes as "BCC"
+ * keep their capital, German nouns as well, adjectives before them not.
+ */
 export function inSentence(name) {
-  const full = named("class", name);
-  const lowers = language() !== "de" && /^\p{Lu}[\p{Ll} ]/u.test(full);
+  const full = named("class", name).replace(/ \(.*\)$/, "");
+  const word = language() === "de" ? /^\p{Lu}\p{Ll}+ \p{Lu}/u : /^\p{Lu}[\p{Ll} ]/u;
+  const lowers = word.test(full);
   return lowers ? full.charAt(0).toLowerCase() + full.slice(1) : full;
 }
 
@@ -76,12 +83,12 @@ export const either = (names) => joined(names, "disjunction");
 export const both = (names) => joined(names, "conjunction");
 
 function joined(names, type) {
-  const locale = language() === "en" ? "en-GB" : language(); // no comma before the last "or"
-  return new Intl.ListFormat(locale, { type }).format(names);
+  const variety = language() === "en" ? "en-GB" : language(); // no comma before the last "or"
+  return new Intl.ListFormat(variety, { type }).format(names);
 }
 
 export const number = (value, digits = 1) =>
-  new Intl.NumberFormat(language(), { maximumFractionDigits: digits }).format(value);
+  new Intl.NumberFormat(locale(), { maximumFractionDigits: digits }).format(value);
 
 /** A probability in words that never promise certainty: "61 %", "< 1 %", "> 99 %". */
 export function percent(value, digits = 0) {
@@ -100,7 +107,7 @@ const TERM = /\[\[(\w+)(?:\|([^\]]+))?\]\]/;
 export const plain = (text) =>
   text.replace(new RegExp(TERM, "g"), (_, key, words) => words ?? key);
 
-/** Put a text into an element, its terms as buttons; an unchanged one keeps them and the focus. */
+/** Put a text into an element, its terms as what can be pressed; an unchanged one keeps them and the focus. */
 export function write(element, text) {
   if (element.dataset.written === text) return;
   element.dataset.written = text;
@@ -113,11 +120,11 @@ export function write(element, text) {
 }
 
 function term(key, words) {
-  const button = document.createElement("button");
-  Object.assign(button, { type: "button", className: "term", textContent: words });
-  button.dataset.term = key;
-  button.setAttribute("aria-expanded", "false");
-  return button;
+  const found = document.createElement("span"); // a button would not break across lines
+  Object.assign(found, { className: "term", textContent: words, tabIndex: 0, role: "button" });
+  found.dataset.term = key;
+  found.setAttribute("aria-expanded", "false");
+  return found;
 }
 
 export function setTermValues(values) {
@@ -176,9 +183,10 @@ export function explainTerms() {
     if (explained && event.pointerType === "mouse" && !stays) hideTip();
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || !explained) return;
+    if (termOf(event) && (event.key === "Enter" || event.key === " ")) event.target.click();
+    else if (event.key === "Escape" && explained) hideTip();
+    else return;
     event.preventDefault();
-    hideTip();
   });
   window.addEventListener("scroll", placeTip, { passive: true });
 }
