@@ -49,7 +49,7 @@ function answered(result, referral) {
 /** A reason; "nothing suspected" counts only where a risk is stated beside it. */
 function kindOf(result, referral) {
   if (!NO_RISK.has(result.reason)) return result.reason;
-  if (result.refer || !referral?.limits.some((each) => each.miss !== null)) return "unstated";
+  if (result.refer || !referral?.limits.length) return "unstated";
   return result.reason || "none";
 }
 
@@ -63,7 +63,7 @@ function promise(kind, referral) {
 }
 
 function promiseWords(referral) {
-  const stated = referral.limits.filter((each) => each.miss !== null && has(`promise.${each.name}`));
+  const stated = referral.limits.filter((each) => has(`promise.${each.name}`));
   const list = stated.map((each) => t(`promise.${each.name}`, { count: number(100 * each.miss) }));
   return list.length ? t("promise.words", { list: both(list) }) : referral.promise;
 }
@@ -126,9 +126,11 @@ export function qualityWords({ quality }) {
   });
 }
 
-/** The operating points of a class, the one that finds most first. */
-export function pointWords(result, label) {
-  return (result.thresholds ?? [])
+/** From where a class refers by itself, and its operating points, the one that finds most first. */
+export function pointWords(result, label, referral) {
+  const refers = referral?.points?.[label];
+  const first = refers === undefined ? [] : [t("point.refers", { threshold: percent(refers, 1) })];
+  const points = (result.thresholds ?? [])
     .filter((each) => each.label === label)
     .map((each) => ({ ...each, found: foundBy(each) }))
     .sort((one, two) => (two.found ?? 0) - (one.found ?? 0))
@@ -140,6 +142,7 @@ export function pointWords(result, label) {
             count: number(100 * found),
           }),
     );
+  return [...first, ...points];
 }
 
 /** The share of a class that an operating point finds, 0 to 1; null where that is not known. */

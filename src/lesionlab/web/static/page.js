@@ -295,7 +295,7 @@ function renderFigures(entry) {
   write(at("quality"), qualityWords(result));
   at("malignancy").replaceChildren(...malignancyWords(result).map(lineOf));
   write(at("set"), setWords(result, answer.coverage));
-  at("classes").replaceChildren(...result.classes.map((each) => classRow(result, each)));
+  at("classes").replaceChildren(...result.classes.map((each) => classRow(entry, each)));
   write(at("promise"), t("classes.promise", { count: Math.round(100 * answer.coverage) }));
 }
 
@@ -305,7 +305,7 @@ function lineOf(text) {
   return line;
 }
 
-function classRow(result, each) {
+function classRow({ result, answer: { referral } }, each) {
   const row = at("class-row").content.firstElementChild.cloneNode(true);
   const bar = row.querySelector("progress");
   const marks = [each.malignant && "malignant", each.in_set && "in_set"].filter(Boolean);
@@ -317,7 +317,7 @@ function classRow(result, each) {
   bar.textContent = percent(each.probability);
   bar.setAttribute("aria-label", named("class", each.name));
   bar.setAttribute("aria-valuetext", percent(each.probability));
-  row.querySelector(".points").replaceChildren(...pointWords(result, each.label).map(lineOf));
+  row.querySelector(".points").replaceChildren(...pointWords(result, each.label, referral).map(lineOf));
   return row;
 }
 

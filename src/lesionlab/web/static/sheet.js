@@ -70,15 +70,15 @@ function figures({ result, answer }) {
   const table = element("table");
   const head = element("tr");
   head.append(element("th", t("sheet.class")), element("th", t("sheet.probability")), element("th"));
-  table.append(head, ...result.classes.map((each) => row(result, each)));
+  table.append(head, ...result.classes.map((each) => row(result, each, answer.referral)));
   const lines = [...malignancyWords(result), setWords(result, answer.coverage), qualityWords(result)];
   return [table, ...lines.filter(Boolean).map((each) => element("p", each))];
 }
 
-function row(result, each) {
+function row(result, each, referral) {
   const made = element("tr");
   const name = element("td", named("class", each.name));
-  for (const point of pointWords(result, each.label)) name.append(element("small", point));
+  for (const point of pointWords(result, each.label, referral)) name.append(element("small", point));
   const bar = Object.assign(element("progress"), { max: 1, value: each.probability });
   bar.setAttribute("aria-label", named("class", each.name));
   const cell = element("td");
