@@ -1,7 +1,7 @@
 """Hooks of the documentation site: pages made of what the repository holds, and two checks.
 
 MkDocs loads this file (mkdocs.yml). Made at build time: the API reference (a page per room, from
-the public names and their docstrings), the collections that `fetch` knows, the changelog and the
+the public names and their docstrings), the changelog and the
 tutorial. A public name without a docstring, and anything loaded from elsewhere, ends the build.
 """
 
@@ -21,7 +21,6 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 import lesionlab
-from lesionlab.data.collections.registry import SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {  # in the order in which somebody meets them
@@ -70,7 +69,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages |= {f"reference/{room}.md": _reference(room) for room in public()}
     pages["changelog.md"] = (ROOT / "CHANGELOG.md").read_text("utf-8")
     pages["tutorial.md"] = _notebook(ROOT / "docs" / "tutorial.ipynb")
-    pages["data-sets.md"] = _collections()
     for uri, text in pages.items():
         files.append(File.generated(config, uri, content=text))
     for path in sorted((ROOT / "recipes").glob("*.yaml")):
@@ -191,34 +189,3 @@ def _notebook(path: Path) -> str:
         text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
         for cell, text in zip(cells, texts, strict=True)
     )
-
-
-def _collections() -> str:
-    lines = [
-        "# Collections",
-        "",
-        "What `lesionlab fetch` knows: where it is published, how large it is, under which",
-        "licence, and whom to credit. Checksums are those that the publishers print. Files that",
-        "you already have are read, too: see [columns of a catalogue](data-dictionary.md).",
-        "",
-        "| `fetch` | collection | size, about | licence |",
-        "|---|---|---|---|",
-    ]
-    for source in SOURCES.values():
-        size = sum(file.about_bytes or 0 for file in source.files if not file.optional)
-        shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size else ""
-        lines.append(
-            f"| [`{source.key}`](#{source.key}) | {source.title} | {shown} "
-            f"| [{source.licence.key}]({source.licence.url}) |"
-        )
-    for source in SOURCES.values():
-        lines += ["", f"## {source.title} {{#{source.key}}}", ""]
-        lines += ["```sh", f"lesionlab fetch {source.key} --to data/{source.key}", "```", ""]
-        lines += [source.notes, ""] if source.notes else []
-        lines += [f"- Published: <{source.homepage}>"]
-        lines += [f"- Licence: {source.licence.name}. {source.licence.summary}"]
-        lines += [f"- Credit: {source.attribution}"]
-        lines += [f"- Cite: {each}" for each in source.citation.split("\n")]
-        if optional := [f"`{file.name}`" for file in source.files if file.optional]:
-            lines += [f"- Only where named: {', '.join(optional)}"]
-    return "\n".join(lines)

@@ -23,7 +23,7 @@ import pytest
 
 from lesionlab.data.collections import http, registry, unzip
 from lesionlab.data.collections.fetch import fetch
-from lesionlab.data.collections.registry import CC_BY_NC, RemoteFile, Source
+from lesionlab.data.collections.source import CC_BY_NC, RemoteFile, Source
 from lesionlab.data.collections.unzip import unpack
 from lesionlab.errors import DataError, DownloadError, SettingsError
 from lesionlab.progress import Notice, Step, silent

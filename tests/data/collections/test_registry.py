@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import runpy
+from pathlib import Path
 
 import pytest
 
+from lesionlab.data.catalogue.layouts import LAYOUTS
 from lesionlab.data.collections import registry
+from lesionlab.data.collections.fetch import fetch
 from lesionlab.data.collections.registry import SOURCES
 from lesionlab.errors import SettingsError
 
@@ -60,11 +64,28 @@ def test_tables_of_dataverse_are_asked_for_as_deposited():
 def test_every_collection_says_whom_to_thank():
     for key, source in SOURCES.items():
         assert source.key == key
-        assert "HAM10000" in source.attribution
-        assert "10.1038/sdata.2018.161" in source.citation
-        assert source.licence.key == "CC-BY-NC-4.0"
-        assert source.layout in ("ham10000", "isic2018", "medmnist")
-        assert any(not file.optional for file in source.files)
+        assert source.attribution
+        assert "https://" in source.citation
+        assert source.homepage.startswith("https://")
+        assert source.licence.url.startswith("https://")
+        assert source.layout in LAYOUTS
+        assert any(not file.optional for file in source.files) != bool(source.ask)
+        if source.layout in ("ham10000", "isic2018", "medmnist"):
+            assert "HAM10000" in source.attribution
+            assert "10.1038/sdata.2018.161" in source.citation
+            assert source.licence.key == "CC-BY-NC-4.0"
+
+
+def test_what_is_not_downloaded_says_where_to_ask(tmp_path):
+    with pytest.raises(SettingsError, match=r"register with Stanford.*lesionlab catalogue"):
+        fetch("ddi", tmp_path / "ddi")
+    assert not (tmp_path / "ddi").exists()
+
+
+def test_the_page_of_data_sets_is_what_the_registry_says():
+    root = Path(__file__).parents[3]
+    made = runpy.run_path(str(root / "tools" / "data_sets.py"))["page"]()
+    assert (root / "docs" / "data-sets.md").read_text("utf-8") == made
 
 
 def test_file_names_are_unique_so_that_collections_may_share_a_folder():

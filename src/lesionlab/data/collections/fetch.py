@@ -16,9 +16,10 @@ from typing import Any
 
 import requests
 
+from lesionlab.advice import command
 from lesionlab.data.collections import registry
 from lesionlab.data.collections.http import Policy, check_disk, connect, download, md5_file
-from lesionlab.data.collections.registry import RemoteFile, Source
+from lesionlab.data.collections.source import RemoteFile, Source
 from lesionlab.data.collections.unzip import unpack
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.files import cannot_write, hash_file, read_json, write_json, write_text
@@ -68,6 +69,11 @@ def fetch(
         DataError: if the disk is full or the folder cannot be written.
     """
     source = registry.find(name)
+    if source.ask:
+        raise SettingsError(
+            f"{source.title} is not downloaded by lesionlab: {source.ask} ({source.homepage}). "
+            f"Then: {command('catalogue', to)}"
+        )
     chosen = _choose(source, files)
     _check_options(base_url, retries, timeout)
     folder = Path(to)

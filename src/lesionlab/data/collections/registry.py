@@ -8,79 +8,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from lesionlab.data.collections.other_sources import OTHERS
+from lesionlab.data.collections.source import CC_BY_NC, RemoteFile, Source
 from lesionlab.errors import SettingsError
-
-
-@dataclass(frozen=True)
-class Licence:
-    """A licence that data come under.
-
-    Attributes:
-        key: SPDX identifier; also names the file `LICENSE-<key>.txt`.
-        name: full name.
-        url: the legal text.
-        summary: what it allows, in a sentence or two; not a substitute for the legal text.
-    """
-
-    key: str
-    name: str
-    url: str
-    summary: str
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file of a collection.
-
-    Attributes:
-        name: its name in the target folder, and on a mirror.
-        url: where the publisher serves it.
-        md5: 32 hexadecimal digits, or None where the publisher prints none.
-        about_bytes: rough size, or None. It serves the disk check alone and proves nothing.
-        unpack: whether it is a zip to unpack into a folder named after it.
-        optional: fetched only where it is named.
-        dataverse_id: its number in a Dataverse, under which a checksum can be asked for.
-    """
-
-    name: str
-    url: str
-    md5: str | None = None
-    about_bytes: int | None = None
-    unpack: bool = False
-    optional: bool = False
-    dataverse_id: int | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """A published collection of images.
-
-    Attributes:
-        key: the name that `fetch` takes.
-        title: its full name.
-        homepage: the page for people: a DOI where there is one.
-        licence: what it comes under.
-        attribution: whom to name where images are shown.
-        citation: the papers to cite, one per line.
-        files: everything that belongs to it.
-        layout: how the fetched folder reads: "ham10000", "isic2018" or "medmnist".
-        checksums: a Dataverse page that lists checksums as JSON, or "".
-        notes: what a user should know before trusting it.
-    """
-
-    key: str
-    title: str
-    homepage: str
-    licence: Licence
-    attribution: str
-    citation: str
-    files: tuple[RemoteFile, ...]
-    layout: str
-    checksums: str = ""
-    notes: str = ""
 
 
 def find(name: str) -> Source:
@@ -101,16 +33,6 @@ def unknown(kind: str, name: str, known: Mapping[str, object]) -> str:
     hint = f" Did you mean {by_lower_case[close[0]]!r}?" if close else ""
     return f"There is no {kind} called {name!r}.{hint} Known: {', '.join(known)}."
 
-
-CC_BY_NC = Licence(
-    key="CC-BY-NC-4.0",
-    name="Creative Commons Attribution-NonCommercial 4.0 International",
-    url="https://creativecommons.org/licenses/by-nc/4.0/legalcode",
-    summary=(
-        "You may share and adapt the material if you name its authors and say what you changed, "
-        "but not for commercial purposes."
-    ),
-)
 
 _HAM_CITATION = (
     "Tschandl P., Rosendahl C., Kittler H. The HAM10000 dataset, a large collection of "
@@ -167,6 +89,8 @@ HAM10000 = Source(
         ),
     ),
     layout="ham10000",
+    labelled="more than half by histopathology; others by follow-up, consensus or confocal "
+    "microscopy",
     checksums=(
         "https://dataverse.harvard.edu/api/datasets/:persistentId/"
         "?persistentId=doi:10.7910/DVN/DBW86T"
@@ -287,7 +211,8 @@ _ALL = (
     _corrected("C", "corrected", 10_015, 224, "84920fb70c83b234c295b6f0d4ae2bc0", _C_NOTES),
     _corrected("E", "extended", 11_719, 28, "ecacbf37d9cc79340226bd19bd4c7463", _E_NOTES),
     _corrected("E", "extended", 11_719, 224, "b59d6a78a036a0bb48a1eff13d94333c", _E_NOTES),
+    *OTHERS,
 )
 
 SOURCES: Mapping[str, Source] = MappingProxyType({source.key: source for source in _ALL})
-"""Every collection that `fetch` knows, by its key."""
+"""Every collection that `fetch` downloads, or says where to ask for, by its key."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from lesionlab.data.catalogue.catalogue import Catalogue
-from lesionlab.data.collections.registry import SOURCES, Source
+from lesionlab.data.collections.registry import SOURCES
+from lesionlab.data.collections.source import Source
 from lesionlab.data.splits import Split
 from lesionlab.data.summary import ages
 from lesionlab.errors import LesionlabError
