@@ -86,11 +86,11 @@ class Reading:
         """What `to_dict` gave, for the same folder."""
         return cls(
             folder,
-            values.get("layout", "auto"),
-            Path(values["table"]) if "table" in values else None,
-            values.get("columns", {}),
-            tuple(values.get("ignore", ())),
-            values.get("relabel", {}),
+            values.get("layout") or "auto",
+            Path(values["table"]) if values.get("table") else None,
+            values.get("columns") or {},
+            tuple(values.get("ignore") or ()),
+            values.get("relabel") or {},
         )
 
     def command(self, verb: str, **more: object) -> str:
