@@ -1210,6 +1210,10 @@ def states(page, server, lesions, grey, broken):
     give(page, lesions[0])
     page.click("#map-toggle")
     yield "one"
+    page.hover("#set .term")
+    page.wait_for_selector("#tip", state="visible")
+    yield "term"
+    page.mouse.move(0, 0)
     page.click("#remove")
     page.route("**/v1/predict", lambda route: route.abort())
     page.route("**/healthz", lambda route: route.abort())

@@ -40,8 +40,8 @@ STATIC = {
     **{
         f"{name}.js": "text/javascript; charset=utf-8"
         for name in (
-            "page", "text", "server", "entries", "answers", "picture", "crop", "images",
-            "history", "sheet", "table",
+            "page", "render", "intake", "entries", "answers", "text", "server", "picture", "crop",
+            "images", "history", "sheet", "table",
         )
     },
     **{f"{name}.json": "application/json" for name in ("en", "de", "es", "fr")},

@@ -1,7 +1,18 @@
 // What an answer says, in the reader's language: from its figures, not from English sentences.
 
 import { FIELDS, state } from "./entries.js";
-import { both, capital, either, has, inSentence, language, named, number, percent, t } from "./text.js";
+import {
+  both,
+  capital,
+  either,
+  has,
+  inSentence,
+  language,
+  named,
+  number,
+  percent,
+  t,
+} from "./text.js";
 
 const NO_RISK = new Set(["", "benign_undecided"]);
 
@@ -11,7 +22,13 @@ const NO_RISK = new Set(["", "benign_undecided"]);
  *     calm, ask, alarm, stop or wait; short: for the list; promise: what stands beside the answer
  */
 export function verdict(entry) {
-  const says = (look, title, words = "", short = title) => ({ look, title, words, short, promise: [] });
+  const says = (look, title, words = "", short = title) => ({
+    look,
+    title,
+    words,
+    short,
+    promise: [],
+  });
   if (entry.state === "failed") {
     const { title, words } = entry.error;
     return says("stop", title, words, t("verdict.failed.short"));
@@ -41,7 +58,8 @@ function answered(result, referral) {
     look: LOOKS[kind] ?? "ask",
     title: t(`verdict.${known ? kind : "other"}.title`),
     short: t(`verdict.${known ? kind : "other"}.short`),
-    words: kind === "unreadable" ? `${words} ${capital(result.error?.message ?? "")}`.trim() : words,
+    words:
+      kind === "unreadable" ? `${words} ${capital(result.error?.message ?? "")}`.trim() : words,
     promise: promise(kind, referral),
   };
 }
@@ -182,7 +200,10 @@ export function sizeWords(entry) {
 export const patientWords = (entry) =>
   FIELDS.filter((field) => state.model?.fields.includes(field)).map((field) => {
     const value = entry.patient[field];
-    return [t(`field.${field}`), value && field !== "age" ? named(field, value) : value || t("field.none")];
+    return [
+      t(`field.${field}`),
+      value && field !== "age" ? named(field, value) : value || t("field.none"),
+    ];
   });
 
 /** An answer in one breath. */
@@ -196,4 +217,3 @@ export function spoken(entry) {
   }
   return parts.join(" ");
 }
-

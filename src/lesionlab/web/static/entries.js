@@ -202,8 +202,7 @@ function take(entry, body) {
 
 /** What to do when an entry got no answer. */
 function endure(entry, fault) {
-  const failure =
-    fault instanceof Failure ? fault : new Failure("page", { said: String(fault) });
+  const failure = fault instanceof Failure ? fault : new Failure("page", { said: String(fault) });
   if (failure.status === 401) {
     entry.state = "waiting";
     events.keyNeeded();

@@ -169,7 +169,9 @@ function pressKey(event) {
 function openFull() {
   at("full").prepend(at("viewer"));
   at("full").showModal();
-  at("full").requestFullscreen?.().catch(() => {}); // the dialog fills the window all the same
+  at("full")
+    .requestFullscreen?.()
+    .catch(() => {}); // the dialog fills the window all the same
   at("full-close").focus();
 }
 

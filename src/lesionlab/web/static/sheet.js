@@ -1,6 +1,14 @@
 // The printable sheet: one image and its answer, filled in whenever the browser prints.
 
-import { malignancyWords, patientWords, pointWords, qualityWords, setWords, shows, verdict } from "./answers.js";
+import {
+  malignancyWords,
+  patientWords,
+  pointWords,
+  qualityWords,
+  setWords,
+  shows,
+  verdict,
+} from "./answers.js";
 import { state } from "./entries.js";
 import { at, locale, named, percent, plain, t } from "./text.js";
 
@@ -69,16 +77,25 @@ function picture() {
 function figures({ result, answer }) {
   const table = element("table");
   const head = element("tr");
-  head.append(element("th", t("sheet.class")), element("th", t("sheet.probability")), element("th"));
+  head.append(
+    element("th", t("sheet.class")),
+    element("th", t("sheet.probability")),
+    element("th"),
+  );
   table.append(head, ...result.classes.map((each) => row(result, each, answer.referral)));
-  const lines = [...malignancyWords(result), setWords(result, answer.coverage), qualityWords(result)];
+  const lines = [
+    ...malignancyWords(result),
+    setWords(result, answer.coverage),
+    qualityWords(result),
+  ];
   return [table, ...lines.filter(Boolean).map((each) => element("p", each))];
 }
 
 function row(result, each, referral) {
   const made = element("tr");
   const name = element("td", named("class", each.name));
-  for (const point of pointWords(result, each.label, referral)) name.append(element("small", point));
+  for (const point of pointWords(result, each.label, referral))
+    name.append(element("small", point));
   const bar = Object.assign(element("progress"), { max: 1, value: each.probability });
   bar.setAttribute("aria-label", named("class", each.name));
   const cell = element("td");
@@ -89,5 +106,6 @@ function row(result, each, referral) {
 
 export function listenToPrinter() {
   window.addEventListener("beforeprint", fill);
+  window.addEventListener("afterprint", () => at("sheet").replaceChildren());
   at("print").addEventListener("click", () => window.print());
 }

@@ -104,8 +104,7 @@ export function percent(value, digits = 0) {
 const TERM = /\[\[(\w+)(?:\|([^\]]+))?\]\]/;
 
 /** A text without the marks of its terms. */
-export const plain = (text) =>
-  text.replace(new RegExp(TERM, "g"), (_, key, words) => words ?? key);
+export const plain = (text) => text.replace(new RegExp(TERM, "g"), (_, key, words) => words ?? key);
 
 /** Put a text into an element, its terms as what can be pressed; an unchanged one keeps them and the focus. */
 export function write(element, text) {
