@@ -20,6 +20,7 @@ from .evaluation.subgroups.result import Subgroups as Subgroups
 from .evaluation.triage.decision_costs import Costs as Costs
 from .evaluation.triage.decision_curve import DecisionCurve as DecisionCurve
 from .evaluation.triage.referral import Referral as Referral
+from .evaluation.triage.referral_cost import ReferralCosts as ReferralCosts
 from .evaluation.triage.rule_in_rule_out import TwoThresholds as TwoThresholds
 from .explanation.explain_result import Explanations as Explanations
 from .explanation.trust.result import Trust as Trust

@@ -227,6 +227,7 @@ def _identity(work: _Work, chunk: int, told: bool) -> dict[str, Any]:
         "catalogue": catalogue.fingerprint if catalogue else "",
         "metadata": by_image,
         "top": work.top,
+        "format": "2",  # of the columns and of the words in reason: what began as 1 must not go on
         "chunk": chunk,
         "block": BLOCK,
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),

@@ -13,6 +13,7 @@ from lesionlab.cli.outcome import Outcome
 from lesionlab.disclaimer import NOTICE
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.tables import count
+from lesionlab.taxonomy import full_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +199,7 @@ def _with_run(
     )
     probabilities = table.filter(regex="^p_")
     shown = table.assign(
-        predicted=[str(name)[2:] for name in probabilities.fillna(0).idxmax(axis=1)],
+        predicted=[full_name(str(name)[2:]) for name in probabilities.fillna(0).idxmax(axis=1)],
         probability=probabilities.max(axis=1).map("{:.3f}".format),
     )
     if not images:
