@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from lesionlab.data.images.decode import EXTENSIONS
+from lesionlab.data.images.decode import decodable
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader
 from lesionlab.errors import DataError
@@ -66,7 +66,7 @@ class Masks:
     def _of(cls, folder: Path, suffixes: Sequence[str]) -> Masks:
         found: dict[str, list[Path]] = {}
         for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in EXTENSIONS:
+            if path.suffix.lower() in decodable():
                 name, stem = path.stem, path.stem.lower()
                 ending = next((each for each in suffixes if stem.endswith(each)), None)
                 if ending is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlab.data.catalogue.catalogue import FILE_NAME, Catalogue
-from lesionlab.data.images.decode import EXTENSIONS
+from lesionlab.data.images.decode import HEIC, decodable
 from lesionlab.data.images.dicom import is_dicom_file
 from lesionlab.errors import DataError, SettingsError
 
@@ -63,7 +63,7 @@ def files_of(given: Sequence[str | Path]) -> Iterator[str]:
     """Image files in the order given; those of a folder or a pattern by their names.
 
     A file that is named is taken whatever it is. Folders are searched through for files with one of
-    `EXTENSIONS`, and for DICOM files without any; what is hidden in them is left out.
+    `decodable()` and HEIC, and for DICOM files without any; what is hidden in them is left out.
 
     Args:
         given: files, folders and patterns.
@@ -93,7 +93,7 @@ def _files_at(path: str, *, named: bool) -> Iterator[str]:
             empty = False
             yield file
         if empty and named:  # a pattern may match folders without images
-            raise DataError(f"{path} holds no images ({', '.join(EXTENSIONS)}).")
+            raise DataError(f"{path} holds no images ({', '.join(decodable())}).")
     else:
         raise DataError(f"{path} does not exist. Give image files or folders of images.")
 
@@ -114,7 +114,9 @@ def _inside(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
         path = os.path.join(folder, name)  # noqa: PTH118 - of hundreds of thousands
         if is_folder:
             yield from _inside(path, (*above, (at.st_dev, at.st_ino)))
-        elif name.lower().endswith(EXTENSIONS) or ("." not in name and is_dicom_file(path)):
+        elif name.lower().endswith((*decodable(), *HEIC)) or (
+            "." not in name and is_dicom_file(path)
+        ):
             yield path
 
 

@@ -400,6 +400,18 @@ def faults_of(bundle: Bundle, told: Mapping[str, Any]) -> list[str]:
     return faults
 
 
+def parted(labels: Sequence[str], classes: Sequence[str]) -> str:
+    """Classes of a set in one cell: parted by a blank, or by a mark that no class's name has.
+
+    Args:
+        labels: of the set.
+        classes: all that the model knows.
+    """
+    marks = (" ", "|", ";", "/", "\n")
+    free = next((mark for mark in marks if not any(mark in name for name in classes)), "\n")
+    return free.join(labels)
+
+
 def known(column: pd.Series) -> NDArray[np.bool_]:
     """Whether each value of age, sex or site is known."""
     return np.asarray(column.notna() & (column.astype(str) != ""))
@@ -444,7 +456,7 @@ def rows_of(
             row["predicted"] = predicted[place]
             for label, chance in zip(classes, answers.probabilities[place], strict=True):
                 row[f"p_{label}"] = float(chance)
-            row["set"] = " ".join(answers.set_of(place))
+            row["set"] = parted(answers.set_of(place), classes)
             row |= {"malignancy": float(malignancy[place]), "refer": reason not in NOT_REFERRED}
             row |= {"reason": reason, "novelty": float(answers.novelty[place])}
             place += 1

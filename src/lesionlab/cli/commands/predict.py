@@ -64,7 +64,8 @@ def predict(
         out: the table to write, .csv, or with a bundle .parquet too. With a bundle, one that holds
             other answers is replaced with --fresh only. Of images image_id, path, predicted,
             p_<class>..., error; of a catalogue lesion_id, target, part and logit_<class>..., too;
-            with a bundle also top_<rank>, set, malignancy, refer, reason, novelty.
+            with a bundle also top_<rank>, set (classes parted by a blank, or by | where a name has
+            one), malignancy, refer, reason, novelty.
         age: of the person on all images, in years; with a bundle that takes it.
         sex: of the person on all images; with a bundle that takes it.
         site: where on the body all images are from, such as back; with a bundle that takes it.

@@ -43,7 +43,8 @@ class Catalogue:
         notes: what a reader of reports has to know about this source.
         home: folder that it was saved to or opened from; None while it is only in memory.
         account: what became of every file and row, as `account.Account.to_dict` gives it.
-        reading: how the folder was read, as `layouts.Reading.to_dict` gives it.
+        reading: how the folder was read, as `layouts.Reading.to_dict` gives it, and `excluded`:
+            image_id and kind of the findings that were left out.
     """
 
     table: pd.DataFrame
@@ -256,18 +257,27 @@ def catalogue(
     plain = reading.plain and not any((exclude, merge, out))
     if plain and ((folder / FILE_NAME).is_file() or folder.name == FILE_NAME):
         return Catalogue.open(folder)
+    before = _before(folder)
+    marked = pd.DataFrame(columns=["image_id", "kind"])
     if reading.plain and _of_other_folders(folder):
         made = Catalogue.open(folder)
         draft = Draft(made.table, made.classes, made.root, made.layout, list(made.notes))
     else:
-        if reading.plain and not (reading := _as_before(reading)).plain:
+        if reading.plain and not (reading := Reading.from_dict(folder, before)).plain:
             listen(Notice(f"Read as before: {reading.command('catalogue')}"))
         draft = read_layout(reading)
     verdicts = read_verdicts(Path(merge)) if merge else None
     if verdicts is not None:  # first: an image that is left out may link two others
         draft = _merged(draft, verdicts)
     if exclude:
-        draft = leave_out(draft, read_csv(Path(exclude), ("image_id", "kind", "exclude")))
+        found = read_csv(Path(exclude), ("image_id", "kind", "exclude"))
+        marked = _marked(found)[["image_id", "kind"]]
+        if earlier := before.get("excluded"):  # the audit was of a catalogue without them
+            old = pd.DataFrame(earlier, columns=["image_id", "kind"]).assign(exclude="True")
+            found = pd.concat([found, old], ignore_index=True)
+            marked = _marked(found)[["image_id", "kind"]].drop_duplicates()
+            listen(Notice(f"{len(old)} findings that were left out before stay left out."))
+        draft = leave_out(draft, found)
         if draft.table.empty:
             raise DataError(
                 f"{exclude} leaves out every image of {folder}: nothing is left to work with. "
@@ -305,19 +315,20 @@ def catalogue(
         draft.layout,
         (*draft.notes, *_passed_over(draft, full)),
         account=account.to_dict() if account else {},
-        reading=reading.to_dict(),
+        reading=reading.to_dict()
+        | ({"excluded": marked.to_numpy().tolist()} if len(marked) else {}),
     )
     if account:
         listen(Notice(str(account)))
     return made.save(out) if out else made
 
 
-def _as_before(reading: Reading) -> Reading:
-    """How the catalogue in a folder was made of it, if it was."""
-    side = (reading.folder / FILE_NAME).with_suffix(".json")
-    if not (reading.folder / FILE_NAME).is_file() or not side.is_file():
-        return reading
-    return Reading.from_dict(reading.folder, read_json(side).get("reading", {}))
+def _before(folder: Path) -> dict[str, Any]:
+    """How the catalogue in a folder was made of it, and what was left out; {} if there is none."""
+    side = (folder / FILE_NAME).with_suffix(".json")
+    if not (folder / FILE_NAME).is_file() or not side.is_file():
+        return {}
+    return dict(read_json(side).get("reading", {}))
 
 
 def _passed_over(draft: Draft, table: pd.DataFrame) -> list[str]:
@@ -400,12 +411,17 @@ def _merged(draft: Draft, verdicts: pd.DataFrame) -> Draft:
     return replace(draft, table=table, notes=[*draft.notes, note])
 
 
+def _marked(findings: pd.DataFrame) -> pd.DataFrame:
+    """The findings that are marked with exclude = True."""
+    return findings[findings["exclude"].astype(str).str.lower().isin(("true", "1", "yes"))]
+
+
 def leave_out(draft: Draft, findings: pd.DataFrame) -> Draft:
     """Drop the images that a findings table marks with exclude = True.
 
     Of rows that repeat an image_id word for word the first stays; if they differ, none does.
     """
-    marked = findings[findings["exclude"].astype(str).str.lower().isin(("true", "1", "yes"))]
+    marked = _marked(findings)
     repeated = set(marked["image_id"][marked["kind"] == "duplicate_image_id"])
     twice = draft.table.duplicated()
     once = draft.table[~twice]
