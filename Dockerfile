@@ -11,7 +11,7 @@ WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src ./src
 RUN ["python", "-m", "venv", "/opt/lesionlab"]
-RUN ["/opt/lesionlab/bin/python", "-m", "pip", "install", "--no-cache-dir", "-c", "constraints.txt", ".[serve]"]
+RUN ["/opt/lesionlab/bin/python", "-m", "pip", "install", "--no-cache-dir", "-c", "constraints.txt", ".[serve,heic]"]
 
 FROM docker.io/library/python:3.11-slim
 COPY --from=build /opt/lesionlab /opt/lesionlab

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mutations import mutated
 from PIL import Image
-from servers import ask, picture
+from servers import ask, picture, serving
 
 from lesionlab.prediction.predictor import Predictor
 from lesionlab.web.schemas import Prediction
@@ -40,6 +40,20 @@ def survive(client, seeds, together=20):
 def test_strange_files_fail_nothing(client):
     counts = survive(client, range(200))
     assert min(counts.values()) > 40, counts
+
+
+def test_what_phones_make_is_answered_within_the_limits(bundle_file):
+    heif = pytest.importorskip("pillow_heif", reason="HEIC is made by pillow-heif")
+    file = io.BytesIO()
+    heif.from_pillow(Image.open(io.BytesIO(picture(size=(400, 300))))).save(file, quality=90)
+    content = file.getvalue()
+    with serving(bundle_file, max_pixels=200_000) as client:
+        whole, cut = ask(client, content, content[:-2000]).json()["results"]
+    assert (whole["error"], whole["width"], whole["height"]) == (None, 400, 300)
+    assert cut["error"]["kind"] in KINDS
+    with serving(bundle_file, max_pixels=100_000) as client:
+        (large,) = ask(client, content).json()["results"]
+    assert large["error"]["kind"] == "too_large"
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
+from lesionlab.data.images.decode import HEIC, decodable
 from lesionlab.disclaimer import NOTICE
 from lesionlab.tables import OLDEST
 from lesionlab.web import fhir
@@ -232,13 +233,14 @@ def _json(bundle: Bundle, settings: Settings) -> dict[str, Any]:
 
 
 def _form(bundle: Bundle, settings: Settings) -> dict[str, Any]:
+    heic = ", HEIC" if set(HEIC) <= set(decodable()) else ""
     fields: dict[str, Any] = {
         "images": {
             "type": "array",
             "items": {"type": "string", "format": "binary"},
             "minItems": 1,
             "maxItems": settings.max_images,
-            "description": "JPEG, PNG, BMP, TIFF or WebP, told by the content alone.",
+            "description": f"JPEG, PNG, BMP, TIFF, WebP{heic} or GIF, told by the content alone.",
         }
     }
     about = {
