@@ -14,7 +14,15 @@ from lesionlab.models.metadata_fusion import logits_of
 from lesionlab.prediction.predictor import session_of
 from lesionlab.prediction.run_predictor import predict_views
 from lesionlab.prediction.test_time_views import averaged
-from lesionlab.recipe.schema import Concatenation, Dense, Gating, Images, Linear, Model
+from lesionlab.recipe.schema import (
+    Concatenation,
+    Dense,
+    Gating,
+    Images,
+    Linear,
+    Model,
+    NaiveBayes,
+)
 
 CLASSES = ("a", "b", "c", "d")
 ENCODER = MetadataEncoder({"age": (30, 50), "sex": ("female", "male")}).to_dict()
@@ -94,12 +102,20 @@ def test_where_there_is_no_closed_form_there_are_no_maps():
         assert "maps" not in graph.outputs
 
 
-@pytest.mark.parametrize("views", [1, 4])
-def test_onnx_is_the_network_from_pixels_to_logits(views):
-    fusion = Concatenation(fields=("age", "sex"), width=4)
+@pytest.mark.parametrize(
+    ("views", "fusion"),
+    [
+        (1, Concatenation(fields=("age", "sex"), width=4)),
+        (4, NaiveBayes(fields=("age", "sex"))),
+    ],
+)
+def test_onnx_is_the_network_from_pixels_to_logits(views, fusion):
     made = _network("test_resnet", fusion=fusion, constancy="shades_of_grey")
     network, architecture = made
-    nn.init.normal_(network.branch[-1].weight)
+    if isinstance(fusion, Concatenation):
+        nn.init.normal_(network.branch[-1].weight)
+    else:
+        network.ratios[1:3].normal_()  # unknown, 0, stays nothing
     graph = Graph(network, architecture, views)
     session = session_of(to_onnx(graph, architecture), 1)
     pixels = _pixels(architecture, 5)

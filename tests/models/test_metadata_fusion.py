@@ -13,10 +13,19 @@ from lesionlab.errors import RunError, SettingsError
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.models import factory, layer_groups
 from lesionlab.models.metadata_encoder import MetadataEncoder
-from lesionlab.models.metadata_fusion import Fused, image_net, logits_of
+from lesionlab.models.metadata_fusion import Fused, count, image_net, logits_of
 from lesionlab.prediction.run_predictor import predict
 from lesionlab.progress import Notice, Step
-from lesionlab.recipe.schema import Concatenation, Dense, Gating, Images, Model, NoFusion, Recipe
+from lesionlab.recipe.schema import (
+    Concatenation,
+    Dense,
+    Gating,
+    Images,
+    Model,
+    NaiveBayes,
+    NoFusion,
+    Recipe,
+)
 from lesionlab.run import PREDICTIONS
 from lesionlab.training.datasets import TrainingImages
 from lesionlab.training.train import train
@@ -350,3 +359,53 @@ def test_a_run_on_other_metadata_is_another_run(drawn, tmp_path):
     train(recipe, gaps, parts, out=tmp_path / "run")
     with pytest.raises(RunError, match="metadata: "):
         train(recipe, filled, parts, out=tmp_path / "run")
+
+
+def counted(strength=1.0):
+    """Naive Bayes over a training part in which every young face is a melanoma."""
+    numbers = np.array([[1, 1, 2]] * 30 + [[2, 2, 1]] * 60 + [[3, 1, 0]] * 30)
+    targets = np.array([2] * 30 + [0] * 60 + [1] * 30)
+    network = factory.build(architecture("test_resnet", NaiveBayes(strength=strength))).eval()
+    count(network, NaiveBayes(strength=strength), numbers, targets)
+    return network
+
+
+def test_naive_bayes_adds_how_much_likelier_a_value_is_in_a_class():
+    network, x = counted(), images()
+    with torch.inference_mode():
+        alone, told = network.image_net(x), network(x, KNOWN)
+    assert torch.equal(told[4], alone[4])  # nothing is known
+    added = (told - alone)[0]  # young, female, face's number 1 is the back
+    # age group 1: 30 of 120, all of them melanomas, and 20 more of each class as all are
+    age = np.log(np.array([5 / 80, 5 / 50, 35 / 50]) / (30 / 120))
+    sex = np.log(np.array([10 / 80, 40 / 50, 40 / 50]) / (60 / 120))
+    site = np.log(np.array([60 + 20 * 2 / 3, 20 * 2 / 3, 20 * 2 / 3]) / [80, 20, 50] / (60 / 90))
+    np.testing.assert_allclose(added, age + sex + site, rtol=1e-4)
+    half = counted(0.5)
+    with torch.inference_mode():
+        weaker = half(x, KNOWN) - half.image_net(x)
+    np.testing.assert_allclose(weaker, (told - alone) / 2, atol=1e-5)
+
+
+def test_naive_bayes_leaves_the_image_network_as_it_is_without_metadata(drawn, tmp_path):
+    """What `train` makes with it is the network of a run without fusion, and a table beside it."""
+    recipe = Recipe.from_dict(
+        {
+            "images": {"size": [32, 32]},
+            "model": {"name": "test_resnet"},
+            "phases": [{"epochs": 1}],
+            "batch": 16,
+        }
+    )
+    with_metadata = recipe.but({"model.fusion.kind": "naive_bayes"})
+    plain = train(recipe, *drawn, out=tmp_path / "plain")
+    fused_run = train(with_metadata, *drawn, out=tmp_path / "fused")
+    alone, beside = factory.load(plain.folder)[0], factory.load(fused_run.folder)[0]
+    mine = image_net(beside).state_dict()
+    assert all(torch.equal(mine[name], each) for name, each in alone.state_dict().items())
+    assert beside.ratios.abs().max() > 0
+    assert not plain.predictions.equals(fused_run.predictions)
+
+
+def test_naive_bayes_may_go_with_mixed_images():
+    Recipe().but({"model.fusion.kind": "naive_bayes", "augment.mixup": 0.2})

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lesionlab.errors import SettingsError
 from lesionlab.models.heads import DenseHead, head_of
-from lesionlab.recipe.schema import Concatenation, Gating
+from lesionlab.recipe.schema import Concatenation, Gating, NaiveBayes
+
+_SMOOTHING = 20.0
 
 
 class Fused(nn.Module):
@@ -25,7 +29,8 @@ class Fused(nn.Module):
     the same as the last linear layer over features and metadata side by side. Gating multiplies
     every feature by 1 + tanh of that, between 0 and 2, before the head (after MetaBlock, Pacheco
     and Krohling, IEEE Journal of Biomedical and Health Informatics 25(9), 2021, whose sigmoid gates
-    would halve the features of an image without metadata).
+    would halve the features of an image without metadata). Naive Bayes adds to the logits what
+    `count` has counted; no gradient goes there.
 
     Args:
         network: from images to logits.
@@ -36,12 +41,21 @@ class Fused(nn.Module):
         SettingsError: if gating cannot find the features of this architecture.
     """
 
+    ratios: Tensor
+
     def __init__(
-        self, network: nn.Module, settings: Concatenation | Gating, sizes: Sequence[int]
+        self,
+        network: nn.Module,
+        settings: Concatenation | Gating | NaiveBayes,
+        sizes: Sequence[int],
     ) -> None:
         super().__init__()
         self.image_net = network
         self.gating = isinstance(settings, Gating)
+        self.starts = [sum(sizes[:place]) for place in range(len(sizes))]
+        if isinstance(settings, NaiveBayes):
+            self.register_buffer("ratios", torch.zeros(sum(sizes), _outputs(head_of(network))))
+            return
         self.embeddings = nn.ModuleList(
             nn.Embedding(size, settings.width, padding_idx=0) for size in sizes
         )
@@ -63,9 +77,7 @@ class Fused(nn.Module):
         """
         if metadata is None:
             return cast("Tensor", self.image_net(images))
-        told: Tensor = self.branch(
-            torch.cat([e(metadata[:, i]) for i, e in enumerate(self.embeddings)], dim=1)
-        )
+        told = self._branch(metadata)
         if not self.gating:
             return cast("Tensor", self.image_net(images)) + told
         features = self.forward_head(self.forward_features(images), pre_logits=True)
@@ -74,6 +86,14 @@ class Fused(nn.Module):
         if isinstance(head, nn.Conv2d):
             return cast("Tensor", head(features[:, :, None, None])).flatten(1)
         return cast("Tensor", head(features))
+
+    def _branch(self, metadata: Tensor) -> Tensor:
+        """What the metadata say: of logits, or with gating of features."""
+        if hasattr(self, "ratios"):
+            rows = [self.ratios[start + metadata[:, i]] for i, start in enumerate(self.starts)]
+            return torch.stack(rows).sum(dim=0)
+        embedded = [each(metadata[:, i]) for i, each in enumerate(self.embeddings)]
+        return cast("Tensor", self.branch(torch.cat(embedded, dim=1)))
 
     def get_classifier(self) -> nn.Module:
         """The image network's classifier."""
@@ -95,7 +115,7 @@ class Fused(nn.Module):
 
 def fuse(
     network: nn.Module,
-    settings: Concatenation | Gating,
+    settings: Concatenation | Gating | NaiveBayes,
     sizes: Sequence[int],
     image_size: tuple[int, int],
 ) -> Fused:
@@ -125,6 +145,35 @@ def fuse(
     if not same:
         raise _cannot_gate(network)
     return fused
+
+
+def count(
+    network: Fused,
+    settings: NaiveBayes,
+    numbers: NDArray[np.int64],
+    targets: NDArray[np.int64],
+) -> None:
+    """Count how much likelier each value of age, sex and site is in a class than in all.
+
+    Each class gets `_SMOOTHING` images more that are as all images are, so that a value that a rare
+    class never had says little.
+
+    Args:
+        network: made with these settings, changed in place.
+        settings: fields and strength.
+        numbers: metadata of the training part, shape (n, fields), 0 = unknown.
+        targets: its classes, shape (n,).
+    """
+    ratios = np.zeros(network.ratios.shape, np.float32)
+    ends = [*network.starts[1:], len(ratios)]
+    for field, (start, end) in enumerate(zip(network.starts, ends, strict=True)):
+        known = numbers[:, field] > 0
+        seen = np.zeros((end - start, ratios.shape[1]))
+        np.add.at(seen, (numbers[known, field], targets[known]), 1)
+        overall = seen.sum(axis=1, keepdims=True) / known.sum()
+        share = (seen + _SMOOTHING * overall) / (seen.sum(axis=0) + _SMOOTHING)
+        ratios[start + 1 : end] = settings.strength * np.log(share[1:] / overall[1:])
+    network.ratios.copy_(torch.from_numpy(ratios))
 
 
 def image_net(network: nn.Module) -> nn.Module:

@@ -130,10 +130,34 @@ class Gating:
     hide: float = _knob(0.3, _HIDE, low=0, high=1)
 
 
+@dataclass(frozen=True)
+class NaiveBayes:
+    """How much likelier each age, sex and site is in a class, counted in the training part.
+
+    The logarithms are added to the logits. The image network learns by itself, without metadata.
+    """
+
+    kind: Literal["naive_bayes"] = "naive_bayes"
+    fields: tuple[Literal["age", "sex", "site"], ...] = _knob(
+        FEATURES, "which metadata; nothing else may ever be a feature", why=NO_FEATURES
+    )
+    strength: float = _knob(
+        0.5,
+        "what the logarithms are multiplied by; 1 takes the fields for independent of the image",
+        low=0,
+        high=2,
+    )
+
+    @property
+    def hide(self) -> float:
+        """Training hides all metadata: the image network is not to lean on them."""
+        return 1.0
+
+
 Head = Linear | Dense | LogisticProbe | NeighboursProbe
 
 
-Fusion = NoFusion | Concatenation | Gating
+Fusion = NoFusion | Concatenation | Gating | NaiveBayes
 
 
 @dataclass(frozen=True)
@@ -149,7 +173,9 @@ class Model:
     head: Linear | Dense | LogisticProbe | NeighboursProbe = _knob(
         Linear, "what turns features into logits"
     )
-    fusion: NoFusion | Concatenation | Gating = _knob(NoFusion, "age, sex and site as features")
+    fusion: NoFusion | Concatenation | Gating | NaiveBayes = _knob(
+        NoFusion, "age, sex and site as features"
+    )
     drop: float = _knob(0.2, "dropout before the head", low=0, high=0.95)
     normalisation: Literal["weights", "training"] = _knob(
         "weights",
@@ -644,7 +670,8 @@ def _contradictions(recipe: Recipe) -> list[str]:
         faults.append("model.fusion.fields: needs one of age, sex, site; without any, kind none")
     if len(set(given)) < len(given):
         faults.append(f"model.fusion.fields: {', '.join(given)} names a field twice")
-    if given and (recipe.augment.mixup > 0 or recipe.augment.cutmix > 0):
+    learnt = given and not isinstance(recipe.model.fusion, NaiveBayes)
+    if learnt and (recipe.augment.mixup > 0 or recipe.augment.cutmix > 0):
         faults.append(
             "model.fusion.kind: mixup and cutmix make one image of two patients, of whom nobody "
             "knows one age. Set augment.mixup and augment.cutmix to 0, or the kind to none"

@@ -29,9 +29,10 @@ from lesionlab.files import discard, fingerprint, write_csv
 from lesionlab.models import factory, layer_groups
 from lesionlab.models.device import Device, choose_device
 from lesionlab.models.metadata_encoder import MetadataEncoder, numbers_of
+from lesionlab.models.metadata_fusion import Fused, count
 from lesionlab.prediction.run_predictor import predict_rows, predictions_table
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.recipe.schema import NoAverage, NoFusion, Recipe
+from lesionlab.recipe.schema import NaiveBayes, NoAverage, NoFusion, Recipe
 from lesionlab.run import CHECKPOINTS, PREDICTIONS, Run
 from lesionlab.tables import PARTS
 from lesionlab.training import losses, probes, smote
@@ -115,6 +116,10 @@ def train(
         warn_of_seen_lesions(recipe.model.pretrained, table, listen)
     with _own_random_state(recipe.seed, accelerator):
         network = factory.build(architecture, recipe.model.pretrained, listen)
+    if isinstance(network, Fused) and isinstance(recipe.model.fusion, NaiveBayes):
+        learnt = table[table["part"] == "train"]
+        targets = pd.Categorical(learnt["target"], categories=list(data.classes)).codes
+        count(network, recipe.model.fusion, numbers_of(metadata, learnt), targets.astype(np.int64))
     layer_groups.check(network, [phase.depth for phase in recipe.phases])
     home = cache_home(data, cache_to)
     pixels = cache(data.table, data.root, recipe.images, home, listen=listen)
