@@ -89,7 +89,7 @@ def _device(model: dict[str, str]) -> dict[str, Any]:
         "resourceType": "Device",
         "id": "model",
         "identifier": [{"type": {"text": "fingerprint"}, "value": model["fingerprint"]}],
-        "deviceName": [{"name": f"lesionlab {model['name']}", "type": "model-name"}],
+        "deviceName": [{"name": model["name"], "type": "model-name"}],
         "version": [{"value": model["version"]}],
     }
 

@@ -104,7 +104,7 @@ class Service:
             self._let_go(jobs, held, size)
 
     def _looked_at(self, request: Request) -> tuple[bytes | None, int]:
-        """The body's boundary (None: JSON) and how many bytes it may have, by its head alone."""
+        """The body's boundary (None: JSON) and how many bytes it may take, by its head alone."""
         told = request.headers.get("content-length")
         size = int(told) if told is not None and told.isdigit() else self.settings.max_bytes
         if size > self.settings.max_bytes:
@@ -112,6 +112,8 @@ class Service:
         boundary = boundary_of(request.headers.get("content-type", ""))
         if request.headers.get("content-encoding", "identity") != "identity":
             raise Refusal(415, "compressed", "Send the body as it is, without Content-Encoding.")
+        if boundary is None:  # for a moment there are its bytes, its strings and the files
+            size = min(3 * size, self.settings.max_held)
         return boundary, size
 
     async def _read(self, request: Request, boundary: bytes | None, until: float) -> Form:
