@@ -325,13 +325,15 @@ def test_ids_are_words_whatever_they_look_like(good, tmp_path):
     assert set(lesions[:4]) == {"", "0", "1"}
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "compare", "gaps", "blend", "calibrate", "conformal"])
+@pytest.mark.parametrize(
+    "verb", ["evaluate", "compare", "compare --parts", "blend", "calibrate", "conformal"]
+)
 def test_the_command_line_says_it_without_a_traceback(good, tmp_path, verb, capsys):
     path = tmp_path / "p.csv"
     but(good, "p_mel", "high").to_csv(path, index=False)
     out = ["--out", str(tmp_path / "out")] if verb in ("blend", "calibrate") else []
     files = [str(path)] * (2 if verb in ("compare", "blend") else 1)
-    assert main([verb, *files, *out]) == 2
+    assert main([*verb.split(), *files, *out]) == 2
     said = capsys.readouterr()
     assert "first T000003 (high)" in said.err
     assert "Traceback" not in said.err + said.out

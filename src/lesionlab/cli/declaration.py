@@ -100,7 +100,8 @@ class Call:
     """The library function of a command, with the options that were given.
 
     Attributes:
-        options: what was given for the function, by name of the parameter; no defaults.
+        options: what was given for the function, by name of the parameter; no defaults. What the
+            command itself takes under such a name is among them.
         listen: passes on what the function tells.
         warnings: texts of the warnings, each once, where they are kept for the end.
     """
@@ -199,9 +200,10 @@ class Declaration:
             listen: told of what happens.
         """
         own = self._own.parameters
+        of_library = read(self.target).parameters if self.target else {}
         call = Call(
             self.target,
-            {name: value for name, value in options.items() if name not in own},
+            {name: value for name, value in options.items() if name in of_library},
             listen,
             extra=self.extra,
             last=self.warnings_last,

@@ -79,7 +79,9 @@ class _Parser(ArgumentParser):
         Raises:
             SettingsError: always.
         """
-        raise SettingsError(f"{message}. `{self.prog} --help` explains every option.")
+        raise SettingsError(
+            f"{message.removeprefix('argument ')}. `{self.prog} --help` explains every option."
+        )
 
 
 class Several(Action):

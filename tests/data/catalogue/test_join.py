@@ -369,7 +369,7 @@ def test_every_verb_takes_a_joined_catalogue(whole, tmp_path, capsys, monkeypatc
     assert main(["join", "a", "b", "--out", "both", "--names", "x"]) == 2
     assert "--names takes 2" in capsys.readouterr().err
     assert main(["join", "a", "b", "--relabel", "scc", "--out", "both"]) == 2
-    assert "--relabel takes pairs like scc=akiec" in capsys.readouterr().err
+    assert "--relabel: it takes pairs such as key=value, not 'scc'" in capsys.readouterr().err
     assert main(["join", "a", "b", "--out", "both"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert f"{len(whole)} images of {whole.lesions} lesions" in out

@@ -278,8 +278,18 @@ def test_the_verb_tells_and_writes(ours, others, tmp_path, capsys):
     assert not (tmp_path / "out" / "energy.npz").exists()
     figures = pd.read_csv(tmp_path / "out" / "figures.csv")
     assert len(figures) == len(METHODS) * len(FIGURES)
-    assert main([*words, "--methods", "x"]) == 2
-    assert "no method x" in capsys.readouterr().err
+    assert main([*words, "--out", "no", "--methods", "x"]) == 2
+    assert "invalid choice: 'x' (choose from 'mahalanobis'" in capsys.readouterr().err
+    table = str(tmp_path / "scores.csv")
+    ask = ["outliers", "score", str(tmp_path / "out"), str(others.folder)]
+    assert main([*ask, "--out", table]) == 0
+    scores = pd.read_csv(table)
+    benchmark = pd.read_csv(tmp_path / "out" / "scores.csv", keep_default_na=False)
+    benchmark = benchmark[benchmark["set"] != ""]
+    for name in ("method", "unlike", "score"):
+        assert list(scores[name]) == list(benchmark[name])
+    assert main(["outliers", "score", str(tmp_path), str(others.folder)]) == 2
+    assert "lesionlab outliers fit RUN" in capsys.readouterr().err
 
 
 def test_a_small_detector_is_the_whole_one_where_it_keeps_all_axes_that_differ():

@@ -93,7 +93,8 @@ def predict(
         if value is not None
     }
     if model is not None and model.is_dir():
-        _refuse({**call.options, **person}, "a bundle", f"{model} is a run")
+        of_bundle = [name for name in ("top", "workers", "fresh") if name in call.options]
+        _refuse([*of_bundle, *person], "a bundle", f"{model} is a run")
         settings = {"views": views, "cache_to": cache, "device": device}
         return _with_run(call, model, given, data, out, metadata, settings)
     of_run = {"views": views != 1, "cache": cache is not None, "device": device != "auto"}
