@@ -127,6 +127,7 @@ TRAINABLE = {  # parameters that learn in each phase
     "mobilenetv4_conv_small": [2_501_991],
     "mobilenetv4_conv_small_long": [2_501_991],
     "mobilenetv4_conv_small_metadata": [2_501_991],  # the image network; the branch depends on data
+    "tf_efficientnet_lite0": [3_324_471],
 }
 PRINTED = {  # by the sources, in millions; Keras' Inception nets have no scale in their batch norm
     "c_baseline": 2.124839,
@@ -259,6 +260,7 @@ LAST_EPOCHS = {  # of the last phase: as many as these few images and steps need
     "mobilenetv4_conv_small": 30,
     "mobilenetv4_conv_small_long": 30,
     "mobilenetv4_conv_small_metadata": 30,
+    "tf_efficientnet_lite0": 30,
     "probe_linear": 1,
     "probe_neighbours": 1,
 }

@@ -22,6 +22,7 @@ from lesionlab.models.layer_groups import freeze, keep_modes, layer_scales
 from lesionlab.models.metadata_fusion import logits_of
 from lesionlab.recipe.schema import Adam, AdamW, Constant, Cosine, Phase, Plateau, Recipe, Sgd
 from lesionlab.training.datasets import Batch
+from lesionlab.training.depthwise import DepthwiseInFloat32
 from lesionlab.training.losses import Loss
 
 METRICS = ("train_loss", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_auroc")
@@ -88,7 +89,9 @@ class Classifier(lp.LightningModule):
         else:
             views = self._view(batch)
         views, targets = mix(views, targets, settings, len(self.architecture.classes))
-        loss = self.loss(self._logits(views, batch), targets)
+        with DepthwiseInFloat32():
+            logits = self._logits(views, batch)
+        loss = self.loss(logits, targets)
         self.train_loss.update(loss.detach(), len(views))
         return loss
 
