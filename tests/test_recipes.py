@@ -414,7 +414,7 @@ def test_a_recipe_learns_predicts_is_scored_and_explained(name, thirty_each, tmp
     table = run.predictions
     assert loss_on(table) <= 0.8 * loss_on(untrained(recipe, run, data))
     files = [data.root / each for each in data.table["path"][:2]]
-    assert ll.predict(run, files)["predicted"].isin(HAM7).all()
+    assert ll.predict(files, model=run).predictions["predicted"].isin(HAM7).all()
     assert 0 <= ll.evaluate(table, replicates=20)["balanced_accuracy"].value <= 1
     maps = ll.explain(run, count=1, data=data, out=tmp_path / "explained.html")
     assert len(maps.images) == 1

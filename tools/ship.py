@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lesionlab.deployment.export import export
 from lesionlab.prediction.bundle import DEFAULT
-from lesionlab.prediction.run_predictor import predict
+from lesionlab.prediction.run_predictor import predict_run
 from lesionlab.progress import Notice, Step
 from lesionlab.run import open_run
 
@@ -39,7 +39,7 @@ def main() -> None:
     source = open_run(given.card or given.run)
     table = source.predictions
     if given.views > 1:
-        table = predict(source, views=given.views, listen=_tell)
+        table = predict_run(source, views=given.views, listen=_tell)
     bundle = export(
         given.run,
         SHIPPED / DEFAULT,

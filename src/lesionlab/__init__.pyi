@@ -30,10 +30,11 @@ from .evaluation.subgroups.subgroups import subgroups as subgroups
 from .explanation.explain import explain as explain
 from .explanation.trust.trust import trust as trust
 from .models.listing import list_models as list_models
+from .prediction.answer import Answer as Answer
 from .prediction.bundle import Bundle as Bundle
 from .prediction.embed import embed as embed
+from .prediction.predict import predict as predict
 from .prediction.predictor import Predictor as Predictor
-from .prediction.run_predictor import predict as predict
 from .recipe.schema import Recipe as Recipe
 from .reporting.card.card import card as card
 from .reporting.explore.explore import explore as explore
@@ -42,3 +43,5 @@ from .run import Run as Run
 from .training.cross_validation import cross_validate as cross_validate
 from .training.train import train as train
 from .training.tuning.tune import tune as tune
+
+__all__: list[str]

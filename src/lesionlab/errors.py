@@ -53,5 +53,23 @@ class BundleError(LesionlabError):
     """A bundle that is missing, damaged or something else, or that did not pass its gates."""
 
 
+class MissingExtraError(LesionlabError, ImportError):
+    """A package that is not installed, since it comes with an extra of lesionlab."""
+
+    @classmethod
+    def of(cls, what: str, error: ModuleNotFoundError, extra: str = "train") -> MissingExtraError:
+        """The error in words.
+
+        Args:
+            what: needs the package.
+            error: names the package.
+            extra: that it is part of.
+        """
+        return cls(
+            f"{what} needs {error.name}, part of the {extra} extra: "
+            f"pip install 'lesionlab[{extra}]', or '.[{extra}]' in its source folder."
+        )
+
+
 class DownloadError(LesionlabError):
     """A file that could not be fetched whole and checked."""

@@ -24,8 +24,12 @@ from .evaluation.triage.referral_cost import ReferralCosts as ReferralCosts
 from .evaluation.triage.rule_in_rule_out import TwoThresholds as TwoThresholds
 from .explanation.explain_result import Explanations as Explanations
 from .explanation.trust.result import Trust as Trust
-from .prediction.batch_job import Predicted as Predicted
+from .prediction.answer import Answer as Answer
+from .prediction.batch_job import Predictions as Predictions
 from .reporting.card.author_answers import AuthorAnswers as AuthorAnswers
 from .reporting.card.card import Card as Card
+from .reporting.notebook.result_figures import figure_of as figure_of
 from .run import Folds as Folds
 from .training.tuning.tune import Tuning as Tuning
+
+__all__: list[str]

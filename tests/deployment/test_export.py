@@ -132,7 +132,7 @@ def test_several_runs_share_their_answer(runs, tmp_path):
 def test_views_are_averaged_in_the_graph(runs, tmp_path, views):
     bundle = export(runs[0], tmp_path / "views.bundle", views=views)
     predictor, rows, pixels, table = _pixels(runs[0], bundle, "test")
-    right = ll.predict(runs[0], views=views)
+    right = ll.predict(model=runs[0], views=views).predictions
     right = right[right["part"] == "test"]
     assert (right["image_id"].to_numpy() == rows["image_id"].to_numpy()).all()
     found = np.exp(predictor.answers(pixels, table).logits)

@@ -23,7 +23,7 @@ def test_counts_are_those_of_a_cross_table():
     table = draw()
     called = table[["p_bcc", "p_mel", "p_nv"]].idxmax(axis=1).str[2:]
     counts = pd.crosstab(table["target"], called)
-    found = confusions(table, replicates=0).confusions
+    found = confusions(table, replicates=0).pairs
     assert len(found) == 6
     for row in found.itertuples():
         assert row.images == counts.loc[row.truth, row.called]
@@ -80,6 +80,6 @@ def test_a_perfect_model_fails_nowhere():
     for label in ("bcc", "mel", "nv"):
         table[f"p_{label}"] = (table["target"] == label).astype(float)
     found = confusions(table, replicates=20)
-    assert found.confusions.empty
+    assert found.pairs.empty
     assert found.missed.value == 0
     assert found.missed_images == (0, 0)

@@ -14,7 +14,7 @@ from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.models import factory, layer_groups
 from lesionlab.models.metadata_encoder import MetadataEncoder
 from lesionlab.models.metadata_fusion import Fused, count, image_net, logits_of
-from lesionlab.prediction.run_predictor import predict
+from lesionlab.prediction.run_predictor import predict_run
 from lesionlab.progress import Notice, Step
 from lesionlab.recipe.schema import (
     Concatenation,
@@ -296,17 +296,17 @@ def test_a_fused_run_from_training_to_prediction(drawn, tmp_path, kind, capsys):
     assert network.branch[-1].weight.abs().max() > 0
 
     val = run.predictions[run.predictions["part"] == "val"]
-    again = predict(run)
+    again = predict_run(run)
     columns = [f"p_{name}" for name in run.classes]
     np.testing.assert_array_equal(again[columns], run.predictions[columns])
-    unknown = predict(run, data=data, metadata=pd.DataFrame({"image_id": []}))
+    unknown = predict_run(run, data=data, metadata=pd.DataFrame({"image_id": []}))
     assert (unknown[columns].to_numpy() != again[columns].to_numpy()).any()
 
     chosen = data.table.set_index("image_id").loc[val["image_id"]].iloc[:4]
     files = [data.root / path for path in chosen["path"]]
     said = []
     listen = lambda e: said.append(e.text) if isinstance(e, Notice) else None  # noqa: E731
-    nothing = predict(run, files, listen=listen)
+    nothing = predict_run(run, files, listen=listen)
     assert any("--metadata FILE" in text for text in said)
     hidden = unknown.set_index("image_id").loc[chosen.index, columns]
     np.testing.assert_allclose(nothing[columns], hidden, atol=1e-5)
@@ -332,7 +332,7 @@ def test_a_run_learns_what_only_the_metadata_say(ham_copy, tmp_path):
     fusion = {"kind": "concatenation", "fields": ["site"]}
     recipe = SMALL.but({"model.fusion": fusion, "phases": [phase], "augment": "none"})
     run = train(recipe, data, parts, out=tmp_path / "run")
-    hidden = predict(run, data=data, metadata=pd.DataFrame({"image_id": ["none"]}))
+    hidden = predict_run(run, data=data, metadata=pd.DataFrame({"image_id": ["none"]}))
     told, blind = (
         evaluate(table, part="val", replicates=0)["balanced_accuracy"].value
         for table in (run.predictions, hidden)
@@ -345,7 +345,7 @@ def test_metadata_for_a_run_without_fusion_are_refused(drawn, tmp_path):
     data, parts = drawn
     run = train(SMALL.but({"phases.0.epochs": 1}), data, parts, out=tmp_path / "run")
     with pytest.raises(SettingsError, match="trained on images alone"):
-        predict(run, [data.root / data.table["path"][0]], metadata=data.table)
+        predict_run(run, [data.root / data.table["path"][0]], metadata=data.table)
 
 
 def test_a_run_on_other_metadata_is_another_run(drawn, tmp_path):

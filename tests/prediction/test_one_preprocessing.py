@@ -17,7 +17,7 @@ from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.files import read_json, write_json
 from lesionlab.models import factory
 from lesionlab.prediction import run_predictor
-from lesionlab.prediction.run_predictor import predict
+from lesionlab.prediction.run_predictor import predict_run
 from lesionlab.recipe.schema import Images, Model, Recipe
 from lesionlab.training import lightning_module
 from lesionlab.training.train import train
@@ -48,7 +48,7 @@ def test_m6_only_images_of_the_training_part_are_ever_augmented(
     original = lightning_module.augment
     monkeypatch.setattr(lightning_module, "augment", recording)
     run = train(trained.recipe, data, parts, out=tmp_path / "run")
-    predict(run)
+    predict_run(run)
     part = parts.parts()[data.table["image_id"]].to_numpy()
     allowed = [image.tobytes() for image in stored(run, data)[part == "train"]]
     assert sorted(seen) == sorted(allowed * 4)  # four epochs
@@ -86,7 +86,7 @@ def test_m7_preprocessing_is_read_from_the_model_and_from_nowhere_else(trained, 
         IMAGENET_DEFAULT_MEAN,
         IMAGENET_DEFAULT_STD,
     )
-    plain = chances_of(predict(trained))
+    plain = chances_of(predict_run(trained))
     for change in (
         {"images": {**told["images"], "colour_constancy": "none"}},
         {"mean": [0.5, 0.5, 0.5]},
@@ -95,14 +95,14 @@ def test_m7_preprocessing_is_read_from_the_model_and_from_nowhere_else(trained, 
         other = tmp_path / "-".join(change)
         shutil.copytree(trained.folder, other)
         write_json(other / factory.DESCRIPTION, {**told, **change})
-        assert np.abs(chances_of(predict(other)) - plain).max() > 1e-4, change
+        assert np.abs(chances_of(predict_run(other)) - plain).max() > 1e-4, change
     recipe = tmp_path / "mean" / "recipe.yaml"  # says how to train, and is not asked
     recipe.write_text(recipe.read_text().replace("shades_of_grey", "none"))
-    by_json = chances_of(predict(tmp_path / "mean"))
+    by_json = chances_of(predict_run(tmp_path / "mean"))
     recipe.write_text(
         recipe.read_text().replace("colour_constancy: none", "colour_constancy: max_rgb")
     )
-    np.testing.assert_array_equal(chances_of(predict(tmp_path / "mean")), by_json)
+    np.testing.assert_array_equal(chances_of(predict_run(tmp_path / "mean")), by_json)
 
 
 @pytest.fixture(scope="module")

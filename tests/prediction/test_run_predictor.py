@@ -14,7 +14,7 @@ from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.files import hash_file, read_json, write_json
-from lesionlab.prediction.run_predictor import predict
+from lesionlab.prediction.run_predictor import predict_run
 from lesionlab.progress import Notice
 from lesionlab.run import INFO, Run
 
@@ -55,7 +55,7 @@ def same_chances(one, two, tolerance=0.0):
 
 
 def test_without_images_the_runs_own_catalogue_is_predicted_to_the_same_bytes(trained, tmp_path):
-    table = predict(trained, out=tmp_path / "again.csv")
+    table = predict_run(trained, out=tmp_path / "again.csv")
     assert (tmp_path / "again.csv").read_bytes() == (
         trained.folder / "predictions.csv"
     ).read_bytes()
@@ -68,7 +68,9 @@ def test_another_catalogue_is_all_test(trained, drawn, tmp_path):
     data, _ = drawn
     other = save(data, tmp_path / "other", foreign(data, data.table.head(20), tmp_path / "files"))
     told = []
-    table = predict(trained, data=other.home, cache_to=tmp_path / "cache", listen=warnings(told))
+    table = predict_run(
+        trained, data=other.home, cache_to=tmp_path / "cache", listen=warnings(told)
+    )
     assert (table["part"] == "test").all()
     assert table["target"].tolist() == other.table["target"].tolist()
     assert told == []
@@ -87,7 +89,7 @@ def test_what_the_run_has_learnt_from_is_never_scored_as_test(trained, drawn, tm
     sibling, new = other["image_id"].iloc[:10], other["image_id"].iloc[10:]
     mixed = save(data, tmp_path / "other", pd.concat([known, copy, other]))
     told = []
-    table = predict(trained, data=mixed, listen=warnings(told)).set_index("image_id")
+    table = predict_run(trained, data=mixed, listen=warnings(told)).set_index("image_id")
     given = parts.parts()
     for image in [*known["image_id"], *copy["image_id"], *sibling]:
         assert table.loc[image, "part"] == given[image.removeprefix("X")]
@@ -124,18 +126,18 @@ def test_lesions_and_patients_are_known_whatever_the_split_names(
     by_patient = new.assign(lesion_id="")
     for name, sibling in (("lesion", by_lesion), ("patient", by_patient)):
         other = save(data, tmp_path / name, sibling)
-        found = predict(folder, data=other)["part"].tolist()
+        found = predict_run(folder, data=other)["part"].tolist()
         assert found == parts.parts()[data.table["image_id"]].tolist()
     shutil.rmtree(data.home)
     told = []
-    predict(folder, data=save(data, tmp_path / "late", by_lesion), listen=warnings(told))
+    predict_run(folder, data=save(data, tmp_path / "late", by_lesion), listen=warnings(told))
     assert [text for text in told if "cannot be checked" in text and "lesions" in text]
 
 
 def test_the_runs_catalogue_is_known_wherever_it_is(trained, drawn, tmp_path):
     moved = Catalogue.open(drawn[0].home).save(tmp_path / "moved")
     told = []
-    table = predict(trained, data=moved, listen=warnings(told))
+    table = predict_run(trained, data=moved, listen=warnings(told))
     assert table["part"].tolist() == trained.predictions["part"].tolist()
     assert told == []
 
@@ -151,11 +153,11 @@ def info(trained):
 def test_a_catalogue_that_is_gone_or_changed_is_refused(trained, drawn, info, tmp_path):
     write_json(trained.folder / INFO, {**info, "catalogue": str(tmp_path / "gone")})
     with pytest.raises(RunError, match=r"not at .*gone any more.*--data DIR"):
-        predict(trained)
+        predict_run(trained)
     save(drawn[0], tmp_path / "less", drawn[0].table.head(20))
     write_json(trained.folder / INFO, {**info, "catalogue": str(tmp_path / "less")})
     with pytest.raises(RunError, match=r"has changed since .*--data DIR"):
-        predict(trained)
+        predict_run(trained)
 
 
 def test_classes_that_the_run_does_not_know_are_refused(trained, drawn, tmp_path):
@@ -164,18 +166,18 @@ def test_classes_that_the_run_does_not_know_are_refused(trained, drawn, tmp_path
     table.loc[:3, "target"] = "scc"
     other = replace(data, table=table, classes=(*data.classes, "scc")).save(tmp_path / "other")
     with pytest.raises(DataError, match=r"the catalogue has scc too"):
-        predict(trained, data=other)
+        predict_run(trained, data=other)
 
 
 def test_images_and_a_catalogue_together_are_refused(trained, drawn):
     with pytest.raises(SettingsError, match="not both"):
-        predict(trained, ["x.jpg"], data=drawn[0])
+        predict_run(trained, ["x.jpg"], data=drawn[0])
 
 
 def test_an_image_is_given_the_same_digits_in_a_table_and_as_a_file(trained, drawn):
     data, _ = drawn
     files = [data.root / path for path in data.table["path"]]
-    table = predict(trained, files)
+    table = predict_run(trained, files)
     same_chances(table, trained.predictions.set_index("image_id").loc[table["image_id"]])
 
 
@@ -184,7 +186,7 @@ def test_an_unreadable_image_has_no_probabilities_in_any_view(trained, drawn, tm
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     Image.new("RGB", (40, 40)).save(tmp_path / "black.png")
     for count in (1, 4):
-        table = predict(
+        table = predict_run(
             trained, [tmp_path / "bad.jpg", good, tmp_path / "black.png"], views=count
         ).set_index("image_id")
         assert table.loc["bad"].filter(regex="^p_").isna().all()
@@ -212,4 +214,4 @@ def test_the_verb(trained, drawn, tmp_path, monkeypatch, capsys):
 def test_an_unfinished_run_is_refused(trained, info):
     write_json(trained.folder / INFO, {**info, "state": "training"})
     with pytest.raises(RunError, match="not finished"):
-        predict(Run.open(trained.folder))
+        predict_run(Run.open(trained.folder))

@@ -14,7 +14,7 @@ from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.models import factory
 from lesionlab.numerics import softmax
 from lesionlab.prediction import test_time_views
-from lesionlab.prediction.run_predictor import predict
+from lesionlab.prediction.run_predictor import predict_run
 from lesionlab.prediction.test_time_views import averaged, write_views
 
 
@@ -41,7 +41,7 @@ def test_no_probability_is_too_small_to_be_averaged():
 def test_the_views_are_symmetries_of_the_normalised_image(trained, drawn, tmp_path, count):
     data, _ = drawn
     files = [data.root / path for path in data.table["path"][:5]]
-    table = predict(trained, files, out=tmp_path / "t.csv", views=count)
+    table = predict_run(trained, files, out=tmp_path / "t.csv", views=count)
     network, architecture = factory.load(trained.folder)
     pixels = np.stack([Reader(data.root).pixels(str(f), architecture.images) for f in files])
     inputs = normalise(torch.from_numpy(pixels), *architecture.normalisation)
@@ -73,7 +73,7 @@ def test_eight_views_do_not_care_how_the_camera_was_held(trained, tmp_path):
         turned = picture.transpose(1, 0, 2) if number & 4 else picture
         turned = turned[:: -1 if number & 2 else 1, :: -1 if number & 1 else 1]
         Image.fromarray(np.ascontiguousarray(turned)).save(tmp_path / f"{number}.png")
-    eight, one = (chances_of(predict(trained, [tmp_path], views=n)) for n in (8, 1))
+    eight, one = (chances_of(predict_run(trained, [tmp_path], views=n)) for n in (8, 1))
     assert np.ptp(eight, axis=0).max() < 1e-6
     assert np.ptp(one, axis=0).max() > 1e-3
 
@@ -100,7 +100,7 @@ def test_with_pyarrow_the_views_are_parquet(tmp_path):
 
 
 def test_a_catalogue_is_predicted_in_views_too(trained, tmp_path):
-    table = predict(trained, out=tmp_path / "eight.csv", views=8)
+    table = predict_run(trained, out=tmp_path / "eight.csv", views=8)
     plain = trained.predictions
     assert table["image_id"].tolist() == plain["image_id"].tolist()
     assert np.abs(chances_of(table) - chances_of(plain)).max() > 1e-4
@@ -116,8 +116,8 @@ def test_a_catalogue_is_predicted_in_views_too(trained, tmp_path):
 def test_views_go_with_the_table_that_they_are_of(trained, drawn, tmp_path):
     files = [drawn[0].root / path for path in drawn[0].table["path"][:3]]
     for name in ("one.csv", "two.csv"):
-        predict(trained, files, out=tmp_path / name, views=2)
-    predict(trained, files, out=tmp_path / "one.csv")
+        predict_run(trained, files, out=tmp_path / name, views=2)
+    predict_run(trained, files, out=tmp_path / "one.csv")
     assert len(read(tmp_path / "two.csv")) == 6
     assert not list(tmp_path.glob("one.views.*"))
 
@@ -125,4 +125,4 @@ def test_views_go_with_the_table_that_they_are_of(trained, drawn, tmp_path):
 @pytest.mark.parametrize("count", [0, 3, 16])
 def test_other_numbers_of_views_are_refused(trained, count):
     with pytest.raises(SettingsError, match=f"views: {count} is not one of 1 .* and 8"):
-        predict(trained, views=count)
+        predict_run(trained, views=count)

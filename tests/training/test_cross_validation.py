@@ -13,7 +13,7 @@ from lesionlab.data.splits import Split, split
 from lesionlab.errors import DataError, FindingsError, RunError, SettingsError
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.files import write_csv
-from lesionlab.prediction.run_predictor import predict
+from lesionlab.prediction.run_predictor import predict_run
 from lesionlab.progress import Notice, Step
 from lesionlab.recipe.schema import Recipe
 from lesionlab.run import PREDICTIONS, VAL_PREDICTIONS, Folds, open_run
@@ -265,7 +265,7 @@ def test_folds_predict_out_of_fold(whole, thirds, tmp_path, capsys):
     probabilities = [f"p_{name}" for name in data.classes]
     told = whole.predictions
     heard: list[str] = []
-    again = predict(whole, listen=lambda each: heard.append(getattr(each, "text", "")))
+    again = predict_run(whole, listen=lambda each: heard.append(getattr(each, "text", "")))
     assert sum("is complete" in text for text in heard) == 1  # the cache, opened once for all
     assert list(again.columns) == list(told.columns)
     for name in ("image_id", "lesion_id", "target", "part", "fold"):
@@ -277,7 +277,7 @@ def test_folds_predict_out_of_fold(whole, thirds, tmp_path, capsys):
     found = read_predictions(path)
     assert list(found["image_id"]) == list(told["image_id"])
     for fold, run in whole.runs.items():
-        alone = predict(run, views=2).set_index("image_id")
+        alone = predict_run(run, views=2).set_index("image_id")
         mine = found[found["fold"] == str(fold)].set_index("image_id")
         np.testing.assert_allclose(
             mine[probabilities], alone.loc[mine.index, probabilities], atol=1e-6
@@ -290,14 +290,14 @@ def test_folds_predict_out_of_fold(whole, thirds, tmp_path, capsys):
 def test_folds_predict_nothing_else(whole, thirds, tmp_path):
     data, parts = thirds
     with pytest.raises(SettingsError, match="name one of them"):
-        predict(whole, ["x.jpg"])
+        predict_run(whole, ["x.jpg"])
     few = Catalogue(data.table.head(30), data.classes, data.root)
     few.save(tmp_path / "few")
     with pytest.raises(RunError, match="another catalogue"):
-        predict(whole, data=tmp_path / "few")
+        predict_run(whole, data=tmp_path / "few")
     begun = cross_validate(SMALL, data, parts, out=tmp_path / "begun", only=[1])
     with pytest.raises(RunError, match="fold 0, 2 not finished"):
-        predict(begun)
+        predict_run(begun)
 
 
 def test_the_verb_says_what_is_missing(thirds, tmp_path, capsys, monkeypatch):

@@ -13,7 +13,7 @@ from lesionlab.errors import DataError, RunError
 from lesionlab.files import read_json
 from lesionlab.models import factory
 from lesionlab.prediction.embed import embed
-from lesionlab.prediction.run_predictor import predict
+from lesionlab.prediction.run_predictor import predict_run
 from lesionlab.progress import Notice, Step
 from lesionlab.recipe.schema import Model, Recipe
 from lesionlab.run import PREDICTIONS, Run
@@ -129,7 +129,7 @@ def test_predictions_use_it_wherever_they_are_made(run, drawn):
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     assert np.abs(wrong - expected).max() > 1e-3  # a network that sees the difference
     files = [data.root / path for path in data.table["path"][:3]]
-    again = predict(run, files).set_index("image_id").filter(regex="^p_")
+    again = predict_run(run, files).set_index("image_id").filter(regex="^p_")
     np.testing.assert_allclose(
         again.loc[data.table["image_id"][:3]].to_numpy(), expected[:3], atol=1e-5
     )

@@ -17,7 +17,7 @@ from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.models import factory
 from lesionlab.models.heads import head_of
 from lesionlab.prediction.embed import embed_rows
-from lesionlab.prediction.run_predictor import predict, predict_rows
+from lesionlab.prediction.run_predictor import predict_rows, predict_run
 from lesionlab.progress import Notice
 from lesionlab.recipe.schema import Recipe, Smote
 from lesionlab.run import PREDICTIONS, Run
@@ -131,7 +131,7 @@ def test_the_probe_is_an_ordinary_network_with_the_weights_that_it_began_with(
     told = logistic.predictions[[f"logit_{name}" for name in architecture.classes]]
     np.testing.assert_array_equal(logits, told.astype(np.float32))
     files = [data.root / each for each in data.table["path"][:3]]
-    again = predict(logistic, files)
+    again = predict_run(logistic, files)
     for name in architecture.classes:
         np.testing.assert_allclose(again[f"p_{name}"], logistic.predictions[f"p_{name}"][:3], 1e-4)
 

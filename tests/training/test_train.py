@@ -16,7 +16,7 @@ from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.files import write_csv
 from lesionlab.models import factory
 from lesionlab.models.heads import head_of
-from lesionlab.prediction.run_predictor import predict
+from lesionlab.prediction.run_predictor import predict_run
 from lesionlab.progress import Notice, Step
 from lesionlab.recipe.schema import Recipe
 from lesionlab.run import CHECKPOINTS, PREDICTIONS, Run
@@ -391,7 +391,7 @@ def test_files_predict_as_the_run_did(whole, drawn, ham, tmp_path):
     chosen = data.table.iloc[:5]
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8 no")
-    table = predict(run, [*(data.root / path for path in chosen["path"]), broken])
+    table = predict_run(run, [*(data.root / path for path in chosen["path"]), broken])
     expected = run.predictions.set_index("image_id").loc[chosen["image_id"]]
     columns = [f"p_{name}" for name in run.classes]
     np.testing.assert_allclose(table[columns].to_numpy()[:5], expected[columns], atol=1e-5)

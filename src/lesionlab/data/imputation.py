@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.splits import Split
+from lesionlab.display import Result
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import lesions_of
@@ -31,8 +32,8 @@ SPLIT_FILE = "split.csv"
 REPORT = ("column", "policy", "unknown", "filled", "how")
 
 
-@dataclass(frozen=True)
-class Cleaned:
+@dataclass(frozen=True, repr=False)
+class Cleaned(Result):
     """A new version of a catalogue, and what was changed.
 
     Attributes:
@@ -42,6 +43,8 @@ class Cleaned:
             part, whose test images helped to fill this one.
         report: one row per column: column, policy, unknown (images before), filled, how.
     """
+
+    _tables: ClassVar[tuple[str, ...]] = ("report",)
 
     data: Catalogue
     split: Split

@@ -45,7 +45,7 @@ from lesionlab.numerics import log_softmax
 from lesionlab.prediction.bundle import CARD, CARD_PAGE, DETECTOR, LICENCE, Bundle, write_bundle
 from lesionlab.prediction.predictor import session_of
 from lesionlab.prediction.run_inputs import catalogue_of, most_learnt, parts_of
-from lesionlab.prediction.run_predictor import predict
+from lesionlab.prediction.run_predictor import predict_run
 from lesionlab.prediction.test_time_views import averaged, check_views
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.run import Folds, Run, open_run
@@ -198,7 +198,7 @@ def export(
     shipped = _shipped(saw, of_others, views, precision, passed)
     if about is not None and predictions is None and views > 1:
         listen(Notice(f"Predicting over {views} views, for the card."))
-        predictions = predict(
+        predictions = predict_run(
             about, data=opened, views=views, cache_to=cache_to, device="cpu", listen=listen
         )
     measured = None

@@ -128,6 +128,7 @@ def evaluate(
         positive=positive,
         replicates=replicates,
         seed=seed,
+        predictions=table,
     )
     result.warnings.extend(oddities(result, table))
     for text in result.warnings:

@@ -10,10 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from lesionlab.display import Result
 from lesionlab.errors import DataError
 from lesionlab.evaluation.intervals.estimate import LEVEL, Estimate
 from lesionlab.evaluation.metrics.operating_points import fixes_specificity
+from lesionlab.evaluation.misclassifications import Confusions, confusions
 from lesionlab.files import read_json, write_json
+from lesionlab.progress import Listener, silent
 
 METRICS: Mapping[str, str] = {
     "balanced_accuracy": "mean recall over the classes present (ISIC 2018's definition)",
@@ -56,7 +59,7 @@ _KIND = "lesionlab evaluation 1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Evaluation(Mapping[str, Estimate]):
+class Evaluation(Result, Mapping[str, Estimate]):
     """A mapping from a metric's name to its `Estimate`, with what belongs to it.
 
     Names are those of `METRICS`; metrics of one class carry it behind a slash: "recall/mel".
@@ -73,6 +76,7 @@ class Evaluation(Mapping[str, Estimate]):
         positive: the class of the operating points.
         replicates: bootstrap replicates behind each interval.
         seed: of the bootstrap.
+        predictions: what was scored; None where the evaluation was loaded from a file.
     """
 
     estimates: Mapping[str, Estimate]
@@ -86,6 +90,39 @@ class Evaluation(Mapping[str, Estimate]):
     positive: str
     replicates: int
     seed: int
+    predictions: pd.DataFrame | None = None
+
+    def confusions(self, *, listen: Listener = silent) -> Confusions:
+        """Which classes are taken for which, with intervals of the same replicates.
+
+        Raises:
+            DataError: if this evaluation was loaded from a file, which holds no predictions.
+        """
+        if self.predictions is None:
+            raise DataError(
+                "This evaluation was loaded from a file, which holds no predictions. Score them "
+                "again: lesionlab.evaluate(predictions).confusions()"
+            )
+        return confusions(
+            self.predictions,
+            part=self.part,
+            replicates=self.replicates,
+            seed=self.seed,
+            listen=listen,
+        )
+
+    def shown(self) -> list[tuple[str, pd.DataFrame]]:
+        """Figures of all classes together, then of each, as `Result.shown` says."""
+        table = self.table()
+        whole = table[table["class"] == ""].drop(columns=["class", "n", "lesions"])
+        rows = []
+        for label in self.classes:
+            row: dict[str, Any] = {"class": label, **self.support.loc[label]}
+            for name in ("recall", "precision", "auroc"):
+                each = self[f"{name}/{label}"]
+                row |= {name: each.value, f"{name}_low": each.low, f"{name}_high": each.high}
+            rows.append(row)
+        return [("All classes", whole), ("By class", pd.DataFrame(rows))]
 
     def __getitem__(self, name: str) -> Estimate:
         if name not in self.estimates:

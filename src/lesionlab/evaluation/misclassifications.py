@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.display import Result
 from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates
 from lesionlab.evaluation.intervals.estimate import Estimate, Values
 from lesionlab.evaluation.metrics.classification import decide
@@ -24,11 +26,11 @@ COLUMNS = ("truth", "called", "images", "of", "share", "low", "high", "lesions")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Confusions:
+class Confusions(Result):
     """What goes wrong, and how often.
 
     Attributes:
-        confusions: a row per pair of classes that occurs, the largest share of a true class first:
+        pairs: a row per pair of classes that occurs, the largest share of a true class first:
             truth, called, images, of (images of the true class), share with low and high (95 %, by
             lesion), lesions (of the true class).
         missed: of the images of a malignant class, the share called a benign one; None where
@@ -38,7 +40,9 @@ class Confusions:
         rule: what is called malignant.
     """
 
-    confusions: pd.DataFrame
+    _tables: ClassVar[tuple[str, ...]] = ("pairs",)
+
+    pairs: pd.DataFrame
     missed: Estimate | None
     alarmed: Estimate | None
     missed_images: tuple[int, int]
@@ -68,7 +72,7 @@ def confusions(
         DataError, FindingsError, SettingsError: as `evaluate`.
 
     Example:
-        >>> confusions("runs/first").confusions.head()  # doctest: +SKIP
+        >>> confusions("runs/first").pairs.head()  # doctest: +SKIP
     """
     table = open_predictions(predictions)
     classes = classes_of(table)
@@ -99,7 +103,7 @@ def confusions(
             (classes[i], classes[j], int(hit.sum()), int(of.sum()), each.value, each.low, each.high,
              each.groups)
         )  # fmt: skip
-    confusions = pd.DataFrame(listed, columns=list(COLUMNS)).sort_values(
+    pairs_table = pd.DataFrame(listed, columns=list(COLUMNS)).sort_values(
         ["share", "images"], ascending=False, kind="stable", ignore_index=True
     )
     wrong = masks["missed"][0] if known else np.zeros(len(rows), bool)
@@ -107,7 +111,7 @@ def confusions(
     count = len(set(ids) - {""}) + int((ids == "").sum())
     missed, alarmed = found.get("missed"), found.get("alarmed")
     return Confusions(
-        confusions,
+        pairs_table,
         missed if missed is not None and missed.defined else None,
         alarmed if alarmed is not None and alarmed.defined else None,
         (int(wrong.sum()), count),

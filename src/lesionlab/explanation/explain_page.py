@@ -19,11 +19,11 @@ from PIL import Image
 from lesionlab import taxonomy
 from lesionlab._version import __version__
 from lesionlab.disclaimer import NOTICE
+from lesionlab.display import percent
 from lesionlab.explanation.explain_result import ClassMap, Explained, Explanations
 from lesionlab.explanation.grad_cam import spread
 from lesionlab.explanation.heatmaps import colours, outlined, overlay
 from lesionlab.files import replacing, write_csv, write_text
-from lesionlab.reporting.formatting import percent
 from lesionlab.reporting.page.template import template
 from lesionlab.taxonomy import full_name
 

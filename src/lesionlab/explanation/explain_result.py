@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.display import Result
 from lesionlab.explanation.target_layers import Layer
 from lesionlab.files import replacing
 
@@ -82,8 +83,8 @@ class Explained:
         return self.predicted == self.target if self.target else None
 
 
-@dataclass(frozen=True)
-class Explanations:
+@dataclass(frozen=True, repr=False)
+class Explanations(Result):
     """Images of one run and their maps.
 
     Attributes:

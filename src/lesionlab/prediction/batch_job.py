@@ -9,10 +9,11 @@ a stop in between changes a digit.
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,18 @@ from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.images import dicom
 from lesionlab.data.images.decode import PREPROCESSING
 from lesionlab.data.images.reader import Reader
+from lesionlab.display import Result
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.files import fingerprint, locked
 from lesionlab.prediction.bundle import Bundle
-from lesionlab.prediction.chunked_table import DEFAULT, Parts, check_name, free_name
+from lesionlab.prediction.chunked_table import (
+    DEFAULT,
+    Kept,
+    Parts,
+    check_name,
+    free_name,
+    read_rows,
+)
 from lesionlab.prediction.image_sources import Sources, open_sources
 from lesionlab.prediction.predictor import (
     BLOCK,
@@ -42,25 +51,44 @@ from lesionlab.prediction.predictor import (
 )
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe.schema import FEATURES
+from lesionlab.tables import count
 
 _AHEAD = 8  # blocks per thread that may be finished before the first of them is
 
 
-@dataclass(frozen=True, eq=False)
-class Predicted:
-    """A finished table.
+@dataclass(frozen=True, eq=False, repr=False)
+class Predictions(Result):
+    """A table of answers, in memory or in a file; `evaluate` takes that of a catalogue.
 
     Attributes:
-        path: of the table.
         images: how many rows it has.
-        reasons: how many rows have each reason, a key of `predictor.REASONS`.
-        first: its first rows.
+        reasons: how many rows have each reason, a key of `REASONS`.
+        path: of the table; None: it was not written.
+        first: its first rows, or all of them.
     """
 
-    path: Path
     images: int
     reasons: Mapping[str, int]
+    path: Path | None
     first: pd.DataFrame
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """All rows, one per image."""
+        if self.path is None or len(self.first) == self.images:
+            return self.first
+        return read_rows(self.path, tuple(map(str, self.first.columns)))
+
+    def shown(self) -> list[tuple[str, pd.DataFrame]]:
+        """The first rows, as `Result.shown` says."""
+        probabilities = self.first.filter(regex="^p_")
+        likeliest = [str(name)[2:] for name in probabilities.fillna(0).idxmax(axis=1)]
+        rows = self.first.assign(probability=probabilities.max(axis=1))
+        rows["predicted"] = rows["predicted"] if "predicted" in rows else likeliest
+        shown = ("image_id", "target", "part", "predicted", "probability", "set", "malignancy")
+        columns = [name for name in (*shown, "refer", "reason", "error") if name in rows]
+        where = f", in {self.path}" if self.path else ""
+        return [(f"{count(self.images, 'image')}{where}", rows[columns])]
 
     @property
     def unreadable(self) -> int:
@@ -97,7 +125,7 @@ def predict_files(
     workers: int | None = None,
     fresh: bool = False,
     listen: Listener = silent,
-) -> Predicted:
+) -> Predictions:
     """Predict files, folders, patterns or a catalogue into a table.
 
     An image that cannot be read becomes a row with its error. The same call again goes on where one
@@ -155,7 +183,31 @@ def predict_files(
             _tell(work, listen)
             _fill(work, parts, workers or os.cpu_count() or 1, listen)
             reasons = parts.finish()
-    return Predicted(out, parts.rows, reasons, parts.head())
+    return Predictions(parts.rows, reasons, out, parts.head())
+
+
+def predict_in_memory(
+    predictor: Predictor,
+    sources: Sequence[str | Path],
+    *,
+    metadata: pd.DataFrame | str | Path | Mapping[str, Any] | None = None,
+    top: int = 3,
+    workers: int | None = None,
+    listen: Listener = silent,
+) -> Predictions:
+    """Predict images as `predict_files` does, its arguments and errors, but write nothing."""
+    if top < 0 or (workers is not None and workers < 1):
+        raise SettingsError("top is 0 or more, workers are 1 or more.")
+    work = _prepare(predictor, open_sources(sources), metadata, top, listen)
+    kept = Kept(work.columns, len(work.ids))
+    _tell(work, listen)
+    _fill(work, kept, workers or os.cpu_count() or 1, listen)
+    table = kept.table()
+    if (table["error"] != "").all():
+        raise DataError(
+            f"None of the {len(table)} images can be read. The first: {table['error'].iloc[0]}."
+        )
+    return Predictions(len(table), Counter(map(str, table["reason"])), None, table)
 
 
 def _prepare(
@@ -256,7 +308,7 @@ def _tell(work: _Work, listen: Listener) -> None:
         )
 
 
-def _fill(work: _Work, parts: Parts, workers: int, listen: Listener) -> None:
+def _fill(work: _Work, parts: Parts | Kept, workers: int, listen: Listener) -> None:
     """Write the parts that are missing, in their order."""
     from threadpoolctl import threadpool_limits
 
@@ -299,7 +351,7 @@ def learnt_from(bundle: Bundle, data: Catalogue, image: int) -> str:
     return "yes" if same else "unknown"
 
 
-def _range_of(parts: Parts, number: int) -> range:
+def _range_of(parts: Parts | Kept, number: int) -> range:
     """The images of a part."""
     return range(number * parts.chunk, min(parts.rows, (number + 1) * parts.chunk))
 
@@ -309,7 +361,7 @@ _Made = tuple[list[list[Any]], int]
 
 
 def _in_order(
-    work: _Work, parts: Parts, todo: Sequence[int], pool: ThreadPoolExecutor, workers: int
+    work: _Work, parts: Parts | Kept, todo: Sequence[int], pool: ThreadPoolExecutor, workers: int
 ) -> Iterator[tuple[int, range, _Made]]:
     """Blocks as they come, in their order, a few ahead of the one that is waited for."""
     queue: deque[tuple[int, range, Future[_Made]]] = deque()

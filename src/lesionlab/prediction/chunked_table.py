@@ -169,17 +169,7 @@ class Parts:
 
     def head(self) -> pd.DataFrame:
         """The first rows of a finished table, numbers as numbers and missing text as ""."""
-        if _is_parquet(self.out):
-            from pyarrow import parquet
-
-            batch = next(parquet.ParquetFile(self.out).iter_batches(FIRST))
-            return pd.DataFrame(batch.to_pylist(), columns=list(self.columns))
-        with self.out.open(encoding="utf-8", newline="") as handle:
-            rows = [
-                [_value(name, cell) for name, cell in zip(self.columns, row, strict=True)]
-                for row in islice(csv.reader(handle), 1, FIRST + 1)
-            ]
-        return pd.DataFrame(rows, columns=list(self.columns))
+        return read_rows(self.out, self.columns, FIRST)
 
     def _removed(self) -> bool:
         """Whether the table was finished, and somebody has removed it since."""
@@ -192,6 +182,56 @@ class Parts:
             for each in folder.iterdir() if folder.is_dir() else ():
                 if each.name.startswith(start) and each.name.endswith(".part"):
                     each.unlink(missing_ok=True)
+
+
+class Kept:
+    """The parts of a table that stays in memory, in the place of `Parts`.
+
+    Args:
+        columns: of the table.
+        rows: how many it will have.
+    """
+
+    chunk = 128
+
+    def __init__(self, columns: tuple[str, ...], rows: int) -> None:
+        self.columns = columns
+        self.rows = rows
+        self._written: list[_Row] = []
+
+    def missing(self) -> list[int]:
+        """Numbers of all parts."""
+        return list(range(-(-self.rows // self.chunk)))
+
+    def write(self, number: int, rows: Sequence[_Row]) -> None:  # noqa: ARG002 - they come in order
+        """Keep a part."""
+        self._written += rows
+
+    def table(self) -> pd.DataFrame:
+        """All rows that were written."""
+        return pd.DataFrame(self._written, columns=list(self.columns))
+
+
+def read_rows(path: Path, columns: Sequence[str], most: int | None = None) -> pd.DataFrame:
+    """Rows of a finished table, numbers as numbers and missing text as "".
+
+    Args:
+        path: of the table.
+        columns: of it.
+        most: how many rows; None: all.
+    """
+    if _is_parquet(path):
+        from pyarrow import parquet
+
+        file = parquet.ParquetFile(path)
+        made = file.read() if most is None else next(file.iter_batches(most))
+        return pd.DataFrame(made.to_pylist(), columns=list(columns))
+    with path.open(encoding="utf-8", newline="") as handle:
+        rows = [
+            [_value(name, cell) for name, cell in zip(columns, row, strict=True)]
+            for row in islice(csv.reader(handle), 1, None if most is None else most + 1)
+        ]
+    return pd.DataFrame(rows, columns=list(columns))
 
 
 def free_name(identity: Mapping[str, Any]) -> Path:

@@ -285,7 +285,7 @@ class Predictor:
         images: Sequence[str | Path],
         metadata: pd.DataFrame | Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Answers about image files and folders as a table; see `predict_files` for many.
+        """Answers about image files and folders as a table; see `predict` for many.
 
         Args:
             images: files, and folders that are searched through. Of DICOM files age, sex and site
@@ -318,6 +318,12 @@ class Predictor:
                 f"None of the {len(rows)} images can be read. The first: {rows[0]['error']}."
             )
         return pd.DataFrame(rows)
+
+    def completed(self, metadata: pd.DataFrame | None, facts: dicom.Facts) -> pd.DataFrame:
+        """Age, sex and site of one image, what is unknown filled in from its DICOM file."""
+        told = unknown_metadata(1) if metadata is None else metadata.reset_index(drop=True)
+        _add(told, 0, facts)
+        return told
 
     def _read_of(self, paths: Sequence[str], place: int) -> tuple[NDArray[np.uint8], dicom.Facts]:
         return self.read_file(paths[place], self._reader)

@@ -133,7 +133,7 @@ def predictions_table(
     return made
 
 
-def predict(
+def predict_run(
     run: Run | Folds | str | Path,
     images: Sequence[str | Path] = (),
     *,

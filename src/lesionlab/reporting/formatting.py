@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import math
 from dataclasses import dataclass
 
 import pandas as pd
 
+from lesionlab.display import decimal, interval, percent
 from lesionlab.evaluation.evaluation_result import METRICS, Evaluation
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
 from lesionlab.evaluation.intervals.estimate import Estimate
@@ -45,23 +45,9 @@ class ClassRow:
     cells: tuple[tuple[str, str], ...]
 
 
-def percent(value: float) -> str:
-    """A share as "61.2 %"; a dash where it is not defined."""
-    return "–" if math.isnan(value) else f"{100 * value:.1f}\u00a0%"
-
-
 def span(each: Estimate, share: bool = True) -> str:
     """The 95 % interval as "57.1–65.0 %" or "0.911–0.934"; "" where there is none."""
-    if math.isnan(each.low) or math.isnan(each.high):
-        return ""
-    if share:
-        return f"{100 * each.low:.1f}–{100 * each.high:.1f}\u00a0%"
-    return f"{each.low:.3f}–{each.high:.3f}"
-
-
-def decimal(value: float) -> str:
-    """A figure from 0 to 1 as "0.923"; a dash where it is not defined."""
-    return "–" if math.isnan(value) else f"{value:.3f}"
+    return interval(each.low, each.high, share)
 
 
 def cards(result: Evaluation) -> list[Figure]:

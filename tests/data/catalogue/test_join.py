@@ -433,7 +433,7 @@ def test_what_was_learnt_from_both_is_no_test_for_one_alone(whole, tmp_path):
     )
     shown = ((one, one.table["sha256"]), (other, originals), (third, third.table["sha256"]))
     for data, content in shown:
-        table = ll.predict(run, data=data)
+        table = ll.predict(model=run, data=data).predictions
         assert table["part"].tolist() == [part_of[each] for each in content]
         assert set(table["part"]) == {"train", "val", "test"}
 

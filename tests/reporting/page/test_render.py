@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lesionlab.reporting.page.render import cells, shown_sections, write_exhibits
+from lesionlab.display import cells
+from lesionlab.reporting.page.render import shown_sections, write_exhibits
 from lesionlab.reporting.page.section import Exhibit, Section
 
 

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from drawn_runs import draw_predictions
 
+from lesionlab.display import percent
 from lesionlab.evaluation.triage.referral import referral
 from lesionlab.evaluation.triage.rule_in_rule_out import two_thresholds
-from lesionlab.reporting.formatting import percent
 from lesionlab.reporting.report.triage import section, whole
 
 

@@ -18,7 +18,7 @@ from lesionlab.taxonomy import full_name
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lesionlab.prediction.batch_job import Predicted
+    from lesionlab.prediction.batch_job import Predictions
     from lesionlab.prediction.bundle import Bundle
 
 _SHOWN = 20
@@ -131,7 +131,7 @@ def _refuse(names: Any, owner: str, what: str) -> None:
         raise SettingsError(f"{options}: for {owner} only, and {what}. Leave it out.")
 
 
-def _answers(bundle: Bundle, predicted: Predicted) -> Outcome:
+def _answers(bundle: Bundle, predicted: Predictions) -> Outcome:
     """The first answers in words, and what became of all."""
     from lesionlab.prediction.predictor import NOT_REFERRED, REASONS
 
@@ -196,7 +196,7 @@ def _with_run(
     metadata: Path | None,
     settings: dict[str, Any],
 ) -> Outcome:
-    table: pd.DataFrame = library("prediction.run_predictor.predict")(
+    table: pd.DataFrame = library("prediction.run_predictor.predict_run")(
         run, images, data=data, out=out, metadata=metadata, **settings, listen=call.listen
     )
     probabilities = table.filter(regex="^p_")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
@@ -13,13 +14,14 @@ from lesionlab.data.catalogue.catalogue import FILE_NAME, Catalogue, examine
 from lesionlab.data.catalogue.layouts import Reading, read_layout
 from lesionlab.data.catalogue.merge_lesions import read_verdicts, with_verdicts
 from lesionlab.data.sources.draft import Draft
+from lesionlab.display import Result
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import Finding, findings_table
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(repr=False, frozen=True)
+class Audit(Result):
     """What an audit found.
 
     Attributes:
@@ -30,6 +32,8 @@ class Audit:
         data: all rows that were looked at, faults included.
         pairs: near-duplicates, columns `near_duplicates.PAIRS`; None where nobody looked for them.
     """
+
+    _tables: ClassVar[tuple[str, ...]] = ("counts", "findings")
 
     findings: pd.DataFrame
     counts: pd.DataFrame

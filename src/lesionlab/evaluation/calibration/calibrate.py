@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lesionlab.display import Result
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.calibration.scaling import (
     METHODS,
@@ -32,7 +33,7 @@ FEW_LESIONS = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CalibratedPredictions:
+class CalibratedPredictions(Result):
     """Calibrated predictions and how they came about.
 
     Attributes:
@@ -49,6 +50,10 @@ class CalibratedPredictions:
     fitted_on: Mapping[str, Any]
     log_loss: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+
+    def shown(self) -> list[tuple[str, pd.DataFrame]]:
+        """Log losses on val, as `Result.shown` says."""
+        return [("Log loss on val", pd.DataFrame([self.log_loss]))]
 
     def to_json(self) -> dict[str, Any]:
         """How it was made, as plain values; everything but the predictions."""

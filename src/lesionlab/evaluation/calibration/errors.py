@@ -24,6 +24,9 @@ PLAIN = ("ece_equal_width", "ece_equal_mass", "ece_classwise")
 DEBIASED = ("calibration_error", "calibration_error_equal_width", "calibration_error_classwise")
 ERRORS = (*DEBIASED, *PLAIN)
 
+BINS = 15
+"""How many bins, unless another number is asked for: that of Guo et al., ICML 2017."""
+
 
 @dataclass(frozen=True, eq=False)
 class Binned:

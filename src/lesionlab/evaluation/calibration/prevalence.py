@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from lesionlab.display import Result
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.calibration.calibrate import FEW_LESIONS
 from lesionlab.evaluation.intervals.bootstrap import (
@@ -46,8 +47,8 @@ _STEPS = 1000
 _TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
-class Prevalence:
+@dataclass(frozen=True, repr=False)
+class Prevalence(Result):
     """How common the classes are where nobody has looked.
 
     Attributes:
@@ -65,6 +66,14 @@ class Prevalence:
     part: str
     condition: float
     warnings: tuple[str, ...]
+
+    def table(self) -> pd.DataFrame:
+        """Columns class, share with low and high, and known: its share in the part of the fit."""
+        rows = [
+            (label, each.value, each.low, each.high, self.known[label])
+            for label, each in self.shares.items()
+        ]
+        return pd.DataFrame(rows, columns=["class", "share", "low", "high", "known_share"])
 
     def values(self) -> dict[str, float]:
         """The shares alone, as `reweight` takes them."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.debiased_bins import Bins, Kind, bins_of
-from lesionlab.evaluation.calibration.report import BINS
+from lesionlab.evaluation.calibration.errors import BINS
 from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates, lesion_codes
 from lesionlab.evaluation.intervals.estimate import Values
 from lesionlab.evaluation.metrics.classification import decide

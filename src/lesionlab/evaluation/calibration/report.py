@@ -16,8 +16,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lesionlab.display import Result
 from lesionlab.errors import SettingsError
-from lesionlab.evaluation.calibration.errors import PLAIN, Binned, errors, if_calibrated, measure
+from lesionlab.evaluation.calibration.debiased_bins import Kind
+from lesionlab.evaluation.calibration.errors import (
+    BINS,
+    PLAIN,
+    Binned,
+    errors,
+    if_calibrated,
+    measure,
+)
+from lesionlab.evaluation.calibration.reliability_diagram import reliability_curve
 from lesionlab.evaluation.intervals.bootstrap import estimates, lesion_codes
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
@@ -25,15 +35,12 @@ from lesionlab.files import write_csv
 from lesionlab.progress import Listener, silent
 from lesionlab.tables import classes_of
 
-BINS = 15
-"""How many bins, unless another number is asked for: that of Guo et al., ICML 2017."""
-
 SIGNIFICANCE = 0.05
 """An error is told apart from 0 where a calibrated model would reach it more rarely than this."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CalibrationErrors:
+class CalibrationErrors(Result):
     """How far probabilities are from what was seen.
 
     Attributes:
@@ -46,6 +53,7 @@ class CalibrationErrors:
         bins: how many bins there are.
         replicates: of the bootstrap and of the test.
         seed: of both.
+        predictions: the table that was measured.
     """
 
     estimates: Mapping[str, Estimate]
@@ -56,6 +64,26 @@ class CalibrationErrors:
     bins: int
     replicates: int
     seed: int
+    predictions: pd.DataFrame
+
+    def reliability_curve(
+        self, *, bins: int = BINS, kind: Kind = "mass", replicates: int = 1000
+    ) -> pd.DataFrame:
+        """Said and seen frequencies bin by bin, see `reliability_diagram.reliability_curve`.
+
+        Args:
+            bins: how many, before equal scores are put together.
+            kind: "mass": as many images in each; "width": the range 0-1 in equal steps.
+            replicates: of the bootstrap over lesions; 0 gives no intervals.
+        """
+        return reliability_curve(
+            self.predictions,
+            part=self.part,
+            bins=bins,
+            kind=kind,
+            replicates=replicates,
+            seed=self.seed,
+        )
 
     def __getitem__(self, name: str) -> Estimate:
         if name not in self.estimates:
@@ -184,4 +212,6 @@ def calibration_errors(
     for name, p in p_values.items():
         if p >= SIGNIFICANCE and not np.isnan(found[name].low):
             found[name] = replace(found[name], low=0.0)  # test and interval say the same
-    return CalibrationErrors(found, p_values, expected, classes, part, bins, replicates, seed)
+    return CalibrationErrors(
+        found, p_values, expected, classes, part, bins, replicates, seed, table
+    )

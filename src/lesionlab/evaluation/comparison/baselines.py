@@ -24,6 +24,7 @@ from lesionlab.data.images.cache import Cache
 from lesionlab.data.images.decode import preprocessing_fingerprint
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader
+from lesionlab.display import Result
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.comparison.compare import METRICS, Comparison, compare
 from lesionlab.evaluation.predictions.align import read_all_as
@@ -54,7 +55,7 @@ PICTURE = Images(size=(64, 64))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Baselines:
+class Baselines(Result):
     """Two baselines, as predictions and beside the model.
 
     Attributes:
@@ -72,6 +73,10 @@ class Baselines:
     comparison: Comparison
     strengths: Mapping[str, float]
     told: tuple[str, ...]
+
+    def shown(self) -> Sequence[tuple[str, pd.DataFrame]]:
+        """The comparison's tables, as `Result.shown` says."""
+        return self.comparison.shown()
 
     def save(self, folder: str | Path) -> tuple[Path, ...]:
         """Write each table as CSV, named after what it is; return the files."""

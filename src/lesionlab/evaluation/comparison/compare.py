@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.display import Result
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.comparison.pairwise_tests import PairedTest, paired_tests, pairs_of
 from lesionlab.evaluation.evaluate import evaluate, usual_positive
@@ -57,7 +58,7 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
+class Comparison(Result):
     """Models on the same images.
 
     Attributes:

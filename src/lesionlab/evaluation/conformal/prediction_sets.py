@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.display import Result
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.calibrate import leak
 from lesionlab.evaluation.conformal.scores import METHODS, Method, draws_of, quantile, scores
@@ -38,7 +39,7 @@ ALPHA = 0.1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Conformal:
+class Conformal(Result):
     """Sets of classes, and how they did.
 
     Attributes:

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.display import Result
 from lesionlab.errors import DataError
 from lesionlab.evaluation.data_quality.tabular_classifier import (
     FOLDS,
@@ -45,7 +47,7 @@ _MOST_WORDS = 50
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Drift:
+class Drift(Result):
     """How sets of images differ.
 
     Attributes:
@@ -58,6 +60,8 @@ class Drift:
             tell the two sets apart by all columns, 0.5 = not at all; p is one-sided.
         constant: columns that are the same everywhere.
     """
+
+    _tables: ClassVar[tuple[str, ...]] = ("together", "columns")
 
     columns: pd.DataFrame
     together: pd.DataFrame

@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.display import Result
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, lesion_codes, replicate
 from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
@@ -59,7 +60,7 @@ class Expected:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LabelErrors:
+class LabelErrors(Result):
     """Images and lesions in the order in which to look at their labels.
 
     Attributes:
@@ -81,6 +82,8 @@ class LabelErrors:
         part: what was looked at.
         classes: in order.
     """
+
+    _tables: ClassVar[tuple[str, ...]] = ("by_class", "images")
 
     table: pd.DataFrame
     lesions: pd.DataFrame

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from lesionlab.data.artefacts.artefacts import ARTEFACTS
+from lesionlab.display import Result
 from lesionlab.errors import DataError
 from lesionlab.evaluation.data_quality.tabular_classifier import (
     FOLDS,
@@ -42,7 +43,7 @@ FEW = 10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Shortcuts:
+class Shortcuts(Result):
     """What the artefacts tell.
 
     Attributes:
@@ -56,6 +57,8 @@ class Shortcuts:
         constant: artefacts that are the same everywhere, or nowhere known.
         left_out: classes with too few lesions.
     """
+
+    _tables: ClassVar[tuple[str, ...]] = ("figures", "recalls")
 
     figures: pd.DataFrame
     values: pd.DataFrame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from lesionlab.display import Result
 from lesionlab.errors import RunError
 from lesionlab.evaluation.ensembles.stacking import Stack
 from lesionlab.files import write_csv, write_json
@@ -19,7 +21,7 @@ FILE_NAME = "blend.json"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Blend:
+class Blend(Result):
     """An ensemble's predictions and how they came about.
 
     Attributes:
@@ -41,6 +43,12 @@ class Blend:
     weights: Mapping[str, float] = field(default_factory=dict)
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
     stack: Stack | None = None
+
+    def shown(self) -> list[tuple[str, pd.DataFrame]]:
+        """The weight of each member, as `Result.shown` says."""
+        weights = [self.weights.get(name, math.nan) for name in self.members]
+        table = pd.DataFrame({"member": self.members, "weight": weights})
+        return [(f"Ensemble by {self.method}", table)]
 
     def to_json(self) -> dict[str, Any]:
         """How it was made, as plain values; everything but the predictions."""

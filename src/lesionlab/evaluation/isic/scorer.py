@@ -34,6 +34,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from lesionlab.display import Result
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.isic.files import (
     IGNORED,
@@ -68,8 +69,8 @@ COLUMNS = (
 """The figures of each category, as the official scorer calls and orders them."""
 
 
-@dataclass(frozen=True, eq=False)
-class IsicScore:
+@dataclass(frozen=True, eq=False, repr=False)
+class IsicScore(Result):
     """The score of a submission.
 
     Attributes:
@@ -91,6 +92,11 @@ class IsicScore:
     aggregate: Mapping[str, float]
     quirks: bool
     images: int
+
+    def shown(self) -> list[tuple[str, pd.DataFrame]]:
+        """Figures of each category, as `Result.shown` says."""
+        title = f"{self.images:,} images, {self.metric} {self.overall:.4f}"
+        return [(title, self.per_category.reset_index())]
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values, in the official scorer's layout; not finite is None."""

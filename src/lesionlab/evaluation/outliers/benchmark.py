@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.display import Result
 from lesionlab.embeddings import Embeddings
 from lesionlab.errors import DataError
 from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates, lesion_codes
@@ -39,7 +40,7 @@ FIGURES = ("auroc", "let_through_at_95", "alarms_ours", "alarms_others")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Outliers:
+class Outliers(Result):
     """Scores of our own and of other images, and how well they are told apart.
 
     Attributes:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lesionlab.display import Result
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.intervals.p_values import ALPHA
 from lesionlab.evaluation.subgroups.group_metrics import MEANS
@@ -47,7 +48,7 @@ class Gap:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Subgroups:
+class Subgroups(Result):
     """Figures of groups and the gaps between them.
 
     Attributes:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.display import Result
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates
 from lesionlab.evaluation.intervals.estimate import Values
@@ -45,7 +46,7 @@ _KINDS = ("model", "all", "gain", "standardised", "sensitivity", "specificity")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DecisionCurve:
+class DecisionCurve(Result):
     """Net benefit at each threshold probability.
 
     Attributes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.display import Result
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.calibrate import leak
 from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates
@@ -52,7 +53,7 @@ POINTS = (0.9, 0.8, 0.7)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Referral:
+class Referral(Result):
     """Risk against coverage, and what thresholds chosen on val did.
 
     Attributes:
@@ -67,6 +68,8 @@ class Referral:
         n: how many images, or lesions.
         warnings: what a reader must know.
     """
+
+    _tables: ClassVar[tuple[str, ...]] = ("points",)
 
     estimates: Mapping[str, Estimate]
     points: pd.DataFrame

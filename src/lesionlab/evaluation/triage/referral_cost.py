@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.display import Result
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.calibration.calibrate import leak
 from lesionlab.evaluation.intervals.bootstrap import (
@@ -119,7 +120,7 @@ class MeasuredReferral:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ReferralCosts:
+class ReferralCosts(Result):
     """What each promise costs, and what the chosen ones do together.
 
     Attributes:

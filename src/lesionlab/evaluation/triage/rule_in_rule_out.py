@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.display import Result
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.calibrate import FEW_LESIONS, leak
 from lesionlab.evaluation.calibration.prevalence import predictive_values
@@ -49,7 +50,7 @@ SPECIFICITY = 0.95
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TwoThresholds:
+class TwoThresholds(Result):
     """Two thresholds and what they did.
 
     Attributes:
@@ -66,6 +67,8 @@ class TwoThresholds:
         part: the part that was scored.
         warnings: what a reader must know.
     """
+
+    _tables: ClassVar[tuple[str, ...]] = ("table", "figures")
 
     rule_out: float
     rule_in: float

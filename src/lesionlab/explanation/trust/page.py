@@ -17,6 +17,7 @@ from lesionlab import taxonomy
 from lesionlab._version import __version__
 from lesionlab.data.images.reader import Reader
 from lesionlab.disclaimer import NOTICE
+from lesionlab.display import percent
 from lesionlab.explanation.explain_page import Panel
 from lesionlab.explanation.explain_result import ClassMap, Explained
 from lesionlab.explanation.grad_cam import spread
@@ -27,7 +28,7 @@ from lesionlab.explanation.trust.result import Trust
 from lesionlab.files import write_text
 from lesionlab.models.factory import Architecture
 from lesionlab.recipe.schema import Images
-from lesionlab.reporting.formatting import csv_link, percent
+from lesionlab.reporting.formatting import csv_link
 from lesionlab.reporting.page.template import template
 from lesionlab.reporting.report.explanation_trust import drawn, made_of, replaced
 from lesionlab.taxonomy import full_name

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
+from lesionlab.display import Result
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.files import write_csv, write_json
 from lesionlab.reporting.report.explanation_trust import CURVES, FACTS, FORGETTING, IMAGES, SUMMARY
 from lesionlab.reporting.report.explanation_verdicts import Answer, answers, find
 
 
-@dataclass(frozen=True, eq=False)
-class Trust:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trust(Result):
     """Whether a run's maps are to be believed.
 
     Attributes:
@@ -27,6 +28,8 @@ class Trust:
         facts: what was looked at, and how.
         warnings: what to know before looking at the figures.
     """
+
+    _tables: ClassVar[tuple[str, ...]] = ("summary",)
 
     table: pd.DataFrame
     summary: pd.DataFrame

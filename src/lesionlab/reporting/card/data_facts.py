@@ -11,11 +11,11 @@ from lesionlab.data.collections.registry import SOURCES
 from lesionlab.data.collections.source import Source
 from lesionlab.data.splits import Split
 from lesionlab.data.summary import ages
+from lesionlab.display import percent
 from lesionlab.errors import LesionlabError
 from lesionlab.recipe.schema import Capped, NoFusion
 from lesionlab.reporting import formatting
 from lesionlab.reporting.card.outline import CardTable, Subject, Told
-from lesionlab.reporting.formatting import percent
 from lesionlab.reporting.page import wording
 from lesionlab.run import SPLIT
 from lesionlab.tables import classes_of, count

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lesionlab.disclaimer import NOTICE
+from lesionlab.display import decimal, percent
 from lesionlab.evaluation.class_quality import class_quality
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.evaluation_result import Evaluation
@@ -17,7 +18,7 @@ from lesionlab.evaluation.triage.referral_cost import MeasuredReferral
 from lesionlab.reporting import formatting
 from lesionlab.reporting.card import data_facts
 from lesionlab.reporting.card.outline import CardTable, Subject, Told
-from lesionlab.reporting.formatting import decimal, percent, span
+from lesionlab.reporting.formatting import span
 from lesionlab.reporting.page import thumbnails, wording
 from lesionlab.tables import count
 from lesionlab.taxonomy import full_name, name_in_text

@@ -9,8 +9,8 @@ import pandas as pd
 
 from lesionlab.data.summary import leakage, metadata_tables
 from lesionlab.data.summary.metadata_tables import UNKNOWN, has
+from lesionlab.display import percent
 from lesionlab.evaluation.intervals.estimate import wilson
-from lesionlab.reporting.formatting import percent
 from lesionlab.tables import count
 
 FEW_LESIONS = 100

@@ -19,12 +19,12 @@ from lesionlab.data.splits import Split
 from lesionlab.data.summary import leakage, metadata_tables
 from lesionlab.data.summary.metadata_tables import UNKNOWN, has
 from lesionlab.disclaimer import NOTICE
+from lesionlab.display import percent
 from lesionlab.errors import FindingsError
 from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting.explore.cautions import cautions
 from lesionlab.reporting.explore.sections import sections
-from lesionlab.reporting.formatting import percent
 from lesionlab.reporting.page.render import shown_sections, write_exhibits
 from lesionlab.reporting.page.template import template
 from lesionlab.reporting.page.thumbnails import thumbnail

@@ -8,10 +8,10 @@ from lesionlab import taxonomy
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.summary import leakage, metadata_tables
 from lesionlab.data.summary.metadata_tables import has
+from lesionlab.display import percent
 from lesionlab.reporting.explore import clinical_sections
 from lesionlab.reporting.figures import distributions
 from lesionlab.reporting.figures.style import TEXT
-from lesionlab.reporting.formatting import percent
 from lesionlab.reporting.page.section import (
     PARTS,
     SEXES,

@@ -9,11 +9,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from lesionlab.display import percent
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.reporting.figures.distributions import chart, name_rows
 from lesionlab.reporting.figures.model import percent_axes
 from lesionlab.reporting.figures.style import TEXT, to_svg
-from lesionlab.reporting.formatting import percent
 
 Row = tuple[str, Estimate | None, str, str]
 """Label, estimate (None: the label is a heading), colour and marker."""

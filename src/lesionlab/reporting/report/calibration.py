@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+from lesionlab.display import percent
 from lesionlab.errors import DataError
 from lesionlab.evaluation.calibration.calibrate import calibrate
 from lesionlab.evaluation.calibration.reliability_diagram import TOP, reliability_curve
 from lesionlab.evaluation.calibration.report import calibration_errors
 from lesionlab.evaluation.conformal.prediction_sets import ALPHA, Conformal, conformal
 from lesionlab.reporting.figures import reliability as diagrams
-from lesionlab.reporting.formatting import percent
 from lesionlab.reporting.page.section import Exhibit, Section
 from lesionlab.tables import classes_of
 from lesionlab.taxonomy import colours

@@ -35,7 +35,7 @@ def differences(
     except (DataError, FindingsError) as error:
         why = str(error).partition("\n")[0].rstrip(":. ")
         return Section(name, title, (), (f"Not given, as the tables do not fit: {why}.",))
-    exhibits = [_drawn(found, metric) for metric in _DRAWN if metric in found.metrics]
+    exhibits = [drawn(found, metric) for metric in _DRAWN if metric in found.metrics]
     table = found.table()
     table = table[table["reference"] != ""]
     exhibits.append(
@@ -54,7 +54,8 @@ def differences(
     return Section(name, title, tuple(exhibits), tuple(found.warnings), "Differences")
 
 
-def _drawn(found: Comparison, metric: str) -> Exhibit:
+def drawn(found: Comparison, metric: str) -> Exhibit:
+    """Differences of a metric to the first model, as a figure and a table."""
     first, *others = found.models
     rows: list[str] = []
     values: list[Estimate] = []

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lesionlab.display import percent
 from lesionlab.errors import DataError
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.files import read_json
@@ -19,7 +20,6 @@ from lesionlab.reporting.figures.distributions import titled
 from lesionlab.reporting.figures.forest import Row, dots
 from lesionlab.reporting.figures.model import ACCENT, WARM, percent_axes
 from lesionlab.reporting.figures.style import MUTED, TEXT, to_svg
-from lesionlab.reporting.formatting import percent
 from lesionlab.reporting.page.section import Exhibit, Section
 from lesionlab.reporting.report.explanation_verdicts import (
     ALL,

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from lesionlab.display import percent
 from lesionlab.evaluation.intervals.estimate import Estimate
-from lesionlab.reporting.formatting import percent, span
+from lesionlab.reporting.formatting import span
 
 LIMIT = 0.5
 """Rank correlation with maps of random weights, from which on the sanity check fails."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from lesionlab.display import percent
 from lesionlab.evaluation.evaluation_result import Evaluation
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.misclassifications import Confusions, confusions
-from lesionlab.reporting.formatting import percent, span
+from lesionlab.reporting.formatting import span
 from lesionlab.reporting.page.section import Exhibit, Section
 from lesionlab.tables import count
 from lesionlab.taxonomy import full_name
@@ -29,15 +30,15 @@ def failing(
     """
     found = confusions(predictions, part=result.part, replicates=replicates, seed=seed)
     exhibits: tuple[Exhibit, ...] = ()
-    if len(found.confusions):
+    if len(found.pairs):
         exhibits = (
             Exhibit(
                 "confusions",
-                f"The commonest confusions (of {len(found.confusions)} that occur)",
+                f"The commonest confusions (of {len(found.pairs)} that occur)",
                 "Of the images of a true class, the share that is called another one, the largest "
                 "share first. The file has all of them.",
-                found.confusions,
-                shown=_shown(found.confusions.head(_ROWS)),
+                found.pairs,
+                shown=_shown(found.pairs.head(_ROWS)),
             ),
         )
     return sentences(found, result), Section(
@@ -66,12 +67,12 @@ def sentences(found: Confusions, result: Evaluation) -> list[str]:
         each = recalls[worst]
         right = round(each.value * each.n)
         text = f"Least recognised: {_name(worst)}, {right:,} of {count(each.n, 'image')}"
-        rows = found.confusions[found.confusions["truth"] == worst]
+        rows = found.pairs[found.pairs["truth"] == worst]
         if len(rows):
             most = rows.iloc[0]
             text += f"; most often called {_name(most['called'])} instead ({most['images']:,})"
         made.append(f"{text}.")
-    common = found.confusions[found.confusions["of"] >= _FEW]
+    common = found.pairs[found.pairs["of"] >= _FEW]
     if len(common):
         most = common.iloc[int(common["images"].argmax())]
         made.append(

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from lesionlab._version import __version__
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.disclaimer import NOTICE
+from lesionlab.display import decimal, percent
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.ensembles.result import FILE_NAME as BLEND
 from lesionlab.evaluation.evaluate import evaluate
@@ -23,6 +24,7 @@ from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting import formatting
 from lesionlab.reporting.figures import model
+from lesionlab.reporting.formatting import span
 from lesionlab.reporting.page import thumbnails, wording
 from lesionlab.reporting.page.render import shown_sections
 from lesionlab.reporting.page.run_inputs import Missing, check_finished, own_catalogue
@@ -248,8 +250,8 @@ def _comparison(
             key = name + result.positive if name.endswith("/") else name
             each = result.get(key)
             share = name != "macro_auroc"
-            write = formatting.percent if share else formatting.decimal
-            cells.append((write(each.value), formatting.span(each, share)) if each else ("–", ""))
+            write = percent if share else decimal
+            cells.append((write(each.value), span(each, share)) if each else ("–", ""))
         images = subject.predictions["image_id"][subject.predictions["part"] == result.part]
         scored.add(frozenset(images))
         rows.append({"id": section["id"], "name": section["name"], "cells": cells, "n": len(images),
@@ -277,6 +279,6 @@ def _render(sections: list[dict[str, Any]], comparison: dict[str, Any] | None) -
         notice=NOTICE,
         version=__version__,
         full_name=full_name,
-        percent=formatting.percent,
+        percent=percent,
         colours=colours(list(classes)),
     )

@@ -7,6 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from lesionlab.display import percent
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.predictions.binary_target import Unit
 from lesionlab.evaluation.predictions.load import Source, open_predictions
@@ -18,7 +19,6 @@ from lesionlab.progress import Listener, silent
 from lesionlab.reporting.figures.distributions import chart
 from lesionlab.reporting.figures.model import ACCENT, WARM, percent_axes
 from lesionlab.reporting.figures.style import TEXT, to_svg
-from lesionlab.reporting.formatting import percent
 from lesionlab.reporting.page.section import Exhibit, Section
 
 DRAWN = tuple(round(0.01 * each, 2) for each in range(1, 61))

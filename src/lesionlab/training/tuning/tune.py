@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.splits import Split
+from lesionlab.display import Result
 from lesionlab.errors import RunError, SettingsError
 from lesionlab.files import read_json, write_json, write_text
 from lesionlab.models import factory
@@ -46,8 +47,8 @@ BEST = "best.yaml"
 TRIALS_IF_UNSAID = 20
 
 
-@dataclass(frozen=True)
-class Tuning:
+@dataclass(frozen=True, repr=False)
+class Tuning(Result):
     """A folder that holds a search.
 
     Files: tune.json (identity, space), recipe.yaml (what it started from), journal.log, trial_0000,
@@ -56,6 +57,8 @@ class Tuning:
     Attributes:
         folder: where it is.
     """
+
+    _tables: ClassVar[tuple[str, ...]] = ("trials",)
 
     folder: Path
 

@@ -1,0 +1,256 @@
+"""How results show themselves: a table with intervals, in a notebook as in a terminal."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+SHARES = ("share", "shared", "leaked", "malignant")
+"""Last words of the names of columns that hold shares."""
+
+SIGNED = ("difference", "gap")
+"""Last words of the names of columns whose values bear a sign."""
+
+MOST_ROWS = 60
+"""Rows of a table that are shown of a result; `table()` and `save` have all."""
+
+
+class Result:
+    """What a public function found, shown as tables; in a notebook also as a figure if it has one.
+
+    A class names in `_tables` what is shown: attributes or methods that give a DataFrame.
+    """
+
+    _tables: ClassVar[tuple[str, ...]] = ("table",)
+
+    def shown(self) -> Sequence[tuple[str, pd.DataFrame]]:
+        """Titles and tables, the most important first; values with their intervals beside them."""
+        given = [(name, getattr(self, name)) for name in self._tables]
+        tables = [(name, each() if callable(each) else each) for name, each in given]
+        return [
+            ("" if name == "table" else name.replace("_", " ").capitalize(), table)
+            for name, table in tables
+            if table is not None and len(table)
+        ]
+
+    def _remarks(self) -> tuple[str, ...]:
+        """What a reader must know before trusting a figure."""
+        return tuple(getattr(self, "warnings", ()))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def __str__(self) -> str:
+        parts = [f"{title}\n{text_table(each)}".lstrip() for title, each in self.shown()]
+        parts += [f"WARNING: {text}" for text in self._remarks()]
+        return "\n\n".join([repr(self), *parts])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What IPython shows in a terminal."""
+        printer.text(repr(self) if cycle else str(self))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from lesionlab import results  # a figure is drawn by a room that knows the results
+
+        parts = [f"<p>{escape(repr(self))}</p>"]
+        parts += [f"<p><strong>Warning:</strong> {escape(text)}</p>" for text in self._remarks()]
+        parts += [html_table(table, title) for title, table in self.shown()]
+        return f'<div class="lesionlab">{"".join(parts)}{results.figure_of(self)}</div>'
+
+
+def html_table(table: pd.DataFrame, title: str = "", most: int = MOST_ROWS) -> str:
+    """A table as HTML that needs no style sheet; intervals in small type behind their values.
+
+    Args:
+        table: as `cells` takes it.
+        title: its caption.
+        most: rows that are shown; how many more there are is said.
+    """
+    text = cells(table.head(most))
+    words = set(text["words"])
+
+    def row(kind: str, values: Iterable[str | tuple[str, str]]) -> str:
+        parts = []
+        for place, each in enumerate(values):
+            value, between = (each, "") if isinstance(each, str) else each
+            small = f" <small>{escape(between)}</small>" if between else ""
+            side = "left" if place in words else "right"
+            parts.append(f'<{kind} style="text-align:{side}">{escape(value)}{small}</{kind}>')
+        return f"<tr>{''.join(parts)}</tr>"
+
+    caption = f'<caption style="text-align:left">{escape(title)}</caption>' if title else ""
+    more = f"<p>{_more(table, most)}</p>" if len(table) > most else ""
+    rows = "".join(row("td", each) for each in text["rows"])
+    head = row("th", text["head"])
+    return f"<table>{caption}<thead>{head}</thead><tbody>{rows}</tbody></table>{more}"
+
+
+def text_table(table: pd.DataFrame, most: int = MOST_ROWS) -> str:
+    """A table as plain text for a terminal: text to the left, numbers to the right.
+
+    Args:
+        table: as `cells` takes it.
+        most: rows that are shown; how many more there are is said.
+    """
+    text = cells(table.head(most))
+    words = set(text["words"])
+    lines = [text["head"]]
+    for row in text["rows"]:
+        lines.append([each if isinstance(each, str) else _joined(*each) for each in row])
+    widths = [max(len(line[place]) for line in lines) for place in range(len(text["head"]))]
+    made = [
+        "  ".join(
+            f"{cell:<{width}}" if place in words else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([*made, _more(table, most)] if len(table) > most else made)
+
+
+def html_image(pixels: NDArray[np.uint8], text: str) -> str:
+    """A picture as an HTML element that holds its own data.
+
+    Args:
+        pixels: uint8, shape (height, width, 3).
+        text: what it shows, for whoever cannot see it.
+    """
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    data = base64.b64encode(content.getvalue()).decode()
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(text, quote=True)}">'
+
+
+def _joined(value: str, between: str) -> str:
+    return f"{value} ({between})" if between else value
+
+
+def _more(table: pd.DataFrame, most: int) -> str:
+    return f"... and {len(table) - most:,} more rows"
+
+
+def percent(value: float) -> str:
+    """A share as "61.2 %"; a dash where it is not defined."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f}\u00a0%"
+
+
+def interval(low: float, high: float, share: bool = True) -> str:
+    """A 95 % interval as "57.1–65.0 %" or "0.911–0.934"; "" where there is none."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    if share:
+        return f"{100 * low:.1f}–{100 * high:.1f}\u00a0%"
+    return f"{low:.3f}–{high:.3f}"
+
+
+def decimal(value: float) -> str:
+    """A figure from 0 to 1 as "0.923"; a dash where it is not defined."""
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def cells(table: pd.DataFrame) -> dict[str, Any]:
+    """A table as text.
+
+    Shares are in percent, whole numbers whole, others have two decimals, or three where the whole
+    column lies between -1 and 1; differences and gaps bear a sign. A value with its interval
+    (columns value, low, high, or x, x_low, x_high) becomes one cell, a pair of texts: "0.587" and
+    "0.539–0.639".
+
+    Returns:
+        head, rows, and in words the places of columns that are text.
+    """
+    head: list[str] = []
+    columns: list[list[str | tuple[str, str]]] = []
+    words: list[int] = []
+    names = [str(name) for name in table.columns]
+    for place, name in enumerate(names):
+        values = table.iloc[:, place]
+        if _is_end(name, names):
+            continue
+        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+            words.append(len(head))
+            columns.append([_text(each) for each in values])
+        elif ends := _ends(name, names):
+            low, high = (table.iloc[:, end].to_numpy(float, na_value=math.nan) for end in ends)
+            middle = values.to_numpy(float, na_value=math.nan)
+            last = name.rpartition("_")[2]
+            columns.append(
+                [
+                    _estimate(*each, last in SHARES, last in SIGNED)
+                    for each in zip(middle, low, high, strict=True)
+                ]
+            )
+        elif name.rpartition("_")[2] in SHARES:
+            columns.append([percent(each) for each in values.to_numpy(float)])
+        else:
+            columns.append(_numbers(values.to_numpy(float, na_value=math.nan)))
+        head.append(name.replace("_", " "))
+    return {"head": head, "rows": list(zip(*columns, strict=True)), "words": words}
+
+
+def _ends(name: str, names: list[str]) -> tuple[int, int] | None:
+    """Where the ends of a column's interval stand, if it has one."""
+    for low, high in ((f"{name}_low", f"{name}_high"), ("low", "high")):
+        if low in names and high in names and (low != "low" or _before(names) == name):
+            return names.index(low), names.index(high)
+    return None
+
+
+def _is_end(name: str, names: list[str]) -> bool:
+    for word in ("low", "high"):
+        if name == word and {"low", "high"} <= set(names) and _before(names):
+            return True
+        stem = name.removesuffix(f"_{word}")
+        if stem != name and stem in names and {f"{stem}_low", f"{stem}_high"} <= set(names):
+            return True
+    return False
+
+
+def _before(names: list[str]) -> str:
+    """The column that "low" and "high" belong to: the one before them."""
+    place = min(names.index("low"), names.index("high"))
+    return names[place - 1] if place else ""
+
+
+def _estimate(value: float, low: float, high: float, share: bool, signed: bool) -> tuple[str, str]:
+    """A value and its interval; with signs where asked for, or where the interval goes below 0."""
+    if math.isnan(value):
+        return "–", ""
+    if share:
+        return percent(value), interval(low, high)
+    signed = signed or value < 0 or low < 0
+    form, between = ("{:+.3f}", " to ") if signed else ("{:.3f}", "–")
+    known = not (math.isnan(low) or math.isnan(high))
+    inner = f"{form.format(low)}{between}{form.format(high)}" if known else ""
+    return form.format(value).replace("-", "−"), inner.replace("-", "−")
+
+
+def _numbers(values: NDArray[np.float64]) -> list[str | tuple[str, str]]:
+    known = values[~np.isnan(values)]
+    small = len(known) > 0 and bool((np.abs(known) <= 1).all())
+    return [_number(each, 3 if small else 2) for each in values]
+
+
+def _number(value: float, decimals: int) -> str:
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.{decimals}f}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return "–" if value is None or value is pd.NA or value != value else str(value)
