@@ -9,8 +9,21 @@ what needs no torch never imports it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import lazy_loader
 
 from lesionlab._version import __version__ as __version__
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        return _load(name)
+    except ModuleNotFoundError as error:
+        from lesionlab.errors import MissingExtraError
+
+        if (error.name or "").startswith("lesionlab"):
+            raise
+        raise MissingExtraError.of(f"lesionlab.{name}", error) from error

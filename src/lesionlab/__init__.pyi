@@ -2,6 +2,7 @@ from . import isic as isic
 from . import prevalence as prevalence
 from . import results as results
 from ._version import __version__ as __version__
+from .data.artefacts.artefacts import measure_artefacts as measure_artefacts
 from .data.audit.audit import audit as audit
 from .data.catalogue.catalogue import Catalogue as Catalogue
 from .data.catalogue.catalogue import catalogue as catalogue

@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pandas as pd
 
+import lesionlab
+from lesionlab._methods import PublicFunction
+from lesionlab.display import Result
 from lesionlab.errors import RunError
 from lesionlab.files import read_json, write_json
 from lesionlab.recipe.schema import Recipe
 from lesionlab.tables import check_predictions, read_csv
+
+if TYPE_CHECKING:
+    from lesionlab.results import Answer, Predictions
 
 INFO = "run.json"
 RECIPE = "recipe.yaml"
@@ -68,8 +74,8 @@ class Folder:
         return info
 
 
-@dataclass(frozen=True)
-class Run(Folder):
+@dataclass(frozen=True, repr=False)
+class Run(Result, Folder):
     """A folder that holds one training.
 
     Files: run.json (identity, state, classes, sources, notes, where the weights are from,
@@ -81,6 +87,30 @@ class Run(Folder):
     marker = INFO
     kind = "run folder"
     hint = "Train first: lesionlab train"
+
+    calibrate = PublicFunction(lambda: lesionlab.calibrate)
+    card = PublicFunction(lambda: lesionlab.card)
+    conformal = PublicFunction(lambda: lesionlab.conformal)
+    evaluate = PublicFunction(lambda: lesionlab.evaluate)
+    explain = PublicFunction(lambda: lesionlab.explain)
+    export = PublicFunction(lambda: lesionlab.export)
+    report = PublicFunction(lambda: lesionlab.report)
+    subgroups = PublicFunction(lambda: lesionlab.subgroups)
+    trust = PublicFunction(lambda: lesionlab.trust)
+
+    def predict(self, images: Any = None, **options: Any) -> Answer | Predictions:
+        """`lesionlab.predict` with this run as its model."""
+        return lesionlab.predict(images, model=self, **options)
+
+    def shown(self) -> list[tuple[str, pd.DataFrame]]:
+        """The last epochs, as `Result.shown` says."""
+        if not (self.folder / HISTORY).is_file():
+            return []
+        return [("Last epochs", self.history.tail(5))]
+
+    def __repr__(self) -> str:
+        state = f"kept {self.kept}" if self.complete else "not finished"
+        return f"<Run {self.folder}: {state}>"
 
     @classmethod
     def finished(cls, run: Run | str | Path) -> Run:

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from lesionlab.data.catalogue.catalogue import Catalogue
+from lesionlab.display import Result
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import fingerprint, read_json, write_csv, write_json
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import PARTS, Finding, describe, findings_table, lesions_of, read_csv
 
 
-@dataclass(frozen=True)
-class Split:
+@dataclass(frozen=True, repr=False)
+class Split(Result):
     """Parts of a catalogue's images.
 
     Attributes:
@@ -38,6 +40,13 @@ class Split:
     kind: str
     seed: int
     catalogue: str
+
+    _tables: ClassVar[tuple[str, ...]] = ("counts",)
+
+    def __repr__(self) -> str:
+        parts = " / ".join(f"{(self.parts() == part).sum():,} {part}" for part in PARTS)
+        more = "" if self.folds == 1 else f" in fold 0 of {self.folds}"
+        return f"<Split of {len(self.table):,} images: {parts}{more}>"
 
     @property
     def folds(self) -> int:

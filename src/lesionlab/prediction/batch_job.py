@@ -84,7 +84,7 @@ class Predictions(Result):
         probabilities = self.first.filter(regex="^p_")
         likeliest = [str(name)[2:] for name in probabilities.fillna(0).idxmax(axis=1)]
         rows = self.first.assign(probability=probabilities.max(axis=1))
-        rows["predicted"] = rows["predicted"] if "predicted" in rows else likeliest
+        rows["predicted"] = rows.get("predicted", likeliest)
         shown = ("image_id", "target", "part", "predicted", "probability", "set", "malignancy")
         columns = [name for name in (*shown, "refer", "reason", "error") if name in rows]
         where = f", in {self.path}" if self.path else ""

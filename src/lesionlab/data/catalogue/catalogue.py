@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
+import lesionlab
+from lesionlab._methods import PublicFunction
 from lesionlab.data.catalogue.account import account_of
 from lesionlab.data.catalogue.layouts import Reading, read_layout
 from lesionlab.data.catalogue.merge_lesions import clashes, merge_lesions, read_verdicts
@@ -18,6 +20,7 @@ from lesionlab.data.catalogue.validation import check_files, check_table, scan_f
 from lesionlab.data.images.reader import file_of
 from lesionlab.data.sources.draft import Draft
 from lesionlab.data.sources.patient_metadata import odd_ages, read_ages, read_sexes
+from lesionlab.display import Result
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import fingerprint, read_json, write_csv, write_json
 from lesionlab.progress import Listener, Notice, silent
@@ -30,8 +33,8 @@ JOINED = "joined"
 _NUMBERS = ("age", "width", "height", "bytes")
 
 
-@dataclass(frozen=True)
-class Catalogue:
+@dataclass(frozen=True, repr=False)
+class Catalogue(Result):
     """A table of images that has passed its checks.
 
     Attributes:
@@ -55,6 +58,17 @@ class Catalogue:
     home: Path | None = field(default=None, compare=False)
     account: Mapping[str, Any] = field(default_factory=dict, compare=False)
     reading: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    audit = PublicFunction(lambda: lesionlab.audit)
+    clean = PublicFunction(lambda: lesionlab.clean)
+    explore = PublicFunction(lambda: lesionlab.explore)
+    measure_artefacts = PublicFunction(lambda: lesionlab.measure_artefacts)
+    split = PublicFunction(lambda: lesionlab.split)
+
+    _tables: ClassVar[tuple[str, ...]] = ("counts",)
+
+    def __repr__(self) -> str:
+        return f"<Catalogue of {len(self.table):,} images, {self.lesions:,} lesions>"
 
     @classmethod
     def open(cls, path: str | Path) -> Catalogue:
