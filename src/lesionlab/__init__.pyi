@@ -28,6 +28,7 @@ from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.intervals.estimate import Estimate as Estimate
 from .evaluation.outliers.benchmark import detect_outliers as detect_outliers
 from .evaluation.subgroups.subgroups import subgroups as subgroups
+from .evaluation.triage.triage import triage as triage
 from .explanation.explain import explain as explain
 from .explanation.trust.trust import trust as trust
 from .models.listing import list_models as list_models

@@ -22,6 +22,7 @@ from .evaluation.triage.decision_curve import DecisionCurve as DecisionCurve
 from .evaluation.triage.referral import Referral as Referral
 from .evaluation.triage.referral_cost import ReferralCosts as ReferralCosts
 from .evaluation.triage.rule_in_rule_out import TwoThresholds as TwoThresholds
+from .evaluation.triage.triage import Triage as Triage
 from .explanation.explain_result import Explanations as Explanations
 from .explanation.trust.result import Trust as Trust
 from .prediction.answer import Answer as Answer
