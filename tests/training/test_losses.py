@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from lesionlab.class_weights import class_weights, mean_one
+from lesionlab.data.class_weights import class_weights, mean_one
 from lesionlab.recipe.schema import CrossEntropy, Focal, Ldam, LogitAdjusted
 from lesionlab.training import losses
 

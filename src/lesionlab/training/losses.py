@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlab.class_weights import class_weights, mean_one
+from lesionlab.data.class_weights import class_weights, mean_one
 from lesionlab.recipe.schema import CrossEntropy, Focal, Ldam, LogitAdjusted
 
 Loss = Callable[[Tensor, Tensor], Tensor]

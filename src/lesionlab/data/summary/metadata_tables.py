@@ -14,7 +14,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from lesionlab.class_weights import class_weights, mean_one
+from lesionlab.data.class_weights import class_weights, mean_one
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.summary import ages
 from lesionlab.recipe.schema import Weights
@@ -144,7 +144,7 @@ def row_shares(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def weights(frame: pd.DataFrame, *, scaled: bool = True) -> pd.DataFrame:
-    """What an image of each class weighs under every scheme of `lesionlab.class_weights`.
+    """What an image of each class weighs under every scheme of `lesionlab.data.class_weights`.
 
     Args:
         frame: from `prepare`; classes without images are left out.

@@ -15,9 +15,10 @@ from lesionlab.evaluation.predictions.binary_target import Unit
 from lesionlab.evaluation.predictions.load import Source, open_predictions
 from lesionlab.evaluation.triage.decision_costs import decision_costs
 from lesionlab.evaluation.triage.decision_curve import THRESHOLDS, DecisionCurve, decision_curve
-from lesionlab.evaluation.triage.referral import POINTS, Confidence, Loss, Referral, referral
+from lesionlab.evaluation.triage.referral import POINTS, Loss, Referral, referral
 from lesionlab.evaluation.triage.referral_cost import PREVALENCE, ReferralCosts, referral_costs
 from lesionlab.evaluation.triage.risk_control import MISS, MISS_MELANOMA
+from lesionlab.evaluation.triage.risk_coverage import Confidence
 from lesionlab.evaluation.triage.rule_in_rule_out import TwoThresholds, two_thresholds
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, silent

@@ -194,7 +194,7 @@ def promises(found: ReferralCosts, title: str) -> str:
             ("melanoma", "missed_melanoma", WARM),
         ):
             rows = table[table["promise"].str.startswith(start)]
-            if rows.empty:
+            if rows.empty or figure_of not in table:  # no such lesion in the part
                 continue
             kind = "malignant lesions" if start == "malignancy" else "melanomas"
             axes.plot(

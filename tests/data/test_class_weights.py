@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesionlab.class_weights import class_weights, mean_one
+from lesionlab.data.class_weights import class_weights, mean_one
 from lesionlab.errors import DataError
 
 SCHEMES = ("inverse", "sqrt", "effective", "median")
