@@ -14,8 +14,8 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from lesionlab.data.class_weights import class_weights, mean_one
 from lesionlab.data.catalogue.catalogue import Catalogue
+from lesionlab.data.class_weights import class_weights, mean_one
 from lesionlab.data.summary import ages
 from lesionlab.recipe.schema import Weights
 from lesionlab.tables import CATALOGUE, PARTS
