@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lesionlab.cli.app import main
-from lesionlab.cli.options import Several, one_word_each, recipe_flags
+from lesionlab.cli.app import declared, main
+from lesionlab.cli.options import Several, one_word_each, parse, recipe_flags
 from lesionlab.errors import SettingsError
 from lesionlab.recipe.schema import Recipe
 
@@ -85,6 +85,12 @@ def test_serve_serves_what_was_named_or_fails(words, expected, tmp_path, monkeyp
     )
     assert main(["serve", "--port", "0", *words]) == 2
     assert expected in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("command", ["serve --port 9000", "catalogue --out data"])
+def test_an_argument_that_is_left_out_is_not_given(command):
+    name, *words = command.split()
+    assert list(parse(name, declared(name), words)) == [words[0].removeprefix("--")]
 
 
 @pytest.mark.parametrize("typed", ["56 75", "56,75", "56x75", "[56,75]"])

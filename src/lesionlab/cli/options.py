@@ -118,6 +118,7 @@ def _add(parser: ArgumentParser, parameter: Parameter) -> None:
         settings.pop("action", None)
         if default is not REQUIRED:
             settings["nargs"] = "*" if kind.several else "?"
+            settings["default"] = None  # argparse would give SUPPRESS to `type`, as if it was typed
         parser.add_argument(parameter.name, metavar=name.upper(), **settings)
         return
     if not (kind.switch or kind.choices):
