@@ -87,7 +87,7 @@ def test_serve_serves_what_was_named_or_fails(words, expected, tmp_path, monkeyp
     assert expected in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("command", ["serve --port 9000", "catalogue --out data"])
+@pytest.mark.parametrize("command", ["serve --port 9000", "predict --age 55"])
 def test_an_argument_that_is_left_out_is_not_given(command):
     name, *words = command.split()
     assert list(parse(name, declared(name), words)) == [words[0].removeprefix("--")]
