@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 
 from lesionlab.augmentation.random_views import normalise
 from lesionlab.deployment.onnx_graph import Graph, to_onnx
+from lesionlab.errors import BundleError
 from lesionlab.explanation.grad_cam import grad_cam
 from lesionlab.models import factory
+from lesionlab.models.listing import ZOO
 from lesionlab.models.metadata_encoder import MetadataEncoder
 from lesionlab.models.metadata_fusion import logits_of
 from lesionlab.prediction.predictor import session_of
@@ -69,6 +72,8 @@ def _reference(network, architecture, pixels, metadata=None):
         "test_resnet",
         "test_efficientnet",
         "test_convnext",  # layer norm
+        "test_byobnet",  # something that is no layer of numbers stands last
+        "test_nfnet",
         "densenet121",
     ],
 )
@@ -100,6 +105,40 @@ def test_where_there_is_no_closed_form_there_are_no_maps():
         graph = Graph(*made)
         assert graph.layer is None
         assert "maps" not in graph.outputs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", sorted({*(each.name for each in ZOO), *timm.list_models("test_*")})
+)
+def test_every_network_of_the_house_becomes_a_graph_or_says_why_not(name):
+    side = next((each.smallest for each in ZOO if each.name == name), 64)
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        side = config.input_size[1]
+    network, architecture = _network(name, (side, side))
+    graph = Graph(network, architecture)
+    try:
+        content = to_onnx(graph, architecture)
+    except BundleError as error:
+        pytest.skip(str(error))
+    pixels = _pixels(architecture, 3)
+    found = session_of(content, 1).run(list(graph.outputs), {"pixels": pixels})
+    with torch.inference_mode():
+        right = graph(torch.from_numpy(pixels))
+    for one, other in zip(found, right, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_graph_that_torch_cannot_write_is_one_sentence(monkeypatch):
+    network, architecture = _network("test_resnet")
+
+    def fail(*_given, **_options):
+        raise RuntimeError("no such operator\nand a page of details")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(BundleError, match=r"test_resnet into an ONNX graph \(no such operator\)"):
+        to_onnx(Graph(network, architecture), architecture)
 
 
 @pytest.mark.parametrize(

@@ -147,11 +147,13 @@ class Graph(nn.Module):
                 hook.remove()
             followed = layer.spatial(self._seen["layer"]).mean(dim=(2, 3))
             try:
+                pooled = followed
                 for each in tail:
                     followed = _forward(each, followed)
                 right = torch.allclose(followed, logits, rtol=_CLOSE, atol=_CLOSE)
-            except (RuntimeError, ValueError):
-                right = False
+                right = right and _derivative(tail, pooled).shape[1] == logits.shape[1]
+            except (RuntimeError, ValueError, TypeError, AttributeError):
+                right = False  # layers that are not followed: the graph has no maps
         if gated or not right:
             handle.remove()
             return None, []
@@ -173,6 +175,9 @@ def to_onnx(graph: Graph, architecture: Architecture) -> bytes:
     Args:
         graph: in evaluation mode.
         architecture: its input.
+
+    Raises:
+        BundleError: if torch cannot write this network as a graph.
     """
     given: tuple[Tensor, ...] = (torch.zeros(2, *architecture.images.size, 3, dtype=torch.uint8),)
     if architecture.metadata is not None:
@@ -195,6 +200,12 @@ def to_onnx(graph: Graph, architecture: Architecture) -> bytes:
                 external_data=False,
                 verbose=False,
             )
+    except Exception as error:  # torch's exporter fails in many ways
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise BundleError(
+            f"torch cannot make {architecture.name} into an ONNX graph ({said}). Train another "
+            "network for a bundle; `lesionlab models` lists those of the house."
+        ) from error
     finally:
         quiet.setLevel(level)
     if program is None:
@@ -216,7 +227,7 @@ def _derivative(tail: Sequence[nn.Module], pooled: Tensor) -> Tensor:
     given = [pooled]
     for module in tail[:-1]:
         given.append(_forward(module, given[-1]))
-    classes = _outputs(tail[-1])
+    classes = _outputs(tail)
     slope = torch.eye(classes, dtype=pooled.dtype).expand(pooled.shape[0], classes, classes)
     for module, rows in zip(reversed(tail), reversed(given), strict=True):
         back = _back(module)
@@ -226,9 +237,14 @@ def _derivative(tail: Sequence[nn.Module], pooled: Tensor) -> Tensor:
     return slope
 
 
-def _outputs(module: nn.Module) -> int:
-    found: Any = module.out_features if isinstance(module, nn.Linear) else module.out_channels
-    return int(found)
+def _outputs(tail: Sequence[nn.Module]) -> int:
+    """How many logits a tail gives; behind the classifier may stand what keeps their number."""
+    for module in reversed(tail):
+        if isinstance(module, nn.Linear):
+            return int(module.out_features)
+        if isinstance(module, nn.Conv2d):
+            return int(module.out_channels)
+    raise ValueError("no classifier")
 
 
 def _linear(module: Any, _rows: Tensor, slope: Tensor) -> Tensor:
