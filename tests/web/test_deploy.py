@@ -88,7 +88,7 @@ def test_the_unit_starts_what_it_says(started, tmp_path):
     assert program.endswith("/bin/lesionlab")
     _, settings = started(words)
     assert settings.api_keys == (KEY,)
-    assert settings.hosts == ("derm.example",)
+    assert tuple(settings.hosts) == ("derm.example",)
     assert settings.loopback
     assert settings.audit == tmp_path / service["StateDirectory"] / "audit.sqlite"
     assert float(service["TimeoutStopSec"]) > settings.drain + settings.timeout + 5
@@ -122,7 +122,7 @@ def test_the_manifest_fits_the_container_and_the_server(started, monkeypatch):
     assert variable["name"] == KEYS_VARIABLE
     monkeypatch.setenv(KEYS_VARIABLE, KEY)
     app, settings = started([*words, *container["args"]])
-    assert settings.hosts == ("derm.example",)
+    assert tuple(settings.hosts) == ("derm.example",)
     grace = pod["spec"]["terminationGracePeriodSeconds"]
     assert grace > settings.drain + settings.timeout + 5
     assert settings.drain > container["readinessProbe"]["periodSeconds"]

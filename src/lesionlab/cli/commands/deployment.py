@@ -103,8 +103,8 @@ def serve(
         api_keys=read_keys(api_keys_file),
         max_bytes=max_bytes,
         max_held=max(8 * max_bytes, 256_000_000),
-        threads=threads or cores(),
-        decoders=threads or cores(),
+        threads=cores() if threads is None else threads,
+        decoders=cores() if threads is None else threads,
     )
     app = create_app(bundle, settings)
     model = app.state.service.bundle
