@@ -43,6 +43,7 @@ def catalogue(
     classes: Literal["malignant-benign"] | None = None,
     limit: int | None = None,
     seed: int = 0,
+    croissant: bool = False,
 ) -> Outcome:
     """Make the table of a folder of images: ids, diagnoses, lesions, ages, sites and file hashes.
 
@@ -57,6 +58,7 @@ def catalogue(
         limit: take so many lesions only, drawn so that every class keeps its share, for a first
             small step; needs --out.
         seed: of that draw.
+        croissant: describe it in croissant.json, too, ML Commons' format of metadata.
     """
     from lesionlab.data.catalogue.catalogue import FILE_NAME
     from lesionlab.taxonomy import GROUPINGS
@@ -80,9 +82,14 @@ def catalogue(
         advice = typed("split", home, like=like if like.is_file() else None)
     if classes or limit is not None:
         data = data.save(home)
+    lines = list(data.notes)
+    if croissant:
+        from lesionlab.data.catalogue.croissant import write_croissant
+
+        lines.append(f"Described in {write_croissant(data)}.")
     return Outcome(
         [(f"{len(data):,} images of {data.lesions:,} lesions", shares(data.counts()))],
-        [*data.notes, f"Written: {home / FILE_NAME}. Next: {advice}"],
+        [*lines, f"Written: {home / FILE_NAME}. Next: {advice}"],
     )
 
 
