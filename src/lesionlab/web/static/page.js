@@ -189,8 +189,12 @@ function switchTheme() {
   setTheme(theme);
 }
 
-function setTheme(theme) {
+function paint(theme) {
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
+}
+
+function setTheme(theme) {
+  paint(theme);
   at("theme-words").textContent = t(isDark() ? "nav.light" : "nav.dark");
 }
 
@@ -264,6 +268,7 @@ function listen() {
   listenToPrinter();
 }
 
+paint(setting("theme")); // before any text comes: no flash of the other theme
 listen(); // first of all: a file dropped on a page that does not listen would take its place
 fillSelect(at("language"), Object.entries(LANGUAGES));
 drawRamp();
