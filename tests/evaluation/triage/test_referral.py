@@ -413,8 +413,8 @@ def test_questions():
     assert question_of(table, "bcc").risks(table) == pytest.approx([0.3])
     two = pd.DataFrame({"p_benign": [0.2], "p_malignant": [0.8], "target": ["benign"]})
     assert question_of(two).members == ("malignant",)
-    other = pd.DataFrame({"p_mel": [0.2], "p_scc": [0.8], "target": ["scc"]})
-    assert question_of(other).members == ("mel",)  # the rule does not know scc
+    other = pd.DataFrame({"p_mel": [0.2], "p_merkel": [0.8], "target": ["merkel"]})
+    assert question_of(other).members == ("mel",)  # the rule does not know merkel
 
 
 def test_the_verb_tells_and_writes_all(table, tmp_path, capsys):

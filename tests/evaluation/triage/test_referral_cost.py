@@ -82,10 +82,12 @@ def test_what_cannot_be_promised_is_said(table):
         referral_costs(table, prevalence=2)
     with pytest.raises(DataError, match="no images of part 'val'"):
         referral_costs(table[table["part"] == "test"])
-    named = table.rename(columns={"p_bcc": "p_scc"}).replace({"target": {"bcc": "scc"}})
-    with pytest.raises(SettingsError, match="whether scc is malignant was not said"):
+    named = table.rename(columns={"p_bcc": "p_merkel"}).replace({"target": {"bcc": "merkel"}})
+    with pytest.raises(SettingsError, match="whether merkel is malignant was not said"):
         referral_costs(named)
-    assert "scc" in referral_costs(named, malignant=["mel", "scc"], replicates=0).rule.malignant
+    assert (
+        "merkel" in referral_costs(named, malignant=["mel", "merkel"], replicates=0).rule.malignant
+    )
     rule = ReferralRule(("mel", "nv"), ("mel",), (), (RiskLimit("x", ("mel",), 0.1, 0.05, 50),))
     harmless = pd.DataFrame(
         {"image_id": ["a"], "lesion_id": ["a"], "target": ["nv"], "part": ["test"],

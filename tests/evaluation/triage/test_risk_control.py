@@ -176,15 +176,17 @@ def test_thresholds_are_rounded_down_and_never_above_one_half():
 
 
 def test_classes_beyond_the_printed_rule_are_named_or_all_is_referred():
-    classes = ("mel", "nv", "scc")
+    classes = ("mel", "nv", "merkel")
     probabilities = np.random.default_rng(3).dirichlet(np.ones(3), 300)
     targets = np.arange(300) % 3
     rule = fit_referral(probabilities, targets, np.arange(300), classes)
-    assert rule.unknown == ("scc",)
+    assert rule.unknown == ("merkel",)
     assert rule.refers(probabilities).all()
-    assert "whether scc is malignant was not said" in rule.promise
-    told = fit_referral(probabilities, targets, np.arange(300), classes, malignant=["mel", "scc"])
-    assert told.malignant == ("mel", "scc")
+    assert "whether merkel is malignant was not said" in rule.promise
+    told = fit_referral(
+        probabilities, targets, np.arange(300), classes, malignant=["mel", "merkel"]
+    )
+    assert told.malignant == ("mel", "merkel")
     assert not told.refers_all
     with pytest.raises(SettingsError, match="no class of the model"):
         fit_referral(probabilities, targets, np.arange(300), classes, malignant=["bcc"])
