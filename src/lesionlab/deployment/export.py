@@ -126,8 +126,8 @@ def export(
         views: how many symmetries of an image are averaged: 1, 2, 4 or 8; the time goes with it.
         miss: of malignant lesions, the share that may go unreferred, above 0 and below 1.
         miss_melanoma: of melanomas, the share that may.
-        malignant: the malignant classes; by default those of mel, bcc, akiec and scc. Where it is not
-            known of a class whether it is, and none are named, every image is referred.
+        malignant: the malignant classes; by default those of mel, bcc, akiec and scc. Where it is
+            not known of a class whether it is, and none are named, every image is referred.
         card_of: whose model card goes in, such as folds of the same recipe; by default the run's.
         predictions: of `card_of`, that the card's figures are computed from; by default its own, or
             with several views those that it makes over them.
