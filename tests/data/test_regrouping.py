@@ -37,8 +37,8 @@ def test_a_regrouped_catalogue_is_the_same_images_with_two_classes(seven, tmp_pa
 
 
 def test_a_class_that_the_rule_does_not_know_is_refused(seven):
-    other = replace(seven, classes=(*seven.classes, "scc", "unk"))
-    with pytest.raises(DataError, match=r"what scc, unk would be \(malignant = mel"):
+    other = replace(seven, classes=(*seven.classes, "wart", "unk"))
+    with pytest.raises(DataError, match=r"what wart, unk would be \(malignant = mel"):
         other.regrouped(TWO.groups, TWO.rule)
 
 
