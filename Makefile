@@ -41,7 +41,7 @@ lint: setup
 	$(BIN)/mypy
 
 docs: setup  ## the documentation as site/index.html; a broken link or an undocumented public name ends it
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 check: lint test  ## what CI checks, but for the slow tests
 
