@@ -176,7 +176,7 @@ def test_a_description_that_cannot_be_built_is_told_with_all_its_faults(tmp_path
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("lenet", "there are no weights of lenet"), ("test_resnet", "could not be fetched")],
+    [("lenet", "there are no published weights of lenet"), ("test_resnet", "could not be fetched")],
 )
 def test_weights_that_cannot_be_had_are_told_with_what_to_do(name, words):
     with pytest.raises(SettingsError, match=words) as refused:

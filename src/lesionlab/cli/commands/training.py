@@ -279,8 +279,8 @@ def embed(
         model: a run's folder, or a name of `lesionlab models`.
         images: of a run, image files or folders of them, instead of a catalogue.
         data: the catalogue's folder.
-        pretrained: of a model's name: a local .safetensors or .pth file, or `true` for timm's
-            weights from its hub.
+        pretrained: of a model's name: a local .safetensors or .pth file, or `true` for published
+            weights: an installed package's, or timm's.
     """
     from lesionlab.data.catalogue.catalogue import Catalogue
 
