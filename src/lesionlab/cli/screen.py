@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from lesionlab.cli.outcome import Outcome
 
 
+_LONGEST_NAME = 40  # characters that are kept on one line
+
+
 class Screen:
     """Draws progress and notices on standard error, tables on standard output.
 
@@ -120,10 +123,13 @@ def _print_table(console: Console, title: str, table: pd.DataFrame) -> None:
 
     drawn = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for name in table.columns:
+        texts = [str(cell) for cell in table[name]]
+        names = all(" " not in text and len(text) <= _LONGEST_NAME for text in texts)
         drawn.add_column(
             str(name),
             justify="right" if is_numeric_dtype(table[name]) else "left",
             overflow="fold",  # a name cut short could not be typed
+            no_wrap=names,  # nor one that is broken in two
         )
     for row in table.itertuples(index=False):
         drawn.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
