@@ -42,7 +42,8 @@ CATALOGUE = (
 FINDINGS = ("severity", "kind", "column", "image_id", "path", "detail", "exclude")
 Severity = Literal["error", "warning", "note"]
 
-PARTS = ("train", "val", "test")
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
 OLDEST = 120
 """Years; no age of a person is above."""
 

@@ -194,7 +194,7 @@ def export(
     name = name or out.stem
     about = card_of or (runs[0] if "test" in set(parts) else None)
     of_others = about is not None and _folder(about) != runs[0].folder.resolve()
-    saw = {part: images.size(part) for part in PARTS if images.size(part)["images"]}
+    saw = {str(part): images.size(part) for part in PARTS if images.size(part)["images"]}
     shipped = _shipped(saw, of_others, views, precision, passed)
     if about is not None and predictions is None and views > 1:
         listen(Notice(f"Predicting over {views} views, for the card."))

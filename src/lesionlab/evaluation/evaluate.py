@@ -30,7 +30,7 @@ from lesionlab.evaluation.predictions.load import (
     rows_of,
 )
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 
 COLLAPSE = 0.95
 """A class that takes a larger share of the predictions than this is warned of."""
@@ -45,7 +45,7 @@ FEW_LESIONS = 20
 def evaluate(
     predictions: Source,
     *,
-    part: str = "test",
+    part: Part = "test",
     replicates: int = 1000,
     seed: int = 0,
     positive: str | None = None,
@@ -144,7 +144,7 @@ def usual_positive(classes: Sequence[str]) -> str:
 
 
 def choose_thresholds(
-    predictions: pd.DataFrame, part: str, positive: str
+    predictions: pd.DataFrame, part: Part, positive: str
 ) -> tuple[dict[str, float], list[str]]:
     """Choose the operating points of class `positive` on part val.
 

@@ -17,6 +17,7 @@ from lesionlab.evaluation.metrics.operating_points import fixes_specificity
 from lesionlab.evaluation.misclassifications import Confusions, confusions
 from lesionlab.files import read_json, write_json
 from lesionlab.progress import Listener, silent
+from lesionlab.tables import Part
 
 METRICS: Mapping[str, str] = {
     "balanced_accuracy": "mean recall over the classes present (ISIC 2018's definition)",
@@ -86,7 +87,7 @@ class Evaluation(Result, Mapping[str, Estimate]):
     warnings: list[str]
     notes: list[str]
     thresholds: Mapping[str, float]
-    part: str
+    part: Part
     positive: str
     replicates: int
     seed: int

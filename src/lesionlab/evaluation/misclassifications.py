@@ -17,7 +17,7 @@ from lesionlab.evaluation.metrics.classification import decide
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
 from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, silent
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 from lesionlab.taxonomy import GROUPINGS
 
 Mask = NDArray[np.bool_]
@@ -52,7 +52,7 @@ class Confusions(Result):
 def confusions(
     predictions: Source,
     *,
-    part: str = "test",
+    part: Part = "test",
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,

@@ -29,6 +29,7 @@ from lesionlab.prediction.run_inputs import catalogue_of, image_files
 from lesionlab.prediction.run_predictor import predict_rows
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.run import Run
+from lesionlab.tables import Part
 
 
 def explain(
@@ -38,7 +39,7 @@ def explain(
     files: Sequence[str | Path] = (),
     count: int = 6,
     classes: Sequence[str] = (PREDICTED, TARGET),
-    part: str = "test",
+    part: Part = "test",
     untrained: bool = False,
     data: Catalogue | str | Path | None = None,
     out: str | Path | None = None,

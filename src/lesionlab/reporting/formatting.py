@@ -12,7 +12,7 @@ from lesionlab.evaluation.evaluation_result import METRICS, Evaluation
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.metrics.operating_points import fixes_specificity
-from lesionlab.tables import PARTS, classes_of, count
+from lesionlab.tables import PARTS, Part, classes_of, count
 from lesionlab.taxonomy import colours, full_name
 
 
@@ -161,7 +161,7 @@ def confusion_rows(result: Evaluation) -> list[ClassRow]:
     ]
 
 
-def parts_of(predictions: pd.DataFrame) -> tuple[str, ...]:
+def parts_of(predictions: pd.DataFrame) -> tuple[Part, ...]:
     """The parts that a predictions table has, in the order train, val, test."""
     present = set(predictions["part"])
     return tuple(part for part in PARTS if part in present)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from lesionlab.cli.declaration import Call, command, library
 from lesionlab.cli.outcome import Outcome
 from lesionlab.errors import DataError, SettingsError
+from lesionlab.tables import Part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -177,7 +178,7 @@ def _promised(
     miss_melanoma: float,
     malignant: list[str] | None,
     prevalence: float,
-    part: str,
+    part: Part,
     replicates: int,
     seed: int,
     call: Call,

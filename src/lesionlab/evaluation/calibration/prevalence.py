@@ -31,7 +31,7 @@ from lesionlab.evaluation.metrics.classification import confusion, decide
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
 from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -136,7 +136,7 @@ def estimate(
     predictions: Source,
     *,
     method: Method = "em",
-    part: str = "test",
+    part: Part = "test",
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,

@@ -18,7 +18,7 @@ from lesionlab.evaluation.metrics.classification import decide
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
 from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, silent
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 
 Floats = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ class _Curve:
 def reliability_curve(
     predictions: Source,
     *,
-    part: str = "test",
+    part: Part = "test",
     bins: int = BINS,
     kind: Kind = "mass",
     replicates: int = 1000,

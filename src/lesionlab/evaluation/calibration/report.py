@@ -33,7 +33,7 @@ from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, silent
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 
 SIGNIFICANCE = 0.05
 """An error is told apart from 0 where a calibrated model would reach it more rarely than this."""
@@ -60,7 +60,7 @@ class CalibrationErrors(Result):
     p_values: Mapping[str, float]
     expected: Mapping[str, float]
     classes: tuple[str, ...]
-    part: str
+    part: Part
     bins: int
     replicates: int
     seed: int
@@ -146,7 +146,7 @@ class CalibrationErrors(Result):
 def calibration_errors(
     predictions: Source,
     *,
-    part: str = "test",
+    part: Part = "test",
     bins: int = BINS,
     replicates: int = 1000,
     seed: int = 0,

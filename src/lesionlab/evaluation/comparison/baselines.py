@@ -34,7 +34,7 @@ from lesionlab.files import write_csv
 from lesionlab.models.metadata_encoder import MetadataEncoder
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe.schema import FEATURES, Images
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 
 Floats = NDArray[np.float64]
 
@@ -95,7 +95,7 @@ def baselines(
     data: Catalogue | str | Path | None = None,
     *,
     kinds: Sequence[str] = KINDS,
-    part: str = "test",
+    part: Part = "test",
     metrics: Sequence[str] = METRICS,
     as_: str | None = None,
     replicates: int = 1000,

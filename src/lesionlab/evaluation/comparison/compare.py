@@ -37,7 +37,7 @@ from lesionlab.evaluation.predictions.align import in_class_order, on_common_ima
 from lesionlab.evaluation.predictions.load import Source, arrays_of, grouping_of, open_all, rows_of
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 
 METRICS = (
     "balanced_accuracy",
@@ -171,7 +171,7 @@ class Comparison(Result):
 def compare(
     predictions: Sequence[Source] | Mapping[str, Source],
     *,
-    part: str = "test",
+    part: Part = "test",
     metrics: Sequence[str] = METRICS,
     positive: str | None = None,
     as_: str | None = None,

@@ -29,7 +29,7 @@ from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predic
 from lesionlab.files import write_csv, write_json
 from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -126,7 +126,7 @@ def conformal(
     randomised: bool = True,
     penalty: float = 0.1,
     free: int = 2,
-    part: str = "test",
+    part: Part = "test",
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,

@@ -33,7 +33,7 @@ from lesionlab.evaluation.metrics.classification import decide, share
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, Step, silent
-from lesionlab.tables import classes_of, lesions_of
+from lesionlab.tables import Part, classes_of, lesions_of
 from lesionlab.taxonomy import order
 
 ALL = "all together"
@@ -262,7 +262,7 @@ RECALLS = (
 def recalls_by(
     table: pd.DataFrame,
     predictions: Source,
-    part: str = "test",
+    part: Part = "test",
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,

@@ -19,7 +19,7 @@ from lesionlab.errors import DataError, FindingsError, SettingsError
 from lesionlab.evaluation.predictions.load import Source, open_predictions, rows_of
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.tables import Finding, check_predictions, classes_of, describe, findings_table
+from lesionlab.tables import Finding, Part, check_predictions, classes_of, describe, findings_table
 from lesionlab.tables import read_csv as read_table
 from lesionlab.taxonomy import KNOWN, canonical
 
@@ -181,7 +181,7 @@ def read(
     truth: Path | str,
     submission: Path | str,
     *,
-    part: str = "test",
+    part: Part = "test",
     quirks: bool = True,
     listen: Listener = silent,
 ) -> pd.DataFrame:
@@ -255,7 +255,7 @@ def write(
     predictions: Source,
     out: Path | str,
     *,
-    part: str = "test",
+    part: Part = "test",
     year: Year | None = None,
     truth: Path | str | None = None,
     listen: Listener = silent,

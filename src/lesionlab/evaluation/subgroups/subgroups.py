@@ -33,7 +33,7 @@ from lesionlab.evaluation.subgroups.grouping import UNKNOWN, group_by
 from lesionlab.evaluation.subgroups.result import Gap as Gap
 from lesionlab.evaluation.subgroups.result import Subgroups
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 
 BY = ("age", "sex", "site", "dx_type", "source")
 """What images are grouped by unless something else is asked for."""
@@ -44,7 +44,7 @@ def subgroups(
     data: Catalogue | str | Path | None = None,
     *,
     by: Sequence[str] = BY,
-    part: str = "test",
+    part: Part = "test",
     positive: str | None = None,
     as_: str | None = None,
     replicates: int = 2000,

@@ -23,7 +23,7 @@ from lesionlab.evaluation.predictions.binary_target import Unit, ends, units_of
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions
 from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, silent
-from lesionlab.tables import classes_of, read_csv
+from lesionlab.tables import Part, classes_of, read_csv
 from lesionlab.taxonomy import GROUPINGS
 
 Floats = NDArray[np.float64]
@@ -116,7 +116,7 @@ def decision_costs(
     predictions: Source,
     costs: Costs | pd.DataFrame | Path | str,
     *,
-    part: str = "test",
+    part: Part = "test",
     unit: Unit = "image",
     replicates: int = 1000,
     seed: int = 0,

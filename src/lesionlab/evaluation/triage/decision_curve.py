@@ -35,6 +35,7 @@ from lesionlab.evaluation.predictions.load import Source, open_predictions, rows
 from lesionlab.files import write_csv
 from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, silent
+from lesionlab.tables import Part
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -101,7 +102,7 @@ def decision_curve(
     positive: str | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
     prevalence: float | None = None,
-    part: str = "test",
+    part: Part = "test",
     unit: Unit = "image",
     replicates: int = 1000,
     seed: int = 0,

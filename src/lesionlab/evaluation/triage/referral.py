@@ -37,7 +37,7 @@ from lesionlab.evaluation.triage.risk_coverage import (
 from lesionlab.files import write_csv, write_json
 from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -124,7 +124,7 @@ def referral(
     coverages: Sequence[float] = POINTS,
     risks: Sequence[float] = (),
     positive: str | None = None,
-    part: str = "test",
+    part: Part = "test",
     unit: Unit = "image",
     replicates: int = 1000,
     seed: int = 0,

@@ -37,7 +37,7 @@ from lesionlab.evaluation.triage.risk_control import (
 from lesionlab.files import write_csv, write_json
 from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, Notice, silent
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -171,7 +171,7 @@ def referral_costs(
     prevalence: float = PREVALENCE,
     patients: int = PATIENTS,
     malignant: Sequence[str] | None = None,
-    part: str = "test",
+    part: Part = "test",
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,
@@ -252,7 +252,7 @@ def measure_referral(
     rule: ReferralRule,
     predictions: Source,
     *,
-    part: str = "test",
+    part: Part = "test",
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,

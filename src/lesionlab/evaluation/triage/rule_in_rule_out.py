@@ -39,6 +39,7 @@ from lesionlab.evaluation.predictions.load import Source, open_predictions
 from lesionlab.evaluation.triage.patient_flow import ROWS, complete, zones
 from lesionlab.files import write_csv, write_json
 from lesionlab.progress import Listener, Notice, silent
+from lesionlab.tables import Part
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -127,7 +128,7 @@ def two_thresholds(
     ppv: float | None = None,
     prevalence: float = PREVALENCE,
     patients: int = PATIENTS,
-    part: str = "test",
+    part: Part = "test",
     unit: Unit = "lesion",
     replicates: int = 1000,
     seed: int = 0,

@@ -22,6 +22,7 @@ from lesionlab.evaluation.triage.risk_coverage import Confidence
 from lesionlab.evaluation.triage.rule_in_rule_out import TwoThresholds, two_thresholds
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, silent
+from lesionlab.tables import Part
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,7 +87,7 @@ def triage(
     thresholds: Sequence[float] = THRESHOLDS,
     costs: pd.DataFrame | str | Path | None = None,
     unit: Unit = "lesion",
-    part: str = "test",
+    part: Part = "test",
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,

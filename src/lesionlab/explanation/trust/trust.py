@@ -32,6 +32,7 @@ from lesionlab.prediction.run_inputs import catalogue_of
 from lesionlab.prediction.run_predictor import predict_rows
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.run import Run
+from lesionlab.tables import Part
 
 FIGURES = (
     "area", "inside", "inside_centre", "inside_untrained",
@@ -51,7 +52,7 @@ def trust(
     *,
     masks: str | Path | None = None,
     count: int | None = 300,
-    part: str = "test",
+    part: Part = "test",
     substitute: Substitute = "blur",
     steps: int = 10,
     data: Catalogue | str | Path | None = None,

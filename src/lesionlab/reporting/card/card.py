@@ -32,7 +32,7 @@ from lesionlab.reporting.card.outline import OUTLINE, Fact, Subject, Told
 from lesionlab.reporting.card.standards import WHO, Item, Status, standards
 from lesionlab.reporting.page.run_inputs import Missing, check_finished, own_catalogue
 from lesionlab.run import FOLDS, INFO, Folds, Run, open_run
-from lesionlab.tables import read_csv
+from lesionlab.tables import Part, read_csv
 
 KIND = "lesionlab card 1"
 """What the JSON form says it is; the number rises when a key changes its meaning."""
@@ -145,7 +145,7 @@ def card(
     subgroups: pd.DataFrame | str | Path | None = None,
     predictions: pd.DataFrame | None = None,
     referral: MeasuredReferral | None = None,
-    part: str = "test",
+    part: Part = "test",
     replicates: int = 1000,
     listen: Listener = silent,
 ) -> Card:
@@ -261,7 +261,7 @@ def _open(
     subgroups: pd.DataFrame | str | Path | None,
     predictions: pd.DataFrame | None,
     referral: MeasuredReferral | None,
-    part: str,
+    part: Part,
     replicates: int,
     listen: Listener,
 ) -> Subject:
@@ -295,7 +295,7 @@ def _open(
 
 
 def _referral(
-    predictions: pd.DataFrame, part: str, replicates: int, listen: Listener
+    predictions: pd.DataFrame, part: Part, replicates: int, listen: Listener
 ) -> MeasuredReferral | None:
     """What a rule fitted on val does; None where that cannot be said."""
     if part == "val" or not (predictions["part"] == "val").any():

@@ -12,7 +12,7 @@ from lesionlab.evaluation.calibration.report import calibration_errors
 from lesionlab.evaluation.conformal.prediction_sets import ALPHA, Conformal, conformal
 from lesionlab.reporting.figures import reliability as diagrams
 from lesionlab.reporting.page.section import Exhibit, Section
-from lesionlab.tables import classes_of
+from lesionlab.tables import Part, classes_of
 from lesionlab.taxonomy import colours
 
 _FIGURES = (
@@ -27,7 +27,7 @@ _FIGURES = (
 
 
 def probabilities(
-    predictions: pd.DataFrame, part: str, positive: str, replicates: int, seed: int = 0
+    predictions: pd.DataFrame, part: Part, positive: str, replicates: int, seed: int = 0
 ) -> Section:
     """Whether probabilities mean what they say, before and after temperature scaling.
 
@@ -76,14 +76,14 @@ def probabilities(
     return Section("calibration", heading, tuple(shown), absent, "Probabilities")
 
 
-def _present(predictions: pd.DataFrame, part: str, label: str) -> bool:
+def _present(predictions: pd.DataFrame, part: Part, label: str) -> bool:
     return label == TOP or bool(
         ((predictions["part"] == part) & (predictions["target"] == label)).any()
     )
 
 
 def _before_and_after(
-    predictions: pd.DataFrame, part: str, replicates: int, seed: int
+    predictions: pd.DataFrame, part: Part, replicates: int, seed: int
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     tables = {"as it is": predictions}
     absent: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ def _side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sets(
-    predictions: pd.DataFrame, part: str, replicates: int, seed: int = 0, alpha: float = ALPHA
+    predictions: pd.DataFrame, part: Part, replicates: int, seed: int = 0, alpha: float = ALPHA
 ) -> Section:
     """Conformal sets of classes: coverage and size, overall and class by class.
 

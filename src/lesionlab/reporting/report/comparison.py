@@ -13,12 +13,13 @@ from lesionlab.reporting.figures import reliability
 from lesionlab.reporting.figures.model import short
 from lesionlab.reporting.figures.style import TEXT
 from lesionlab.reporting.page.section import Exhibit, Section
+from lesionlab.tables import Part
 
 _DRAWN = {"balanced_accuracy": "balanced accuracy", "macro_auroc": "macro AUROC"}
 
 
 def differences(
-    tables: Mapping[str, pd.DataFrame], part: str, replicates: int, seed: int = 0
+    tables: Mapping[str, pd.DataFrame], part: Part, replicates: int, seed: int = 0
 ) -> Section:
     """How far models differ, with intervals of the differences themselves.
 

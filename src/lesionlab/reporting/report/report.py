@@ -35,7 +35,7 @@ from lesionlab.reporting.report.all_sections import in_depth
 from lesionlab.reporting.report.comparison import differences
 from lesionlab.reporting.report.misclassifications import failing
 from lesionlab.run import HISTORY, Folds, Run, open_run
-from lesionlab.tables import classes_of, read_predictions
+from lesionlab.tables import Part, classes_of, read_predictions
 from lesionlab.taxonomy import colours, full_name
 
 _MOST_PICTURES = 150  # in one file, which is to stay below about 3 MB
@@ -63,7 +63,7 @@ def report(
     out: str | Path,
     *,
     data: Catalogue | None = None,
-    part: str = "test",
+    part: Part = "test",
     replicates: int = 1000,
     listen: Listener = silent,
 ) -> Path:
