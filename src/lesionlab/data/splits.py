@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -220,8 +220,8 @@ class Split(Result):
 def split(
     data: Catalogue,
     *,
-    kind: str = "folds",
-    by: str = "auto",
+    kind: Literal["folds", "holdout", "official"] = "folds",
+    by: Literal["auto", "lesion_id", "patient_id"] = "auto",
     folds: int = 5,
     shares: Sequence[float] = (0.7, 0.1, 0.2),
     val: float = 0.1,
@@ -237,15 +237,15 @@ def split(
 
     Args:
         data: the catalogue.
-        kind: "folds" (each fold is once the test part, and a grouped share of the rest is val),
-            "holdout" (one train, val and test part), or "official" (the source's own parts).
+        kind: folds (each fold is once the test part, and a grouped share of the rest is val),
+            holdout (one train, val and test part), or official (the source's own parts).
         by: what must not cross: patient_id or lesion_id; "auto" takes the patient where any is
             known, else the lesion. Images without a patient go with their lesion; images that have
             neither are groups of their own.
-        folds: number of folds, for kind "folds".
-        shares: of train, val and test, for kind "holdout"; 0 for test where a network is to learn
+        folds: number of folds, for kind folds.
+        shares: of train, val and test, for kind holdout; 0 for test where a network is to learn
             from all that calibration does not need, and folds have told how well it does.
-        val: share of all but the test fold that becomes val, for kind "folds".
+        val: share of all but the test fold that becomes val, for kind folds.
         seed: of the random draw.
         listen: told what cannot be proved (missing groups, patients that may cross).
 

@@ -60,14 +60,13 @@ def evaluate(
 
     Args:
         predictions: a table with image_id, target and p_<class> columns, optionally lesion_id and
-            part (see `lesionlab.tables.check_predictions`); its CSV or Parquet file; or a run,
-            folds or a blend.
+            part; its CSV or Parquet file; or a run, folds or a blend, or its folder.
         part: which rows to score: train, val or test.
         replicates: bootstrap replicates; 0 gives values without intervals.
         seed: of the bootstrap.
         positive: the class whose sensitivity at fixed specificity is given; by default mel, or
             malignant where the classes are benign and malignant.
-        as_: a name of `taxonomy.GROUPINGS`, such as malignant-benign: probabilities are added up
+        as_: another question, such as malignant-benign: probabilities are added up
             and read as the answer to that question. The rule is among the notes.
         listen: told of the progress, of every warning and of every note.
 

@@ -241,8 +241,8 @@ def catalogue(
     """Make the catalogue of a folder of images, or refuse and name everything that is wrong.
 
     Args:
-        folder: what a download unpacked to, in any layout of `layouts.LAYOUTS`; or a folder that
-            already holds a catalogue.csv, which is then opened.
+        folder: what a download unpacked to, in any known layout; one table or .npz file; or a
+            folder that already holds a catalogue.csv, which is then opened.
         layout: the layout's name, or "auto".
         table: the table to read, where the folder holds several.
         columns: the table's own column for each of ours: {"image_id": "name", "target": "label"};

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -27,10 +28,10 @@ Collection = Catalogue | str | Path
 def join(
     catalogues: Sequence[Collection] | Mapping[str, Collection],
     *,
-    classes: str = "same",
+    classes: Literal["same", "union", "malignant-benign"] = "same",
     relabel: Mapping[str, str] | None = None,
-    ids: str = "auto",
-    clashes: str = "refuse",
+    ids: Literal["auto", "shared", "own"] = "auto",
+    clashes: Literal["refuse", "leave-out"] = "refuse",
     out: str | Path | None = None,
     listen: Listener = silent,
 ) -> Catalogue:
@@ -43,14 +44,14 @@ def join(
     Args:
         catalogues: two or more catalogues, or their folders; or the same by name. A folder lends
             its own name. The name becomes the `source` of images that have none.
-        classes: "same" refuses collections of unlike classes; "union" takes the classes of all; a
+        classes: same refuses collections of unlike classes; union takes the classes of all; a
             name of `taxonomy.GROUPINGS` makes its classes of theirs.
-        relabel: another class for some: {"scc": "akiec"}.
+        relabel: what a class is to count as: scc as akiec, ...
         ids: what one id in two collections means, if it is none of the ISIC Archive's. "auto":
             lesions and patients of one source, or of numberings that common images show to be one,
             are the same, others are not, and an image id with two contents is refused; "shared":
             always the same; "own": never.
-        clashes: "refuse" names what is given two diagnoses; "leave-out" leaves its lesion out.
+        clashes: refuse names what is given two diagnoses; leave-out leaves its lesion out.
         out: where to save; None keeps the catalogue in memory.
         listen: told of what was merged, and of ids that were taken for different things.
 

@@ -50,7 +50,7 @@ def fetch(
     one folder at the same time.
 
     Args:
-        name: a key of `registry.SOURCES`, such as "ham10000" or "dermamnist-64".
+        name: of a known collection: ham10000, isic2018, dermamnist-28 (-64, -128, -224), ...
         to: the folder; made if need be.
         files: names of single files to fetch; None is everything that is not optional.
         keep_archives: whether zips stay beside what was unpacked from them.

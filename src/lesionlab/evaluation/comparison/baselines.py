@@ -114,7 +114,7 @@ def baselines(
         kinds: which of `KINDS`.
         part: which part to score.
         metrics: what to compare, as for `compare`.
-        as_: a name of `taxonomy.GROUPINGS`: read the table as the answer to that question.
+        as_: read the table as the answer to another question, such as malignant-benign.
         replicates: bootstrap replicates; 0 gives values without intervals.
         seed: of the bootstrap.
         listen: told of the progress, of warnings and of what was fitted.

@@ -192,7 +192,7 @@ def compare(
         part: which part to score: train, val or test.
         metrics: names as `evaluate` gives them, such as macro_f1 or recall/mel.
         positive: the class of the sensitivities; by default as for `evaluate`.
-        as_: a name of `taxonomy.GROUPINGS`: read every table as the answer to that question.
+        as_: read every table as the answer to another question, such as malignant-benign.
         focus: a model's name: only it minus each of the others, not these among themselves. Fewer
             questions cost less in adjusted p values.
         replicates: bootstrap replicates; 0 gives values without intervals.

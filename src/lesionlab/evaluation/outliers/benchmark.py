@@ -102,7 +102,7 @@ def detect_outliers(
         others: folders that `embed` wrote of the same run and other images, by name. Images without
             a lesion_id count as one each; photographs that were cut up should share one. None:
             detectors are fitted, and part test is scored alone.
-        methods: of `novelty.METHODS`.
+        methods: mahalanobis, relative and neighbours are of embeddings, the others of logits.
         alarms: how often an image like those of val may be called unlike, above 0 and below 1.
         neighbours: k of method neighbours.
         replicates: of the bootstrap over lesions; 0 gives no intervals.

@@ -62,7 +62,7 @@ def subgroups(
         by: age, sex, site, dx_type, source, or two of them joined, such as "age+sex".
         part: which part to score.
         positive: the class of the sensitivities; by default as for `evaluate`.
-        as_: a name of `taxonomy.GROUPINGS`: read the table as the answer to that question.
+        as_: read the table as the answer to another question, such as malignant-benign.
         replicates: bootstrap replicates; 0 gives values without intervals or p values.
         seed: of the bootstrap.
         listen: told of the progress and of every note.
