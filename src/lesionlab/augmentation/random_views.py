@@ -9,6 +9,7 @@ per channel, measured on the stored pixels, and goes into the same matrix.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlab.augmentation.colour_constancy import gains
+from lesionlab.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +64,48 @@ def normalise(
     return (images * scale + offset).permute(0, 3, 1, 2)
 
 
+_OWN: dict[str, Callable[[Tensor], Tensor]] = {}
+
+
+def register_augmentation(
+    name: str,
+) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
+    """Register an augmentation, so that recipes can name it: `augment.own: [NAME]`.
+
+    Args:
+        name: what to call it.
+
+    Returns:
+        A decorator of a function from normalised views, float32, shape (n, 3, height, width), on
+        the device that trains, to views of that shape. Draw from torch's random state: the
+        recipe's seed sets it.
+
+    Example:
+        >>> @register_augmentation("noise")  # doctest: +SKIP
+        ... def noise(views):
+        ...     return views + 0.05 * torch.randn_like(views)
+    """
+
+    def register(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        _OWN[name] = function
+        return function
+
+    return register
+
+
+def check_augmentations(settings: Augment) -> None:
+    """Make sure that augmentations of one's own are registered.
+
+    Raises:
+        SettingsError: naming those that are.
+    """
+    if missing := [name for name in settings.own if name not in _OWN]:
+        raise SettingsError(
+            f"augment.own: {', '.join(missing)} is not registered in this process, only "
+            f"{', '.join(_OWN) or 'none'}. Import the file that calls register_augmentation first."
+        )
+
+
 def augment(
     images: Tensor,
     settings: Augment,
@@ -96,6 +140,8 @@ def augment(
     views = torch.baddbmm(offset, matrix, pixels.reshape(n, 3, -1)).reshape(n, 3, height, width)
     if settings.cutout > 0:
         _cut(views, settings.cutout, draws)
+    for name in settings.own:
+        views = _OWN[name](views)
     return views
 
 

@@ -217,6 +217,7 @@ class Augment:
     cutout: float = _knob(
         0.0, "side of the erased square, share of the shorter side", low=0, high=0.9
     )
+    own: tuple[str, ...] = _knob((), "augmentations of your own by their names, after all of these")
     mixup: float = _knob(0.0, "alpha of mixup's Beta distribution; 0 = off", low=0, high=8)
     cutmix: float = _knob(0.0, "alpha of cutmix's Beta distribution; 0 = off", low=0, high=8)
     worst_of: int = _knob(
@@ -356,7 +357,15 @@ class LogitAdjusted:
     smoothing: float = _knob(0.0, "label smoothing", low=0, high=0.5)
 
 
-Loss = CrossEntropy | Focal | Ldam | LogitAdjusted
+@dataclass(frozen=True)
+class OwnLoss:
+    """A loss of your own, see `lesionlab.plugins.register_loss`."""
+
+    kind: Literal["own"] = "own"
+    name: str = _knob("", "the name that it was registered under")
+
+
+Loss = CrossEntropy | Focal | Ldam | LogitAdjusted | OwnLoss
 
 
 _LAYER_DECAY = "learning rate of each group of layers, as a share of that of the group above it"
@@ -506,7 +515,9 @@ class Recipe:
     sampling: (
         Natural | Balanced | SquareRoot | Oversampled | Capped | Smote | SmoteTomek | SmoteEnn
     ) = _knob(Natural, "which images an epoch shows")
-    loss: CrossEntropy | Focal | Ldam | LogitAdjusted = _knob(CrossEntropy, "what is minimised")
+    loss: CrossEntropy | Focal | Ldam | LogitAdjusted | OwnLoss = _knob(
+        CrossEntropy, "what is minimised"
+    )
     phases: tuple[Phase, ...] = _knob(
         lambda: (Phase(),), "stretches of training, one after another"
     )

@@ -11,12 +11,53 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlab.data.class_weights import class_weights, mean_one
-from lesionlab.recipe.schema import CrossEntropy, Focal, Ldam, LogitAdjusted
+from lesionlab.errors import SettingsError
+from lesionlab.recipe.schema import Focal, Ldam, LogitAdjusted, OwnLoss
+from lesionlab.recipe.schema import Loss as Settings
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def build(settings: CrossEntropy | Focal | Ldam | LogitAdjusted, counts: NDArray[np.int64]) -> Loss:
+_OWN: dict[str, Loss] = {}
+
+
+def register_loss(name: str) -> Callable[[Loss], Loss]:
+    """Register a loss, so that recipes can name it: `loss: {kind: own, name: NAME}`.
+
+    Args:
+        name: what to call it.
+
+    Returns:
+        A decorator of a function from logits, shape (n, classes), and targets (class indices, shape
+        (n,), or with mixup probabilities, shape (n, classes)) to the mean loss of the batch.
+
+    Example:
+        >>> @register_loss("hinge")  # doctest: +SKIP
+        ... def hinge(logits, targets):
+        ...     return torch.nn.functional.multi_margin_loss(logits, targets)
+    """
+
+    def register(loss: Loss) -> Loss:
+        _OWN[name] = loss
+        return loss
+
+    return register
+
+
+def check(settings: Settings) -> None:
+    """Make sure that a loss of one's own is registered.
+
+    Raises:
+        SettingsError: naming those that are.
+    """
+    if isinstance(settings, OwnLoss) and settings.name not in _OWN:
+        raise SettingsError(
+            f"loss.name: no loss {settings.name!r} is registered in this process, only "
+            f"{', '.join(_OWN) or 'none'}. Import the file that calls register_loss first."
+        )
+
+
+def build(settings: Settings, counts: NDArray[np.int64]) -> Loss:
     """A loss for one training part.
 
     Args:
@@ -31,7 +72,11 @@ def build(settings: CrossEntropy | Focal | Ldam | LogitAdjusted, counts: NDArray
 
     Raises:
         DataError: if weights are asked for and a class has no image.
+        SettingsError: if a loss of one's own is not registered.
     """
+    check(settings)
+    if isinstance(settings, OwnLoss):
+        return _OWN[settings.name]
     if isinstance(settings, LogitAdjusted):
         return _logit_adjusted(settings, counts)
     weight = None

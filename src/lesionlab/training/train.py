@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from lesionlab.augmentation.random_views import check_augmentations
 from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
 from lesionlab.data.images.cache import Cache, cache
 from lesionlab.data.images.decode import preprocessing_fingerprint
@@ -93,6 +94,8 @@ def train(
     out = Path(out)
     split.check(data)
     factory.check_name(recipe.model.name)
+    losses.check(recipe.loss)
+    check_augmentations(recipe.augment)
     check_sampling(recipe.sampling, data.classes)
     table = data.table.assign(part=data.table["image_id"].map(split.parts(fold)))
     check_parts(table, data.classes)

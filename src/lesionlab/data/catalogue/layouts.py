@@ -122,6 +122,21 @@ class Layout:
     relabels: bool = False
 
 
+def register_layout(name: str, layout: Layout) -> None:
+    """Add a layout of one's own: `catalogue` then finds it, and takes `layout=NAME`.
+
+    Args:
+        name: what to call it.
+        layout: which tables it goes by, and how they become a draft.
+
+    Example:
+        >>> register_layout("clinic", Layout(find, read, "clinic.csv"))  # doctest: +SKIP
+    """
+    own = {name: layout, **{key: each for key, each in LAYOUTS.items() if key != name}}
+    LAYOUTS.clear()
+    LAYOUTS.update(own)  # its own first: a folder may look like a general layout, too
+
+
 def read_layout(reading: Reading) -> Draft:
     """Read a folder in any known layout.
 
@@ -390,97 +405,93 @@ def _mapped_table(inventory: Inventory, columns: Mapping[str, str]) -> Path:
     return found[0].path
 
 
-LAYOUTS: Mapping[str, Layout] = MappingProxyType(
-    {
-        "ham10000": Layout(
-            published.find_ham10000,
-            published.read_ham10000,
-            "HAM10000_metadata.csv or .tab, beside one or more image folders",
-        ),
-        "isic2016": Layout(
-            isic_challenges.find_isic2016,
-            isic_challenges.read_isic2016,
-            "ISBI2016_ISIC_Part3_<part>_GroundTruth.csv, beside <part>_Data folders",
-        ),
-        "isic2017": Layout(
-            isic_challenges.find_isic2017,
-            isic_challenges.read_isic2017,
-            "ISIC-2017_<part>_Part3_GroundTruth.csv, beside <part>_Data folders",
-        ),
-        "isic2018": Layout(
-            isic_challenges.find_isic2018,
-            isic_challenges.read_isic2018,
-            "ISIC2018_Task3_<part>_GroundTruth.csv, beside <part>_Input folders",
-        ),
-        "isic2019": Layout(
-            isic_challenges.find_isic2019,
-            isic_challenges.read_isic2019,
-            "ISIC_2019_<part>_GroundTruth.csv, beside <part>_Input folders",
-        ),
-        "isic2020": Layout(
-            isic_challenges.find_isic2020,
-            isic_challenges.read_isic2020,
-            "train.csv or ISIC_2020_Training_GroundTruth.csv, with image_name, benign_malignant",
-        ),
-        "isic2024": Layout(
-            isic_challenges.find_isic2024,
-            isic_challenges.read_isic2024,
-            "train-metadata.csv with isic_id and target, beside train-image or train-image.hdf5",
-        ),
-        "milk10k": Layout(
-            isic_challenges.find_milk10k,
-            isic_challenges.read_milk10k,
-            "MILK10k_Training_GroundTruth.csv and MILK10k_Training_Metadata.csv",
-        ),
-        "pad-ufes-20": Layout(
-            published.find_pad_ufes_20,
-            published.read_pad_ufes_20,
-            "metadata.csv with img_id, diagnostic and patient_id",
-        ),
-        "bcn20000": Layout(
-            published.find_bcn20000,
-            published.read_bcn20000,
-            "a table with bcn_filename and diagnosis",
-        ),
-        "derm7pt": Layout(
-            published.find_derm7pt, published.read_derm7pt, "meta/meta.csv and images/"
-        ),
-        "fitzpatrick17k": Layout(
-            published.find_fitzpatrick17k,
-            published.read_fitzpatrick17k,
-            "fitzpatrick17k.csv, beside images called by their MD5",
-        ),
-        "ddi": Layout(published.find_ddi, published.read_ddi, "ddi_metadata.csv"),
-        "ph2": Layout(
-            published.find_ph2,
-            published.read_ph2,
-            "PH2_dataset.txt, beside a folder per case",
-        ),
-        "hmnist": Layout(
-            arrays.find_hmnist, arrays.read_hmnist, "hmnist_28_28_RGB.csv and the like, from Kaggle"
-        ),
-        "isic-archive": Layout(
-            isic_archive.find_isic_archive,
-            isic_archive.read_isic_archive,
-            "a metadata.csv with isic_id and diagnosis_1, exported from the ISIC Archive",
-        ),
-        "medmnist": Layout(
-            arrays.find_medmnist,
-            arrays.read_medmnist,
-            "an .npz with train_images, train_labels, ...",
-        ),
-        "csv": Layout(
-            find_csv,
-            read_csv_table,
-            "a table with image_id and target, or any with --columns",
-            relabels=True,
-        ),
-        "folders": Layout(
-            find_folders,
-            read_folders,
-            "one folder of images per class, or of such folders per part (train, val, test)",
-            relabels=True,
-        ),
-    }
-)
+LAYOUTS: dict[str, Layout] = {
+    "ham10000": Layout(
+        published.find_ham10000,
+        published.read_ham10000,
+        "HAM10000_metadata.csv or .tab, beside one or more image folders",
+    ),
+    "isic2016": Layout(
+        isic_challenges.find_isic2016,
+        isic_challenges.read_isic2016,
+        "ISBI2016_ISIC_Part3_<part>_GroundTruth.csv, beside <part>_Data folders",
+    ),
+    "isic2017": Layout(
+        isic_challenges.find_isic2017,
+        isic_challenges.read_isic2017,
+        "ISIC-2017_<part>_Part3_GroundTruth.csv, beside <part>_Data folders",
+    ),
+    "isic2018": Layout(
+        isic_challenges.find_isic2018,
+        isic_challenges.read_isic2018,
+        "ISIC2018_Task3_<part>_GroundTruth.csv, beside <part>_Input folders",
+    ),
+    "isic2019": Layout(
+        isic_challenges.find_isic2019,
+        isic_challenges.read_isic2019,
+        "ISIC_2019_<part>_GroundTruth.csv, beside <part>_Input folders",
+    ),
+    "isic2020": Layout(
+        isic_challenges.find_isic2020,
+        isic_challenges.read_isic2020,
+        "train.csv or ISIC_2020_Training_GroundTruth.csv, with image_name, benign_malignant",
+    ),
+    "isic2024": Layout(
+        isic_challenges.find_isic2024,
+        isic_challenges.read_isic2024,
+        "train-metadata.csv with isic_id and target, beside train-image or train-image.hdf5",
+    ),
+    "milk10k": Layout(
+        isic_challenges.find_milk10k,
+        isic_challenges.read_milk10k,
+        "MILK10k_Training_GroundTruth.csv and MILK10k_Training_Metadata.csv",
+    ),
+    "pad-ufes-20": Layout(
+        published.find_pad_ufes_20,
+        published.read_pad_ufes_20,
+        "metadata.csv with img_id, diagnostic and patient_id",
+    ),
+    "bcn20000": Layout(
+        published.find_bcn20000,
+        published.read_bcn20000,
+        "a table with bcn_filename and diagnosis",
+    ),
+    "derm7pt": Layout(published.find_derm7pt, published.read_derm7pt, "meta/meta.csv and images/"),
+    "fitzpatrick17k": Layout(
+        published.find_fitzpatrick17k,
+        published.read_fitzpatrick17k,
+        "fitzpatrick17k.csv, beside images called by their MD5",
+    ),
+    "ddi": Layout(published.find_ddi, published.read_ddi, "ddi_metadata.csv"),
+    "ph2": Layout(
+        published.find_ph2,
+        published.read_ph2,
+        "PH2_dataset.txt, beside a folder per case",
+    ),
+    "hmnist": Layout(
+        arrays.find_hmnist, arrays.read_hmnist, "hmnist_28_28_RGB.csv and the like, from Kaggle"
+    ),
+    "isic-archive": Layout(
+        isic_archive.find_isic_archive,
+        isic_archive.read_isic_archive,
+        "a metadata.csv with isic_id and diagnosis_1, exported from the ISIC Archive",
+    ),
+    "medmnist": Layout(
+        arrays.find_medmnist,
+        arrays.read_medmnist,
+        "an .npz with train_images, train_labels, ...",
+    ),
+    "csv": Layout(
+        find_csv,
+        read_csv_table,
+        "a table with image_id and target, or any with --columns",
+        relabels=True,
+    ),
+    "folders": Layout(
+        find_folders,
+        read_folders,
+        "one folder of images per class, or of such folders per part (train, val, test)",
+        relabels=True,
+    ),
+}
 """Every layout by its name, in the order in which they are looked for."""

@@ -14,6 +14,7 @@ from lesionlab.recipe.schema import (
     LogitAdjusted,
     Natural,
     NoAverage,
+    OwnLoss,
     Recipe,
     Smote,
     SmoteEnn,
@@ -233,7 +234,7 @@ def _imbalance(recipe: Recipe) -> str:
     if recipe.probing:
         if getattr(recipe.model.head, "balanced", False):
             told.append("the probe weighs classes by inverse frequency")
-    elif isinstance(recipe.loss, LogitAdjusted | Ldam):
+    elif isinstance(recipe.loss, LogitAdjusted | Ldam | OwnLoss):
         told.append(f"loss: {_said(validation.plain(recipe.loss))}")
     elif recipe.loss.weights != "none":
         told.append(f"class weights: {recipe.loss.weights}")
