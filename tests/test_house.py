@@ -170,13 +170,9 @@ def test_no_folder_holds_more_than_sixteen_modules():
         assert len(modules) <= 16, folder
 
 
-WHOLE_ROOMS = {
-    "data/catalogue/test_properties.py",
-    "data/test_cases.py",  # what no single module answers for: a contract, a page, a file of references
+WHOLE_ROOMS = {  # what no single module answers for: a contract, a page, a file of references
     "cli/test_predict.py",
-    "data/catalogue/test_advice.py",
     "data/catalogue/test_properties.py",
-    "data/collections/test_miniatures.py",
     "data/test_cases.py",
     "data/test_regrouping.py",
     "evaluation/test_collapse.py",

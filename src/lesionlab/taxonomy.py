@@ -40,7 +40,7 @@ _SCC = LesionClass("scc", "Squamous cell carcinoma", "#882255", True)
 
 KNOWN: Mapping[str, LesionClass] = MappingProxyType({each.code: each for each in (*_HAM7, _SCC)})
 
-MALIGNANT_RULE = "malignant = mel + bcc + akiec (+ scc); benign = nv + bkl + df + vasc"
+MALIGNANT_RULE = "malignant = mel + bcc + akiec + scc; benign = nv + bkl + df + vasc"
 """The rule that collapses seven classes to two, to be printed wherever it is used.
 
 The ISIC Archive calls actinic keratosis "indeterminate": malignancy is a convention here.

@@ -72,8 +72,10 @@ def test_m14_an_image_in_two_class_folders_is_refused_by_name(tmp_path):
     with pytest.raises(FindingsError, match="no catalogue was made") as caught:
         catalogue(tmp_path, out=tmp_path / "made")
     found = caught.value.findings
-    assert set(found["kind"]) == {"duplicate_image_id"}
-    assert set(found["image_id"]) == {"a", "b", "c"}
+    assert set(found["kind"]) == {"identical_files"}
+    copies = [f"{label}/{name}" for label in ("bcc", "mel", "nv") for name in "abc"]
+    assert set(found["image_id"]) == {*copies} - {"bcc/c"}
+    assert found["exclude"].all()
     assert not (tmp_path / "made").exists()
 
 

@@ -18,7 +18,7 @@ from lesionlab.evaluation.metrics.classification import classification
 from lesionlab.evaluation.predictions.load import arrays_of, read_as, rows_of
 from lesionlab.files import write_csv
 from lesionlab.progress import Notice
-from lesionlab.taxonomy import GROUPINGS, MALIGNANT_RULE
+from lesionlab.taxonomy import GROUPINGS, HAM7, MALIGNANT_RULE
 
 
 def answers(table, seed, skill=1.5):
@@ -273,12 +273,12 @@ def test_the_printed_rule_is_the_rule():
         name, _, classes = side.partition("=")
         for label in classes.split("+"):
             assert groups[label.strip()] == name.strip()
-    assert set(groups) == {"akiec", "bcc", "bkl", "df", "mel", "nv", "vasc", "malignant", "benign"}
+    assert set(groups) == {*HAM7, "scc", "malignant", "benign"}
 
 
 def test_classes_outside_the_rule_are_refused(first):
-    table = first.rename(columns={"p_df": "p_scc"}).replace({"target": {"df": "scc"}})
-    with pytest.raises(DataError, match="does not say what scc would be"):
+    table = first.rename(columns={"p_df": "p_wart"}).replace({"target": {"df": "wart"}})
+    with pytest.raises(DataError, match="does not say what wart would be"):
         evaluate(table, as_="malignant-benign")
     sided = first[first["target"].isin(["nv", "bkl"])]
     sided = sided.drop(columns=[f"p_{each}" for each in ("akiec", "bcc", "df", "mel", "vasc")])
