@@ -299,7 +299,7 @@ def test_a_fused_run_from_training_to_prediction(drawn, tmp_path, kind, capsys):
     again = predict_run(run)
     columns = [f"p_{name}" for name in run.classes]
     np.testing.assert_array_equal(again[columns], run.predictions[columns])
-    unknown = predict_run(run, data=data, metadata=pd.DataFrame({"image_id": []}))
+    unknown = predict_run(run, data=data, metadata=data.table[["image_id"]])
     assert (unknown[columns].to_numpy() != again[columns].to_numpy()).any()
 
     chosen = data.table.set_index("image_id").loc[val["image_id"]].iloc[:4]
@@ -332,7 +332,7 @@ def test_a_run_learns_what_only_the_metadata_say(ham_copy, tmp_path):
     fusion = {"kind": "concatenation", "fields": ["site"]}
     recipe = SMALL.but({"model.fusion": fusion, "phases": [phase], "augment": "none"})
     run = train(recipe, data, parts, out=tmp_path / "run")
-    hidden = predict_run(run, data=data, metadata=pd.DataFrame({"image_id": ["none"]}))
+    hidden = predict_run(run, data=data, metadata=data.table[["image_id"]])
     told, blind = (
         evaluate(table, part="val", replicates=0)["balanced_accuracy"].value
         for table in (run.predictions, hidden)
