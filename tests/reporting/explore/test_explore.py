@@ -113,7 +113,7 @@ def test_has_every_section_in_order(page):
     found = [body.find(text) for text in wanted]
     assert -1 not in found
     assert found == sorted(found)
-    assert "malignant = mel + bcc + akiec; benign = nv + bkl + df + vasc" in body
+    assert "malignant = mel + bcc + akiec + scc; benign = nv + bkl + df + vasc" in body
     assert "These lesions are drawn" in body or "drawn by a program" in body
 
 

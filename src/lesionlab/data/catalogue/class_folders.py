@@ -26,7 +26,7 @@ PARTS: Mapping[str, str] = MappingProxyType(
 _NO_CLASSES = re.compile(
     r"(ima?ge?s?|photos?|pictures?|data|jpe?g|png|masks?|annotations?|labels|thumb(nail)?s?"
     r"|segmentations?|\d+x\d+)"
-    r"|.*_(part_\d|input|data|segmentations?|images)(_.*)?",
+    r"|.*_(part_\d|input|segmentations?)(_.*)?|.*(training|validation|test(_v2)?)_data",
     re.IGNORECASE,
 )
 """Names of folders of images that are no diagnosis."""

@@ -44,7 +44,8 @@ def find_isic_archive(inventory: Inventory) -> list[Path]:
 
 def read_isic_archive(source: Source) -> Draft:
     """Images with the class that the branch of their diagnosis has; others are left out by name."""
-    raw = read_csv(source.tables[0], required=("isic_id",))
+    exports = [read_csv(path, required=("isic_id",)) for path in source.tables]
+    raw = pd.concat(exports, ignore_index=True).fillna("")
     levels = [name for name in (f"diagnosis_{i}" for i in range(1, 6)) if name in raw.columns]
     if levels:
         paths = raw[levels].agg(":".join, axis=1).str.strip(":")

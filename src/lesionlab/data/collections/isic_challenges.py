@@ -79,7 +79,8 @@ def _joined(other: Sequence[Path], key: str, table: pd.DataFrame) -> pd.DataFram
 
 def find_isic2016(inventory: Inventory) -> list[Path]:
     """The ground truth of part 3, which has no header line."""
-    return _paths(inventory, r"^ISBI2016_ISIC_Part3B?_(Training|Test)_GroundTruth\.csv$")
+    whole = _paths(inventory, r"^ISBI2016_ISIC_Part3_(Training|Test)_GroundTruth\.csv$")
+    return whole or _paths(inventory, r"^ISBI2016_ISIC_Part3B_(Training|Test)_GroundTruth\.csv$")
 
 
 def read_isic2016(source: Source) -> Draft:
@@ -189,12 +190,14 @@ def read_isic2019(source: Source) -> Draft:
 
 def find_isic2020(inventory: Inventory) -> list[Path]:
     """The training table, of the challenge's page or of Kaggle."""
-    return [each.path for each in tables_with(inventory, "image_name", "benign_malignant")]
+    found = tables_with(inventory, "image_name", "benign_malignant")
+    found = sorted(found, key=lambda each: -len(each.columns))  # version 2 names lesions, too
+    return [each.path for each in found[:1]]
 
 
 def read_isic2020(source: Source) -> Draft:
     """33,126 training images of 2,056 patients, benign or malignant."""
-    raw = pd.concat([read_csv(path) for path in source.tables], ignore_index=True)
+    raw = read_csv(source.tables[0])
     table = pd.DataFrame(
         {
             "image_id": raw["image_name"],

@@ -77,7 +77,7 @@ def ham_tables(inventory: Inventory) -> list[Path]:
     """Its table under the names of Dataverse and Kaggle, or as an export with its columns."""
     named = [each.path for each in tables_with(inventory, name=_HAM_TABLE)]
     alike = [each.path for each in tables_with(inventory, "lesion_id", "dx", "localization")]
-    return named or alike
+    return named[:1] or alike  # one table may be there as .csv and as .tab
 
 
 def read_ham10000(source: Source) -> Draft:
