@@ -146,7 +146,7 @@ def test_a_calibrated_model_is_not_distinguishable_from_0_and_one_too_sure_is(to
         found = calibration_errors(as_table(data), replicates=200)
         for name in tool.NAMES:
             assert found.distinguishable(name) is apart, name
-            assert ("not distinguishable" in found.said(name)) is not apart
+            assert ("not distinguishable" in found.describe(name)) is not apart
             assert (found[name].low == 0) is not apart
         assert np.isnan(found["ece_equal_mass"].low)  # no interval that would mislead
         assert found.expected["ece_equal_mass"] > 0.01

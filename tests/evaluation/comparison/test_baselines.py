@@ -151,7 +151,7 @@ def test_what_cannot_be_fitted_is_said(images):
     heard = []
     only = baselines(predictions, bare, replicates=0, listen=heard.append)
     assert list(only.tables) == ["colours", "colours balanced"]
-    assert any(text.startswith("metadata: none") for text in only.told)
+    assert any(text.startswith("metadata: none") for text in only.notes)
     alone = predictions.copy()
     alone.loc[alone["part"] == "train", "target"] = "nv"
     with pytest.raises(DataError, match="a single class"):
@@ -163,7 +163,7 @@ def test_what_cannot_be_fitted_is_said(images):
         predictions[predictions["part"] != "val"], data, kinds=["metadata"], replicates=0
     )
     assert without.strengths == {"metadata": 1.0}
-    assert "no val part" in without.told[0]
+    assert "no val part" in without.notes[0]
 
 
 def test_the_verb(ham, tmp_path, capsys, monkeypatch):

@@ -219,7 +219,7 @@ def test_reads_like_a_page(found, first, second):
             name, _, rest = line.strip().partition(" ")
             told, _, p = rest.strip().partition("  ")
             assert [name, told] == [metric, shown(each, signed=signed)]
-            assert p == (found.said((*key, metric)) if signed else "")
+            assert p == (found.describe((*key, metric)) if signed else "")
             assert each.low < each.high
     end = lines[lines.index("second - first") + 1 + len(found.metrics) :]
     assert [line.split()[0] for line in end[:3]] == ["accuracy", "recall/mel", "auroc/mel"]

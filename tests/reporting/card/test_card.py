@@ -385,17 +385,17 @@ def test_subgroups_from_a_file_are_the_authors_word(tmp_path, same_run):
 def check(answered):
     assert answered.status in STATUSES
     if answered.status == "not_known":
-        assert not answered.told
+        assert not answered.facts
         assert not answered.author
         assert answered.lacking
     elif answered.status == "part":
-        assert answered.told
+        assert answered.facts
         assert answered.lacking
         assert not answered.author
     else:
         assert not answered.lacking
-        assert answered.told or answered.author
-    assert all(fact.known for fact in answered.told)
+        assert answered.facts or answered.author
+    assert all(fact.known for fact in answered.facts)
 
 
 def test_every_item_is_answered_or_not_known(whole):
@@ -479,7 +479,7 @@ def test_an_author_cannot_turn_a_known_item_into_his_word(same_run, whole):
     told = next(e for e in made(same_run, answers=given).standards["claim"] if e.item.id == "24")
     assert _status(whole, ("claim", "24")) == told.status == "run"
     assert told.author == "From heaven."
-    assert "random, from seed 0" in told.told[0].text
+    assert "random, from seed 0" in told.facts[0].text
 
 
 def test_all_faults_of_answers_come_at_once(tmp_path):

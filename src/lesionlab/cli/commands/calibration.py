@@ -60,7 +60,7 @@ def calibrate(
         }
         before = errors["before"]
         shown = [
-            (name.replace("_", " "), *(result.said(name) for result in errors.values()))
+            (name.replace("_", " "), *(result.describe(name) for result in errors.values()))
             for name in before
             if "/" not in name
         ]

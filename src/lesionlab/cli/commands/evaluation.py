@@ -95,7 +95,7 @@ def compare_baselines(call: Call, *, data: Path | None = None, out: Path) -> Out
     call.warnings.clear()  # those of the baselines themselves are of no use
     outcome = beside_baselines(result)
     names = ", ".join(file.name for file in result.save(out))
-    outcome.lines += [*result.told, f"Written to {out}: {names}"]
+    outcome.lines += [*result.notes, f"Written to {out}: {names}"]
     return outcome
 
 

@@ -100,7 +100,7 @@ class CalibrationErrors(Result):
         """Whether a debiased error is told apart from 0; not without replicates."""
         return self.p_values.get(name, 1.0) < SIGNIFICANCE
 
-    def said(self, name: str) -> str:
+    def describe(self, name: str) -> str:
         """One figure in words, with what there is to say about it."""
         if name in self.p_values:
             p = self.p_values[name]
@@ -134,13 +134,13 @@ class CalibrationErrors(Result):
         write_csv(Path(path), self.table())
 
     def __repr__(self) -> str:
-        return f"<Calibration of {self.part}: {self.said('calibration_error')}>"
+        return f"<CalibrationErrors of {self.part}: {self.describe('calibration_error')}>"
 
     def __str__(self) -> str:
         names = [name for name in self if "/" not in name]
         size = self["log_loss"]
         lines = [f"{self.part}: {size.n} images of {size.groups} lesions, 95 % intervals"]
-        return "\n".join(lines + [f"  {name:32}  {self.said(name)}" for name in names])
+        return "\n".join(lines + [f"  {name:32}  {self.describe(name)}" for name in names])
 
 
 def calibration_errors(

@@ -65,14 +65,14 @@ class Baselines(Result):
         comparison: the baselines, then the model: figures, and differences of the model minus each
             baseline, and no others.
         strengths: the inverse penalty of each, chosen on val; 1 where there is no val.
-        told: how each was fitted, in a sentence.
+        notes: how each was fitted, in a sentence.
     """
 
     tables: Mapping[str, pd.DataFrame]
     model: str
     comparison: Comparison
     strengths: Mapping[str, float]
-    told: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def shown(self) -> Sequence[tuple[str, pd.DataFrame]]:
         """The comparison's tables, as `Result.shown` says."""

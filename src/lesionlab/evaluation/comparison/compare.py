@@ -150,14 +150,14 @@ class Comparison(Result):
                 known = each is not None and not math.isnan(self.p_values[key])
                 lines.append(
                     f"  {metric:{width}}  {shown(each, signed=True)}"
-                    + (f"  {self.said(key)}" if known else "")
+                    + (f"  {self.describe(key)}" if known else "")
                 )
             for test in self.main_tests:
                 if (test.model, test.reference) == (model, reference):
                     lines.append(f"  {test.metric:{width}}  {_told(test)}")
         return "\n".join(lines + [f"Note: {text}" for text in self.notes])
 
-    def said(self, key: Key) -> str:
+    def describe(self, key: Key) -> str:
         """The p value of a difference and what it is after adjustment: "p 0.012 (0.060)"."""
         return f"p {shown_p(self.p_values[key])} ({shown_p(self.adjusted[key])})"
 

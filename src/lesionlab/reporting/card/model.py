@@ -18,14 +18,14 @@ class Answered:
     Attributes:
         item: the item.
         status: a key of `STATUSES`.
-        told: the facts that answer it.
+        facts: those that answer it.
         author: what the author says to this very item; "" if nothing.
         lacking: what remains open, in a few words each.
     """
 
     item: Item
     status: Status
-    told: tuple[Fact, ...]
+    facts: tuple[Fact, ...]
     author: str
     lacking: tuple[str, ...]
 

@@ -44,7 +44,7 @@ def items_table(card: CardContent, key: str) -> pd.DataFrame:
             each.item.group,
             each.item.ask,
             each.status,
-            "; ".join(f"{fact.label}: {fact.text}" for fact in each.told),
+            "; ".join(f"{fact.label}: {fact.text}" for fact in each.facts),
             each.author,
             "; ".join(each.lacking),
         )
@@ -93,7 +93,7 @@ def _lines(card: CardContent) -> Iterator[str]:
         yield ""
         cells = []
         for each in answered:
-            told = "; ".join(f"{fact.label}: {fact.text}" for fact in each.told)
+            told = "; ".join(f"{fact.label}: {fact.text}" for fact in each.facts)
             if each.author:
                 told += f"{'; ' if told else ''}the author says: {each.author}"
             if each.status in ("not_known", "part"):

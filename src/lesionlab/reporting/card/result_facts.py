@@ -261,7 +261,7 @@ def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
     yield (
         "results.calibration",
         "calibration error of the likeliest class "
-        f"{subject.calibration.said('calibration_error')}; Brier score "
+        f"{subject.calibration.describe('calibration_error')}; Brier score "
         f"{subject.calibration['brier']}; log loss {subject.calibration['log_loss']}",
     )
     if subject.subgroups is not None:
@@ -339,7 +339,7 @@ def _calibration(subject: Subject) -> CardTable:
     found = subject.calibration
     names = [name for name in found if "/" not in name]
     shown = pd.DataFrame(
-        [(_plain(name), found.said(name)) for name in names], columns=["figure", "value"]
+        [(_plain(name), found.describe(name)) for name in names], columns=["figure", "value"]
     )
     return CardTable(
         "calibration",

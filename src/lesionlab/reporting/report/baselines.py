@@ -59,7 +59,7 @@ def section(found: Baselines) -> Section:
     columns = ["figure", "model", "value", f"{found.model} minus it", "adjusted p"]
     table = pd.DataFrame(rows, columns=columns)
     exhibit = Exhibit("baselines", title, reading, table, _dots(found, title))
-    return Section("baselines", "Beside what sees no lesion", (exhibit,), found.told, "Baselines")
+    return Section("baselines", "Beside what sees no lesion", (exhibit,), found.notes, "Baselines")
 
 
 def _name(metric: str) -> str:
