@@ -11,6 +11,7 @@ import pytest
 
 from lesionlab.data.catalogue.catalogue import catalogue
 from lesionlab.data.images import decode
+from lesionlab.data.sources.patient_metadata import read_metadata
 from lesionlab.errors import DataError
 from lesionlab.tables import read_predictions
 from lesionlab.taxonomy import HAM7
@@ -197,3 +198,26 @@ def test_three_decimals_are_probabilities(cases):
     np.testing.assert_allclose(chances.sum(axis=1), 1, atol=1e-12)
     raw = pd.read_csv(cases / "tables/three_decimals.csv").filter(regex="^p_").to_numpy()
     assert np.abs(chances - raw).max() < 0.004
+
+
+@pytest.mark.parametrize("case", ["suffix", "heads", "words"])
+def test_metadata_are_applied_to_all_images_or_refused_with_the_words(cases, case):
+    data = catalogue(cases / "tables/id_case")
+    words = {"sex": ("female", "male"), "site": ("back", "face", "trunk")}
+    given = cases / f"tables/metadata_{case}.csv"
+    said = []
+
+    def read():
+        return read_metadata(
+            given, list(data.table["image_id"]), words=words, listen=lambda each: said.append(each)
+        )
+
+    if case == "words":
+        with pytest.raises(DataError, match=r"'head/neck' \(16\).*back, face, trunk"):
+            read()
+        return
+    found = read()
+    assert set(found["age"]) == {55}
+    assert set(found["sex"]) == {"male"}
+    assert set(found["site"]) == {"back"}
+    assert any("of 16 images" in each.text for each in said)
