@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {  # in the order in which somebody meets them
     "data": "Data",
     "recipe": "Recipes",
+    "augmentation": "Augmentation",
     "models": "Networks",
     "training": "Training",
     "run": "Runs",
