@@ -11,7 +11,7 @@ def command(verb: str, *words: object, **options: Any) -> str:
     """One command line that can be copied to a shell.
 
     Args:
-        verb: such as "catalogue".
+        verb: such as "catalogue" or "audit labels".
         words: what stands behind it.
         options: by name without "--", "_" for "-": None, False and what is empty are left out, True
             is the option alone, a mapping is key=value words, other collections are words.
@@ -20,7 +20,7 @@ def command(verb: str, *words: object, **options: Any) -> str:
         >>> command("audit", "my data", out="findings.csv", table=None)
         "lesionlab audit 'my data' --out findings.csv"
     """
-    line = ["lesionlab", verb, *map(str, words)]
+    line = ["lesionlab", *verb.split(), *map(str, words)]
     for name, value in options.items():
         if (
             value is None
