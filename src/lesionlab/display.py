@@ -105,7 +105,7 @@ def text_table(table: pd.DataFrame, most: int = MOST_ROWS) -> str:
     words = set(text["words"])
     lines = [text["head"]]
     for row in text["rows"]:
-        lines.append([each if isinstance(each, str) else _joined(*each) for each in row])
+        lines.append([each if isinstance(each, str) else joined(*each) for each in row])
     widths = [max(len(line[place]) for line in lines) for place in range(len(text["head"]))]
     made = [
         "  ".join(
@@ -132,7 +132,8 @@ def html_image(pixels: NDArray[np.uint8], text: str) -> str:
     return f'<img src="data:image/png;base64,{data}" alt="{escape(text, quote=True)}">'
 
 
-def _joined(value: str, between: str) -> str:
+def joined(value: str, between: str) -> str:
+    """A cell of `cells` with an interval, as one text."""
     return f"{value} ({between})" if between else value
 
 
@@ -165,7 +166,7 @@ def cells(table: pd.DataFrame) -> dict[str, Any]:
     Shares are in percent, whole numbers whole, others have two decimals, or three where the whole
     column lies between -1 and 1; differences and gaps bear a sign. A value with its interval
     (columns value, low, high, or x, x_low, x_high) becomes one cell, a pair of texts: "0.587" and
-    "0.539–0.639".
+    "0.539–0.639"; with one decimal where the column reaches 100.
 
     Returns:
         head, rows, and in words the places of columns that are text.
@@ -185,9 +186,10 @@ def cells(table: pd.DataFrame) -> dict[str, Any]:
             low, high = (table.iloc[:, end].to_numpy(float, na_value=math.nan) for end in ends)
             middle = values.to_numpy(float, na_value=math.nan)
             last = name.rpartition("_")[2]
+            digits = 1 if np.nanmax(np.abs(middle), initial=0) >= 100 else 3
             columns.append(
                 [
-                    _estimate(*each, last in SHARES, last in SIGNED)
+                    _estimate(*each, last in SHARES, last in SIGNED, digits)
                     for each in zip(middle, low, high, strict=True)
                 ]
             )
@@ -223,14 +225,16 @@ def _before(names: list[str]) -> str:
     return names[place - 1] if place else ""
 
 
-def _estimate(value: float, low: float, high: float, share: bool, signed: bool) -> tuple[str, str]:
+def _estimate(
+    value: float, low: float, high: float, share: bool, signed: bool, digits: int
+) -> tuple[str, str]:
     """A value and its interval; with signs where asked for, or where the interval goes below 0."""
     if math.isnan(value):
         return "–", ""
     if share:
         return percent(value), interval(low, high)
     signed = signed or value < 0 or low < 0
-    form, between = ("{:+.3f}", " to ") if signed else ("{:.3f}", "–")
+    form, between = (f"{{:+.{digits}f}}", " to ") if signed else (f"{{:.{digits}f}}", "–")
     known = not (math.isnan(low) or math.isnan(high))
     inner = f"{form.format(low)}{between}{form.format(high)}" if known else ""
     return form.format(value).replace("-", "−"), inner.replace("-", "−")

@@ -17,6 +17,29 @@ if TYPE_CHECKING:
     from lesionlab.models.listing import Description
 
 
+def columns(table: pd.DataFrame, **names: str) -> pd.DataFrame:
+    """Some columns of a table with the ends of their intervals, in words; those it lacks left out.
+
+    Args:
+        table: with columns x, x_low and x_high, or x, low and high, where x has an interval.
+        names: the words for each column.
+    """
+    given = list(table)
+    found: dict[str, pd.Series] = {}
+    for name, title in names.items():
+        if name not in given:
+            continue
+        found[title] = table[name]
+        for end in ("low", "high"):
+            if f"{name}_{end}" in given:
+                found[f"{title}_{end}"] = table[f"{name}_{end}"]
+            elif end in given and given.index(name) + 1 == given.index("low"):
+                found[f"{title}_{end}"] = table[end]
+    import pandas as pd
+
+    return pd.DataFrame(found)
+
+
 def comparison(result: Comparison) -> Outcome:
     """The figures of a comparison, its differences, and its warnings."""
     import pandas as pd

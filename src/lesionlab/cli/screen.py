@@ -118,19 +118,24 @@ def _amount(event: Step) -> str:
 
 
 def _print_table(console: Console, title: str, table: pd.DataFrame) -> None:
-    from pandas.api.types import is_numeric_dtype
     from rich.table import Table
 
+    from lesionlab.display import cells, joined
+
+    text = cells(table)
+    rows = [
+        [cell if isinstance(cell, str) else joined(*cell) for cell in row] for row in text["rows"]
+    ]
     drawn = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for name in table.columns:
-        texts = [str(cell) for cell in table[name]]
-        names = all(" " not in text and len(text) <= _LONGEST_NAME for text in texts)
+    for place, name in enumerate(text["head"]):
+        words = place in text["words"]
+        names = words and all(" " not in row[place] for row in rows)
         drawn.add_column(
-            str(name),
-            justify="right" if is_numeric_dtype(table[name]) else "left",
+            name,
+            justify="left" if words else "right",
             overflow="fold",  # a name cut short could not be typed
-            no_wrap=names,  # nor one that is broken in two
+            no_wrap=names and all(len(row[place]) <= _LONGEST_NAME for row in rows),  # nor broken
         )
-    for row in table.itertuples(index=False):
-        drawn.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    for row in rows:
+        drawn.add_row(*row)
     console.print(drawn)
