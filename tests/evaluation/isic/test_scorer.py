@@ -175,6 +175,15 @@ def test_all_faults_of_a_file_come_at_once(tmp_path):
     assert caught.value.findings["column"].tolist() == ["MEL", "NV", "score_weight"]
 
 
+def test_rows_may_be_lesions(tmp_path):
+    truth, told = tmp_path / "truth.csv", tmp_path / "told.csv"
+    truth.write_text("lesion_id,MEL,NV\nIL_1,1.0,0.0\nIL_2,0.0,1.0\n")
+    told.write_text("lesion_id,MEL,NV\nIL_2,0.25,0.75\nIL_1,0.5,0.5\n")
+    assert list(read_truth(truth)["image"]) == ["IL_1", "IL_2"]
+    assert list(read_submission(told, ["MEL", "NV"])["image"]) == ["IL_2", "IL_1"]
+    assert list(read(truth, told)["p_mel"]) == [0.5, 0.25]
+
+
 def test_other_images_are_named(files):
     truth, given = files("random_00")
     lines = given.read_text().splitlines()

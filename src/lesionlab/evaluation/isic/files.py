@@ -65,7 +65,8 @@ def read_truth(path: Path | str) -> pd.DataFrame:
 
     Args:
         path: a CSV with `image`, a column of 0 and 1 per class, and optionally the weights; or
-            ISIC 2020's with `image_name` and `target`, whatever else it has.
+            ISIC 2020's with `image_name` and `target`, whatever else it has; or MILK10k's, whose
+            rows are lesions, with `lesion_id`.
 
     Returns:
         Columns image, the categories (float64, 0 or 1), score_weight and validation_weight (1
@@ -81,6 +82,8 @@ def read_truth(path: Path | str) -> pd.DataFrame:
     if {"image_name", "target"} <= set(table.columns):
         kept = [name for name in ("image_name", "target", *WEIGHTS) if name in table.columns]
         table = table[kept].rename(columns={"image_name": "image"})
+    if "image" not in table.columns:
+        table = table.rename(columns={"lesion_id": "image"})
     if "image" not in table.columns:
         faults.append(Finding("missing_column", "no column 'image'", column="image"))
     categories = [name for name in table.columns if name not in ("image", *WEIGHTS)]
@@ -105,8 +108,8 @@ def read_submission(
     """Read and check a submission.
 
     Args:
-        path: a CSV with `image` (or `image_name`) and the categories, in any order; ".jpg" behind
-            the name of an image is taken off.
+        path: a CSV with `image` (or `image_name`, or `lesion_id`) and the categories, in any
+            order; ".jpg" behind the name of an image is taken off.
         categories: the columns that it must have, those of the ground truth.
         quirks: refuse what the official scorer refuses and we would not, a column that is written
             in whole numbers from top to bottom; and read numbers of 16 digits and more as pandas 2
@@ -121,8 +124,9 @@ def read_submission(
     """
     path = Path(path)
     table = read_table(path)
-    if "image" not in table.columns:
-        table = table.rename(columns={"image_name": "image"})
+    for name in ("image_name", "lesion_id"):
+        if "image" not in table.columns:
+            table = table.rename(columns={name: "image"})
     faults = [
         Finding("missing_column", f"no column {name!r}", column=name)
         for name in ("image", *categories)
