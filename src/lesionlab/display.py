@@ -64,7 +64,8 @@ class Result:
         parts = [f"<p>{escape(repr(self))}</p>"]
         parts += [f"<p><strong>Warning:</strong> {escape(text)}</p>" for text in self._remarks()]
         parts += [html_table(table, title) for title, table in self.shown()]
-        return f'<div class="lesionlab">{"".join(parts)}{results.figure_of(self)}</div>'
+        figure = f'<div style="max-width:30em">{results.figure_of(self)}</div>'
+        return f'<div class="lesionlab">{"".join(parts)}{figure}</div>'
 
 
 def html_table(table: pd.DataFrame, title: str = "", most: int = MOST_ROWS) -> str:
@@ -84,7 +85,9 @@ def html_table(table: pd.DataFrame, title: str = "", most: int = MOST_ROWS) -> s
             value, between = (each, "") if isinstance(each, str) else each
             small = f" <small>{escape(between)}</small>" if between else ""
             side = "left" if place in words else "right"
-            parts.append(f'<{kind} style="text-align:{side}">{escape(value)}{small}</{kind}>')
+            parts.append(
+                f'<{kind} style="padding:2px 8px;text-align:{side}">{escape(value)}{small}</{kind}>'
+            )
         return f"<tr>{''.join(parts)}</tr>"
 
     caption = f'<caption style="text-align:left">{escape(title)}</caption>' if title else ""
@@ -129,7 +132,10 @@ def html_image(pixels: NDArray[np.uint8], text: str) -> str:
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
     data = base64.b64encode(content.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(text, quote=True)}">'
+    style = "width:16em;max-width:48%"
+    return (
+        f'<img style="{style}" src="data:image/png;base64,{data}" alt="{escape(text, quote=True)}">'
+    )
 
 
 def joined(value: str, between: str) -> str:
