@@ -257,7 +257,7 @@ def test_the_verbs_read_a_folder_of_folds(whole, thirds, tmp_path, capsys, monke
     assert "Macro AUROC" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert isinstance(open_run(whole.folder), Folds)
     assert main([*words[:-4], "--only", "first"]) == 2
-    assert "--only takes folds" in capsys.readouterr().err
+    assert "--only: 'first' is no whole number" in capsys.readouterr().err
 
 
 def test_folds_predict_out_of_fold(whole, thirds, tmp_path, capsys):
