@@ -288,7 +288,7 @@ def test_files_of_other_programs_give_the_same_numbers(good, tmp_path, form, opt
         ("image_id,target,p_mel,p_mel,p_nv\na,mel,.5,0,.5\n", "two columns called 'p_mel'"),
         ("image_id;target;p_mel;p_nv\na;mel;0,5;0,5\n", r"first a \(0,5\)"),
         ("image_id,target,p_mel,p_nv\na,mel,50%,50%\n", r"\(50%\)"),
-        (b"\xff\xfei\x00m\x00", "not a CSV table"),
+        (b"\xff\xfei\x00m\x00", "lacks 2 of the columns"),
         (b"image_id,target,p_mel,p_nv\n\xe9,mel,1,0\n", "UTF-8"),
         (b"\x00\x01\x02\x03", "not a header"),
     ],
