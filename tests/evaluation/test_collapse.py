@@ -73,8 +73,10 @@ def test_a_model_that_tells_classes_apart_is_not(held_out):
 
 
 def test_a_training_that_collapses_ends_in_the_warning(ham_copy, tmp_path, monkeypatch, capsys):
-    for path in ham_copy.rglob("*.jpg"):  # nothing to tell classes by
-        Image.new("RGB", (80, 60), (120, 90, 80)).save(path)
+    for number, path in enumerate(sorted(ham_copy.rglob("*.jpg"))):
+        picture = Image.new("RGB", (80, 60), (120, 90, 80))  # nothing to tell classes by
+        picture.putpixel((number % 80, number // 80), (0, 0, 0))  # nor one file under two ids
+        picture.save(path)
     monkeypatch.chdir(tmp_path)
     assert main(["catalogue", str(ham_copy), "--out", "data"]) == 0
     assert main(["split", "data", "--kind", "holdout", "--shares", "0.6", "0.2", "0.2"]) == 0

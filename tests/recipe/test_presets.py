@@ -30,6 +30,7 @@ SAID = {
     "source_e": {"rotate": 60, "flip": "horizontal", "fill": "black"},
 }
 OFF = {
+    "own": (),
     "flip": "none",
     "rotate": 0,
     "scale": 1,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -56,9 +56,9 @@ def clean(
     split: Split,
     *,
     fold: int = 0,
-    age: Literal["keep", "median"] = "keep",
-    sex: Literal["keep", "fill", "mode"] = "keep",
-    site: Literal["keep", "fill", "mode"] = "keep",
+    age: str = "keep",
+    sex: str = "keep",
+    site: str = "keep",
     seed: int = 0,
     out: str | Path | None = None,
     listen: Listener = silent,
