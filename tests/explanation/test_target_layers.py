@@ -20,7 +20,7 @@ from lesionlab.taxonomy import HAM7
 LARGE = (192, 288)
 """Wider than high, so that nothing can lie on its side unseen."""
 EXPECTED = {  # path, layout, tokens without a place, grid at LARGE
-    "lenet": ("features.1.1", "NCHW", 0, (90, 138)),
+    "lenet": ("features.1.1", "NCHW", 0, (92, 140)),
     "cnn_64": ("features.2.1", "NCHW", 0, (48, 72)),
     "cnn_224": ("features.2.1", "NCHW", 0, (44, 68)),
     "vgg16": ("features.29", "NCHW", 0, (12, 18)),
@@ -36,6 +36,9 @@ EXPECTED = {  # path, layout, tokens without a place, grid at LARGE
     "inception_resnet_v2": ("conv2d_7b", "NCHW", 0, (4, 7)),
     "efficientnet_b0": ("bn2", "NCHW", 0, (6, 9)),
     "tf_efficientnetv2_s": ("bn2", "NCHW", 0, (6, 9)),
+    "tf_efficientnet_lite0": ("bn2", "NCHW", 0, (6, 9)),
+    "tf_efficientnet_lite1": ("bn2", "NCHW", 0, (6, 9)),
+    "tf_efficientnet_lite2": ("bn2", "NCHW", 0, (6, 9)),
     "mobilenetv4_conv_small": ("blocks", "NCHW", 0, (6, 9)),
     "mobilenetv4_conv_medium": ("blocks", "NCHW", 0, (6, 9)),
     "mobilenetv4_hybrid_medium": ("blocks", "NCHW", 0, (6, 9)),

@@ -124,7 +124,8 @@ def test_all_faults_come_at_once(tmp_path):
     for line in (
         "model.nmae: no such setting; did you mean 'name'?",
         "model.drop: 2 is out of range (at least 0, at most 0.95)",
-        "loss.kind: 'logit_adjustd' is not one of cross_entropy, focal, ldam, logit_adjusted; "
+        "loss.kind: 'logit_adjustd' is not one of cross_entropy, focal, ldam, logit_adjusted, "
+        "own; "
         "did you mean 'logit_adjusted'?",
         "sampling: expects a mapping with a kind, got 5",
         "batch: expects a whole number, got 'many'",

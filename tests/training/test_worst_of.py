@@ -226,7 +226,7 @@ def test_a_network_learns_from_the_hardest_views(drawn, tmp_path):
             "model.name": "lenet",
             "augment.worst_of": 3,
             "sampling.kind": "balanced",
-            "phases.0.epochs": 14,
+            "phases.0.epochs": 20,
             "phases.0.optim.lr": 4e-3,
             "average.decay": 0.9,
             "batch": 8,

@@ -115,7 +115,9 @@ class Keeper(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Tell how far the epoch is."""
+        """Tell how far the epoch is; its end is told once, with its figures."""
+        if batch_idx + 1 == trainer.num_training_batches:
+            return
         total = sum(each.epochs for each in self.recipe.phases)
         done = (
             self.first_epoch

@@ -185,7 +185,7 @@ def fault_of(content, max_pixels=None):
     return caught.value.kind
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO", "TGA", "EPS"])
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "EPS"])
 def test_formats_that_nobody_asked_for_are_not_opened(kind):
     assert fault_of(bytes_of(corners(), kind)) == "unreadable"
 
