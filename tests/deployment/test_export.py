@@ -12,7 +12,7 @@ from lesionlab.cli.app import main
 from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
 from lesionlab.data.splits import split
 from lesionlab.deployment import export as module
-from lesionlab.deployment import parity, quantisation
+from lesionlab.deployment import export_checks, quantisation
 from lesionlab.deployment.export import export
 from lesionlab.errors import BundleError, RunError
 from lesionlab.evaluation.conformal.scores import quantile
@@ -147,9 +147,9 @@ def test_int8_is_smaller_and_answers_alike(runs, tmp_path, monkeypatch):
     with pytest.raises(BundleError, match="2,000 held-out pictures"):
         export(runs[0], tmp_path / "few.bundle", precision="int8")
     assert not (tmp_path / "few.bundle").exists()
-    monkeypatch.setattr(parity, "PICTURES", 20)
-    monkeypatch.setattr(parity, "AGREEMENT", 0.5)
-    monkeypatch.setattr(parity, "FALL", 0.5)
+    monkeypatch.setattr(export_checks, "PICTURES", 20)
+    monkeypatch.setattr(export_checks, "AGREEMENT", 0.5)
+    monkeypatch.setattr(export_checks, "FALL", 0.5)
     small = export(runs[0], tmp_path / "small.bundle", precision="int8")
     told = small.info["gates"]["int8"]
     assert told["agreement"] >= 0.8
@@ -176,7 +176,7 @@ def test_int8_is_measured_on_the_calmer_half_where_that_agrees_better(runs, tmp_
     full = export(runs[0], tmp_path / "full.bundle")
     flipped = _with_negated_logits(full.network(full.members[0]))
     monkeypatch.setattr(module, "quantised", poor_from_all)
-    monkeypatch.setattr(parity, "PICTURES", 20)
+    monkeypatch.setattr(export_checks, "PICTURES", 20)
     small = export(
         runs[0], tmp_path / "b.bundle", precision="int8"
     )  # its gates are as strict as ever
@@ -190,20 +190,20 @@ def test_int8_is_measured_on_the_calmer_half_where_that_agrees_better(runs, tmp_
 
 def test_few_images_are_compared_with_their_mirror_images_too(runs, tmp_path, monkeypatch):
     count = int((runs[0].predictions["part"] == "test").sum())
-    monkeypatch.setattr(parity, "PICTURES", count + 1)
-    monkeypatch.setattr(parity, "AGREEMENT", 0.5)
-    monkeypatch.setattr(parity, "FALL", 0.5)
+    monkeypatch.setattr(export_checks, "PICTURES", count + 1)
+    monkeypatch.setattr(export_checks, "AGREEMENT", 0.5)
+    monkeypatch.setattr(export_checks, "FALL", 0.5)
     told = export(runs[0], tmp_path / "b", precision="int8").info["gates"]["int8"]
     assert told["pictures"] == 2 * told["images"] == 2 * count
 
 
 def test_a_gate_that_is_not_passed_stops_the_export(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(parity, "CLOSE", 0.0)
+    monkeypatch.setattr(export_checks, "CLOSE", 0.0)
     with pytest.raises(BundleError, match="does not give what torch gives"):
         export(runs[0], tmp_path / "b.bundle")
     monkeypatch.undo()
-    monkeypatch.setattr(parity, "PICTURES", 20)
-    monkeypatch.setattr(parity, "AGREEMENT", 1.01)
+    monkeypatch.setattr(export_checks, "PICTURES", 20)
+    monkeypatch.setattr(export_checks, "AGREEMENT", 1.01)
     with pytest.raises(BundleError, match="Nothing was written"):
         export(runs[0], tmp_path / "b.bundle", precision="int8")
     assert list(tmp_path.iterdir()) == []
@@ -223,12 +223,12 @@ def test_int8_gate_measures_what_it_says():
     small = full.copy()
     wrong = np.flatnonzero(targets == "a")[:6]
     small[wrong] = [0, 1, 0]
-    told = parity.smaller(full, small, table, ("a", "b", "c"), "test", "int8")
+    told = export_checks.smaller(full, small, table, ("a", "b", "c"), "test", "int8")
     assert told["agreement"] == 1 - 6 / 2000
     assert told["fall"] == pytest.approx(6 / (targets == "a").sum() / 3)
     small[:60] = -full[:60]
     with pytest.raises(BundleError, match="97"):
-        parity.smaller(full, small, table, ("a", "b", "c"), "test", "int8")
+        export_checks.smaller(full, small, table, ("a", "b", "c"), "test", "int8")
 
 
 def test_runs_that_do_not_belong_together_are_refused(runs, ham, tmp_path):

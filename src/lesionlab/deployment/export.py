@@ -20,7 +20,7 @@ from lesionlab._version import __version__
 from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
 from lesionlab.data.images.cache import cache
 from lesionlab.data.images.decode import preprocessing_fingerprint
-from lesionlab.deployment import parity
+from lesionlab.deployment import export_checks
 from lesionlab.deployment.onnx_graph import Graph, to_onnx
 from lesionlab.deployment.quantisation import BATCH, STEMS, halved, quantised
 from lesionlab.errors import BundleError, DataError, RunError
@@ -172,7 +172,9 @@ def export(
     images = _Images(opened.table.assign(part=parts), stored.pixels, rows, seed)
     passed: dict[str, Any] = {
         "parity": [
-            parity.parity(each.network, each.architecture, each.onnx, opened, images.files(), views)
+            export_checks.parity(
+                each.network, each.architecture, each.onnx, opened, images.files(), views
+            )
             for each in made
         ]
     }
@@ -400,14 +402,16 @@ def _gate_smaller(
     """Compare with 32 bits on held-out images; their mirror images too where they are few."""
     held = "test" if len(images.of("test")) else "val"
     places = images.of(held)
-    turned = (False, True) if len(places) < parity.PICTURES else (False,)
+    turned = (False, True) if len(places) < export_checks.PICTURES else (False,)
     both = []
     for each in ([member.onnx for member in made], graphs):
         logits = [_blend(made, each, images, places, mirrored) for mirrored in turned]
         both.append(np.concatenate(logits))
         listen(Step(f"checking {precision}", len(both), 2, "graphs"))
     table = pd.concat([images.table.iloc[places]] * len(turned), ignore_index=True)
-    return parity.smaller(both[0], both[1], table, made[0].architecture.classes, held, precision)
+    return export_checks.smaller(
+        both[0], both[1], table, made[0].architecture.classes, held, precision
+    )
 
 
 def _fit(

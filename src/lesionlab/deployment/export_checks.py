@@ -1,4 +1,4 @@
-"""What a bundle must pass before it is written."""
+"""Checks that a bundle must pass before it is written: parity with torch, gates of int8, fp16."""
 
 from __future__ import annotations
 
