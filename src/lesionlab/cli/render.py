@@ -271,7 +271,7 @@ def zoo(table: pd.DataFrame) -> Outcome:
     from lesionlab.models.published import PACKAGES
 
     shown = table.assign(
-        million=(table["parameters"] / 1e6).round(1),
+        million=(table["parameters"] / 1e6).map("{:.1f}".format),
         smallest=table["smallest_input"],
         mean=table["normalisation"],
         weights=table["place"].mask(table["weights"] == "none", "none"),

@@ -82,7 +82,11 @@ def test_isic2019_joins_truth_and_metadata_of_both_parts(tmp_path):
                               ("Test", "ISIC_3", "UNK")):  # fmt: skip
         photo(tmp_path / f"ISIC_2019_{part}_Input" / f"{image}.jpg")
         truth = tmp_path / f"ISIC_2019_{part}_GroundTruth.csv"
-        rows = list(csv.reader(truth.open())) if truth.exists() else [("image", *CODES_2019)]
+        rows = (
+            list(csv.reader(truth.read_text().splitlines()))
+            if truth.exists()
+            else [("image", *CODES_2019)]
+        )
         table(truth, *rows, (image, *hot(CODES_2019, code)))
     head = ("image", "age_approx", "anatom_site_general", "lesion_id", "sex")
     meta = (("ISIC_1", "50.0", "head/neck", "BCN_1", "male"), ("ISIC_2", "", "", "", ""))
