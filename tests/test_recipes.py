@@ -254,7 +254,7 @@ LAST_EPOCHS = {  # of the last phase: as many as these few images and steps need
     "d_cnn": 15,
     "d_efficientnet_b0": 40,
     "d_resnet50": 8,
-    "d_resnet50v2": 40,
+    "d_resnet50v2": 100,
     "e_lenet": 40,
     "e_resnet18": 14,
     "mobilenetv4_conv_small": 30,
@@ -278,13 +278,17 @@ def test_every_recipe_that_trains_has_a_short_run():
     assert set(LONG) < set(TRAINED)
 
 
+STEPS = {"d_resnet50v2": 1e-3, "tf_efficientnet_lite0": 3e-3}
+"""Learning rates where random features are frozen and drop out twice, or where few layers learn."""
+
+
 def shortened(name: str, data: Catalogue, home: Path) -> Recipe:
     """What a test of seconds has to change: size, a hub's weights, length, steps and step size.
 
     Architecture, head, fusion, depths, loss, sampling, augmentation and optimiser stay.
     """
     recipe = load(name)
-    side = smallest_input(recipe.model.name)
+    side = max(smallest_input(recipe.model.name), 32 if "lite" in name else 0)
     changes: dict[str, object] = {
         "images.size": [side, side],
         "batch": 21,
@@ -295,7 +299,7 @@ def shortened(name: str, data: Catalogue, home: Path) -> Recipe:
         last = number == len(recipe.phases) - 1
         frozen = phase.depth == "head"
         changes[f"phases.{number}.epochs"] = LAST_EPOCHS[name] if last else 1
-        changes[f"phases.{number}.optim.lr"] = 3e-3 if frozen else 1e-3
+        changes[f"phases.{number}.optim.lr"] = STEPS.get(name, 3e-3 if frozen else 1e-3)
         changes[f"phases.{number}.schedule.kind"] = "constant"
     if isinstance(recipe.model.head, NeighboursProbe):
         changes["model.head.temperature"] = 0.001  # random features are much alike

@@ -31,4 +31,4 @@ def test_every_cell_runs(monkeypatch, tmp_path, capsys):
     assert "group_crosses" in told  # the image-level split is refused
     assert {"lenet", "modern"} <= {path.name for path in tmp_path.glob("lesionlab-*/*")}
     assert names["maps"].images
-    assert len(names["both"]) == len(names["data"])
+    assert len(names["both"].predictions) == len(names["data"])

@@ -14,7 +14,7 @@ from lesionlab.models.listing import ZOO
 from lesionlab.models.metadata_encoder import MetadataEncoder
 from lesionlab.prediction import embed as module
 from lesionlab.prediction.embed import Embeddings, embed, features_of
-from lesionlab.progress import Notice
+from lesionlab.progress import Notice, silent
 from lesionlab.recipe.schema import (
     Concatenation,
     Dense,
@@ -71,7 +71,7 @@ def test_every_network_of_the_zoo_has_embeddings(entry):
         side = entry.smallest
         model = Model(name=entry.name, head=LogisticProbe())
         architecture = factory.Architecture.of(model, ("a", "b"), Images(size=(side, side)))
-        network = factory._timms(architecture, False)
+        network = factory._timms(architecture, False, silent)
         features = features_of(network.eval(), torch.zeros(2, 3, side, side))
         attach(network, NeighboursProbe(), 2, entry.name)
         assert features.shape == (2, head_of(network).in_features)
