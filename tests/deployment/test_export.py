@@ -15,9 +15,11 @@ from lesionlab.deployment import export as module
 from lesionlab.deployment import export_checks, quantisation
 from lesionlab.deployment.export import export
 from lesionlab.errors import BundleError, RunError
+from lesionlab.evaluation.calibration.scaling import fit
 from lesionlab.evaluation.conformal.scores import quantile
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
 from lesionlab.evaluation.triage.risk_control import fit_referral
+from lesionlab.numerics import log_softmax
 from lesionlab.prediction.predictor import Predictor, session_of
 from lesionlab.recipe.schema import Recipe
 from lesionlab.training.train import train
@@ -84,12 +86,16 @@ def test_a_bundle_answers_as_its_run_does(runs, bundle):
 def test_what_is_fitted_is_fitted_on_val_alone(runs, bundle):
     predictor, rows, pixels, table = _pixels(runs[0], bundle, "val")
     found = predictor.answers(pixels, table)
-    calibrated = ll.calibrate(runs[0].predictions)
-    assert bundle.scaling.temperature == pytest.approx(calibrated.scaling.temperature, rel=1e-3)
-    places = [found.classes.index(label) for label in rows["target"]]
-    own = 1 - found.probabilities[np.arange(len(rows)), places]
+    unknown = predictor.answers(pixels)
+    places = np.array([found.classes.index(label) for label in rows["target"]])
     codes, count = lesion_codes(rows["lesion_id"].to_numpy(object))
-    assert bundle.sets.quantiles[0] == pytest.approx(quantile(own, codes, 0.1), abs=1e-6)
+    both = log_softmax(np.concatenate([found.logits, unknown.logits]))
+    scaling, _ = fit(both, np.tile(places, 2), np.tile(codes, 2), found.classes)
+    assert bundle.scaling.temperature == pytest.approx(scaling.temperature, rel=1e-3)
+    own = 1 - found.probabilities[np.arange(len(rows)), places]
+    own_unknown = 1 - unknown.probabilities[np.arange(len(rows)), places]
+    widest = max(quantile(own, codes, 0.1), quantile(own_unknown, codes, 0.1))
+    assert bundle.sets.quantiles[0] == pytest.approx(widest, abs=1e-6)
     assert bundle.sets.lesions == count
     assert (own <= bundle.sets.quantiles[0] + 1e-9).mean() >= 0.85
     share = found.unlike.mean()
@@ -97,8 +103,9 @@ def test_what_is_fitted_is_fitted_on_val_alone(runs, bundle):
     for name, limit in bundle.thresholds.items():
         label = name.partition("/")[2]
         of_class = (rows["target"] == label).to_numpy()
-        reached = found.probabilities[of_class, found.classes.index(label)] >= limit - 1e-9
-        assert reached.mean() >= 0.9
+        for answers in (found, unknown):
+            reached = answers.probabilities[of_class, found.classes.index(label)] >= limit - 1e-9
+            assert reached.mean() >= 0.9
     assert bundle.info["saw"]["val"]["images"] == len(rows)
     assert bundle.referral.refers_all  # so few lesions are not enough for 5 of 100
     assert "to calibrate on, and there were" in bundle.referral.promise

@@ -87,6 +87,12 @@ def test_closed_form_is_grad_cam(name):
     assert right.max() > 0
     np.testing.assert_allclose(found["maps"].numpy(), right, atol=1e-5 * right.max(), rtol=1e-4)
     assert found["features"].shape == (3, graph.features)
+    stage = [each for each in network.feature_info if each["reduction"] == 16][-1]
+    made = []
+    network.get_submodule(stage["module"]).register_forward_hook(lambda *hook: made.append(hook[2]))
+    network(normalise(torch.from_numpy(pixels), *architecture.normalisation))
+    halfway = made[0].mean(dim=(2, 3)).detach().numpy()
+    np.testing.assert_allclose(found["middle"].numpy(), halfway, atol=1e-5)
 
 
 def test_a_dense_head_is_followed_too():

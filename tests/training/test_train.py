@@ -79,6 +79,7 @@ def test_a_run_folder_holds_what_it_promises(whole, drawn):
     assert Split.open(run.folder / "split.csv").fingerprint == parts.fingerprint
     assert run.info["sources"] == ["drawn by lesionlab"]
     assert run.info["weights"] == {}  # random
+    assert run.info["precision"] == "float32"  # too short to try another
     assert date.fromisoformat(run.info["finished"])
 
 

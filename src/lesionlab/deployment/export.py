@@ -28,7 +28,7 @@ from lesionlab.evaluation.calibration.scaling import Scaling, fit
 from lesionlab.evaluation.conformal.scores import quantile
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
 from lesionlab.evaluation.metrics.operating_points import point_name, threshold_at_sensitivity
-from lesionlab.evaluation.outliers.detectors import ALARMS, Detector, fit_detector
+from lesionlab.evaluation.outliers.detectors import Detector, fit_detector
 from lesionlab.evaluation.triage.referral_cost import MeasuredReferral, measure_referral
 from lesionlab.evaluation.triage.risk_control import (
     MISS,
@@ -64,6 +64,9 @@ _KEPT_IN = {"fp16": "16 bits, computed with in 32", "int8": "eight-bit integers"
 
 CALIBRATION = 512
 """Training images that activations are measured on."""
+
+_ALARMS = 0.03
+"""How often a bundle may call an image like those of training unlike, and refer it for nothing."""
 
 _DETECTED = 4000  # training images that the detector is fitted on
 
@@ -111,11 +114,11 @@ def export(
     """Turn a run, or an ensemble of runs, into a bundle, if it passes its gates.
 
     Temperature, conformal quantiles, thresholds, limits of referral and the detector's threshold
-    are fitted on the val part, from the very graph that is shipped; the limits for images with age,
-    sex and site known and for the same without, of which the lower ones ship. Gates: torch and the
-    graph give the same probabilities and maps for real files (1e-4); in fp16 and int8 at least 98 %
-    of the likeliest classes of 2,000 or more held-out pictures stay, and balanced accuracy falls by
-    0.01 at most.
+    are fitted on the val part, from the very graph that is shipped; sets, thresholds and limits for
+    images with age, sex and site known and for the same without, of which the safer ones ship.
+    Gates: torch and the graph give the same probabilities and maps for real files (1e-4); in fp16
+    and int8 at least 98 % of the likeliest classes of 2,000 or more held-out pictures stay, and
+    balanced accuracy falls by 0.01 at most.
 
     Args:
         source: a finished run, or several of the same classes and input, which share their answer.
@@ -187,6 +190,7 @@ def export(
         passed[precision] = _gate_smaller(made, graphs, images, precision, listen)
     named = ReferralRule.of(architecture.classes, malignant).malignant
     fitted, arrays = _fit(made, graphs, images, named, listen)
+    halfway = all(member.graph.middle for member in made)
     rule = _fit_rule(made, graphs, images, fitted, miss, miss_melanoma, malignant)
     if rule.refers_all:
         listen(Notice(rule.promise, "warning"))
@@ -233,6 +237,7 @@ def export(
                 "map_grid": list(each.graph.layer.grid) if each.graph.layer else None,
                 "layer": each.graph.layer.path if each.graph.layer else None,
                 "features": each.graph.features,
+                "middle": each.graph.middle if halfway else 0,
                 "identity": dict(each.run.info["identity"]),
                 "started_from": dict(each.run.info.get("weights", {})),
             }
@@ -421,26 +426,36 @@ def _fit(
     malignant: Sequence[str],
     listen: Listener,
 ) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
-    """Calibration, sets, thresholds and detector, fitted on val from the graphs that ship."""
+    """Calibration, sets, thresholds and detector, fitted on val from the graphs that ship.
+
+    Of a network that takes metadata, the scaling is that of images with and without them, and the
+    wider sets and lower thresholds of the two ship, so that what they promise holds for both.
+    """
     classes = made[0].architecture.classes
     table = images.table.iloc[images.of("val")]
-    logs = log_softmax(_blend(made, graphs, images, images.of("val")))
+    logs = [
+        log_softmax(_blend(made, graphs, images, images.of("val"), known=known))
+        for known in _known_or_not(made)
+    ]
     listen(Step("fitting on val", 1, 2, "steps"))
     targets = np.array([classes.index(label) for label in table["target"]], dtype=np.intp)
     codes, lesions = lesion_codes(table["lesion_id"].to_numpy(object))
-    scaling, _ = fit(logs, targets, codes, classes)
-    probabilities = np.exp(scaling.logits(logs))
-    own = 1 - probabilities[np.arange(len(targets)), targets]
-    limit = quantile(own, codes, ALPHA)
+    twice = len(logs)
+    scaling, _ = fit(np.concatenate(logs), np.tile(targets, twice), np.tile(codes, twice), classes)
+    probabilities = [np.exp(scaling.logits(rows)) for rows in logs]
+    limit = max(
+        quantile(1 - rows[np.arange(len(targets)), targets], codes, ALPHA) for rows in probabilities
+    )
     thresholds = {
-        point_name(share, label, "sensitivity"): threshold_at_sensitivity(
-            targets == place, probabilities[:, place], share
+        point_name(share, label, "sensitivity"): min(
+            threshold_at_sensitivity(targets == place, rows[:, place], share)
+            for rows in probabilities
         )
         for place, label in enumerate(classes)
         for share in SENSITIVITIES
         if label in malignant and (targets == place).any()
     }
-    needed = int(np.ceil(1 / ALARMS - 1))
+    needed = int(np.ceil(1 / _ALARMS - 1))
     if lesions < needed:
         listen(
             Notice(
@@ -465,6 +480,12 @@ def _fit(
     return fitted, detector.arrays if detector else {}
 
 
+def _known_or_not(made: Sequence[_Network]) -> tuple[bool, ...]:
+    """With age, sex and site and without, where a member takes them."""
+    takes = any(member.architecture.metadata is not None for member in made)
+    return (True, False) if takes else (True,)
+
+
 def _fit_rule(
     made: Sequence[_Network],
     graphs: Sequence[bytes],
@@ -478,9 +499,8 @@ def _fit_rule(
     classes = made[0].architecture.classes
     table = images.table.iloc[images.of("val")]
     scaling = Scaling.from_json(fitted["scaling"])
-    takes = any(each.architecture.metadata is not None for each in made)
     rules = []
-    for known in (True, False) if takes else (True,):
+    for known in _known_or_not(made):
         logs = log_softmax(_blend(made, graphs, images, images.of("val"), known=known))
         rules.append(
             fit_referral(
@@ -517,14 +537,19 @@ def _measure(
 def _detector(
     made: Sequence[_Network], graphs: Sequence[bytes], images: _Images
 ) -> Detector | None:
-    """Fitted on features of training images, its threshold on val; None: there are no features."""
-    if not all(each.graph.features for each in made):
+    """Fitted on features of training images, its threshold on val; None: there are no features.
+
+    On the means of the stage halfway where every member has one: fine-tuned on few images of rare
+    classes, the last features call half of these unlike, and let photographs pass.
+    """
+    middle = all(member.graph.middle for member in made)
+    if not middle and not all(member.graph.features for member in made):
         return None
     train, val = images.of("train", _DETECTED), images.of("val")
     features = [
         np.concatenate(
             [
-                _run(member, graph, images, places, "features")
+                _run(member, graph, images, places, "middle" if middle else "features")
                 for member, graph in zip(made, graphs, strict=True)
             ],
             axis=1,
@@ -539,7 +564,7 @@ def _detector(
         targets,
         features[1],
         table["lesion_id"].iloc[val].to_numpy(object),
-        alarms=ALARMS,
+        alarms=_ALARMS,
         classes=classes,
         rank=RANK,
     )

@@ -29,7 +29,8 @@ from lesionlab.models.heads import head_of
 from lesionlab.models.metadata_fusion import Fused, image_net
 from lesionlab.prediction.embed import features_of
 
-OUTPUTS = ("logits", "features", "maps")
+OUTPUTS = ("logits", "features", "middle", "maps")
+_HALFWAY = 16
 _CLOSE = 1e-4  # logits of the tail, followed by hand, against the network's own
 
 
@@ -44,6 +45,7 @@ class Graph(nn.Module):
     Attributes:
         layer: where maps are taken; None where this network's maps have no closed form.
         features: how many numbers the classifier gets; 0 where they are not to be had.
+        middle: how many channels the stage halfway has; 0 where there is none.
     """
 
     def __init__(self, network: nn.Module, architecture: Architecture, views: int = 1) -> None:
@@ -57,6 +59,7 @@ class Graph(nn.Module):
         head.register_forward_pre_hook(lambda _, given: self._keep("features", given[0].flatten(1)))
         size = architecture.images.size
         self.features = _features(inner, size)
+        self.middle = self._find_middle(inner, size)
         self.layer, self._tail = self._find_tail(inner, size)
 
     def forward(self, pixels: Tensor, metadata: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -68,7 +71,8 @@ class Graph(nn.Module):
 
         Returns:
             logits, shape (n, classes): of several views the logarithm of the mean probability;
-            features of the image as it is, shape (n, features), if there are any; and Grad-CAM of
+            features of the image as it is, shape (n, features), if there are any; the mean over
+            the places of the stage halfway, shape (n, middle), if there is one; and Grad-CAM of
             every class, shape (n, classes, rows, columns), if it has a closed form.
         """
         inputs = normalise(pixels, *self.normalisation)
@@ -76,6 +80,8 @@ class Graph(nn.Module):
         made = [logits[0]]
         if self.features:
             made.append(self._first(self._seen["features"]))
+        if self.middle:
+            made.append(self._first(self._seen["middle"]).mean(dim=(2, 3)))
         if self.layer is not None:
             made.append(self._maps(self.layer))
         if self.views > 1:
@@ -86,7 +92,8 @@ class Graph(nn.Module):
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what `forward` gives."""
-        return ("logits", *["features"] * bool(self.features), *["maps"] * bool(self.layer))
+        given = (True, self.features, self.middle, self.layer)
+        return tuple(name for name, there in zip(OUTPUTS, given, strict=True) if there)
 
     def _logits(self, inputs: Tensor, metadata: Tensor | None) -> Tensor:
         """Logits of every view, shape (views, n, classes).
@@ -114,6 +121,29 @@ class Graph(nn.Module):
         n, channels = places.shape[:2]
         flat = places.reshape(n, channels, math.prod(layer.grid))
         return (weights @ flat).relu().reshape(n, weights.shape[1], *layer.grid)
+
+    def _find_middle(self, inner: nn.Module, size: tuple[int, int]) -> int:
+        """Keep what the deepest stage makes that is no more than 16 times smaller than the image.
+
+        The last features are made to tell the classes apart, and a photograph of something else may
+        look to them like one of these; those halfway still tell what kind of picture it is.
+        """
+        stages = [
+            stage
+            for stage in getattr(inner, "feature_info", [])
+            if isinstance(stage, dict) and stage["reduction"] <= _HALFWAY
+        ]
+        if not stages:
+            return 0
+        module = inner.get_submodule(stages[-1]["module"])
+        handle = module.register_forward_hook(lambda _m, _i, made: self._keep("middle", made))
+        with evaluating(inner), torch.inference_mode():
+            inner(torch.zeros(1, 3, *size))
+        made, channels = self._seen.get("middle"), int(stages[-1]["num_chs"])
+        if isinstance(made, Tensor) and made.ndim == 4 and made.shape[1] == channels:
+            return channels
+        handle.remove()  # tokens, or channels last
+        return 0
 
     def _find_tail(
         self, inner: nn.Module, size: tuple[int, int]

@@ -57,6 +57,7 @@ class Member:
         encoder: numbers of age, sex and site; None where it takes none.
         map_grid: rows and columns of its class activation maps; None where it gives none.
         features: how many numbers it makes of an image before its classifier; 0: gives none.
+        middle: how many channels it has halfway, whose means it gives too; 0: gives none.
     """
 
     file: str
@@ -64,6 +65,12 @@ class Member:
     encoder: MetadataEncoder | None
     map_grid: tuple[int, int] | None
     features: int
+    middle: int = 0
+
+    @property
+    def detected(self) -> str:
+        """The output that the detector takes; "" where there is none."""
+        return "middle" if self.middle else "features" if self.features else ""
 
 
 @dataclass(frozen=True)
@@ -343,6 +350,7 @@ def _member(told: Mapping[str, Any]) -> Member:
         None if encoder is None else MetadataEncoder.from_dict(encoder),
         None if grid is None else (int(grid[0]), int(grid[1])),
         int(told["features"]),
+        int(told.get("middle", 0)),
     )
 
 

@@ -206,12 +206,12 @@ class Predictor:
             if member.encoder is not None:
                 table = pd.DataFrame(index=range(len(pixels))) if metadata is None else metadata
                 given["metadata"] = member.encoder.encode(table)
-            wanted = ["logits"] + ["features"] * bool(member.features)
+            wanted = ["logits"] + [member.detected] * bool(member.detected)
             wanted += ["maps"] * bool(maps and member is self.bundle.members[0] and member.map_grid)
             out = dict(zip(wanted, session.run(wanted, given), strict=True))
             logits.append(out["logits"])
-            if member.features:
-                features.append(out["features"])
+            if member.detected:
+                features.append(out[member.detected])
             found = out.get("maps", found)
         mean = _blended(logits, self.bundle.members)
         if not np.isfinite(mean).all():
@@ -516,6 +516,8 @@ def _check(bundle: Bundle, member: Member, session: onnxruntime.InferenceSession
     made: dict[str, list[int]] = {"logits": [len(bundle.classes)]}
     if member.features:
         made["features"] = [member.features]
+    if member.middle:
+        made["middle"] = [member.middle]
     if member.map_grid:
         made["maps"] = [len(bundle.classes), *member.map_grid]
     if takes != wanted or any(gives.get(name) != shape for name, shape in made.items()):

@@ -525,7 +525,7 @@ class Recipe:
     select: Select = _knob(Select, "which epoch is kept")
     batch: int = _knob(64, "images per step", low=2, high=65_536)
     precision: Literal["auto", "float32", "bf16"] = _knob(
-        "auto", "auto: bf16 on CUDA where the card has it, float32 elsewhere"
+        "auto", "auto: bf16 where the card has it, or where a long run is faster with it; run.json"
     )
     seed: int = _knob(0, "seed of every random draw", low=0, high=2**31 - 1)
 

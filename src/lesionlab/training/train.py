@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from lesionlab.augmentation.random_views import check_augmentations
+from lesionlab.augmentation.random_views import check_augmentations, normalise
 from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
 from lesionlab.data.images.cache import Cache, cache
 from lesionlab.data.images.decode import preprocessing_fingerprint
@@ -42,6 +42,7 @@ from lesionlab.training.datasets import EvaluationImages, TrainingImages, check_
 from lesionlab.training.lightning_module import Classifier, hash_seed
 from lesionlab.training.malloc import kept_memory
 from lesionlab.training.normalisation import normalised
+from lesionlab.training.precision import choose_precision
 from lesionlab.training.run_folders import (
     check_predicted,
     finished_run,
@@ -216,6 +217,17 @@ def _fit_phases(
         module = Classifier(
             network, architecture, recipe, phase, loss, len(loader), first_epoch=keeper.first_epoch
         )
+        if "precision" not in run.info:  # a run that was stopped goes on in what it began in
+            some = next(iter(loader))
+            precision = choose_precision(
+                recipe.precision,
+                accelerator,
+                network,
+                normalise(some["image"], *architecture.normalisation),
+                some["metadata"],
+                len(loader) * sum(stretch.epochs for stretch in recipe.phases),
+            )
+            run.update(precision=precision)
         average = recipe.average
         averaging = []
         if not isinstance(average, NoAverage):
@@ -223,7 +235,7 @@ def _fit_phases(
         trainer = lp.Trainer(
             accelerator="gpu" if accelerator == "cuda" else "cpu",
             devices=1,
-            precision=_precision(recipe, accelerator),
+            precision="bf16-mixed" if run.info["precision"] == "bf16" else "32-true",
             max_epochs=phase.epochs,
             gradient_clip_val=phase.clip or None,
             callbacks=[*averaging, keeper],
@@ -298,15 +310,6 @@ def check_parts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
             f"The training part has no image of {', '.join(absent)}: a network cannot learn a "
             "class that it never sees. Leave the class out of the catalogue, or make another split."
         )
-
-
-def _precision(recipe: Recipe, accelerator: str) -> Any:
-    if recipe.precision == "bf16":
-        return "bf16-mixed"
-    if recipe.precision == "float32" or accelerator != "cuda":
-        return "32-true"
-    fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16-mixed" if fast else "32-true"
 
 
 @contextmanager
