@@ -256,7 +256,7 @@ def test_runs_that_do_not_belong_together_are_refused(runs, ham, tmp_path):
 
 
 def test_a_val_part_too_small_for_a_detector_makes_a_bundle_without(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "ALARMS", 0.01)
+    monkeypatch.setattr(module, "_ALARMS", 0.01)
     told = []
     bundle = export(runs[0], tmp_path / "b.bundle", listen=told.append)
     assert bundle.detector is None
