@@ -19,7 +19,7 @@ from lesionlab.evaluation.calibration.scaling import fit
 from lesionlab.evaluation.conformal.scores import quantile
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
 from lesionlab.evaluation.triage.risk_control import fit_referral
-from lesionlab.numerics import log_softmax
+from lesionlab.numerics import log_softmax, softmax
 from lesionlab.prediction.predictor import Predictor, session_of
 from lesionlab.recipe.schema import Recipe
 from lesionlab.training.train import train
@@ -122,6 +122,39 @@ def test_the_card_goes_in_and_is_of_the_run(runs, bundle):
     own = runs[0].info["identity"]
     assert bundle.info["members"][0]["identity"]["recipe"] == own["recipe"]
     assert bundle.info["members"][0]["started_from"] == runs[0].info["weights"]
+
+
+def test_what_age_sex_and_site_are_worth_is_measured_on_the_same_images(runs, bundle, tmp_path):
+    told = bundle.metadata_worth
+    assert told["fields"] == ["age", "sex"]
+    rows = runs[0].predictions.query("part == 'test'")
+    assert told["images"] == len(rows)
+    predictor, _, pixels, table = _pixels(runs[0], bundle, "test")
+    without = rows.copy()
+    columns = list(rows.filter(regex="^p_").columns)
+    without[columns] = softmax(predictor.answers(pixels).logits)  # as the bundle answers
+    for name in ("balanced_accuracy", "macro_auroc"):
+        with_, bare = (ll.evaluate(each, replicates=0)[name].value for each in (rows, without))
+        assert told[name]["known"]["value"] == pytest.approx(with_)
+        assert told[name]["unknown"]["value"] == pytest.approx(bare, abs=1e-6)
+        assert told[name]["difference"]["value"] == pytest.approx(with_ - bare, abs=1e-6)
+    assert told["text"] == bundle.card["facts"]["answer.metadata"]["text"]
+    assert told["text"] in bundle.card_html.replace("&#43;", "+")
+    assert ll.card(runs[0]).facts["answer.metadata"].text == told["text"]
+    table = tmp_path / "anybody.csv"  # of whom nothing is known: nothing is said
+    rows.to_csv(table, index=False)
+    assert not ll.card(table).facts["answer.metadata"].known
+
+
+def test_the_card_says_how_many_scored_lesions_set_the_limits(runs, tmp_path):
+    known = runs[1].predictions.query("part != 'train'").assign(part="test")
+    bundle = export(runs[0], tmp_path / "b.bundle", card_of=runs[1], predictions=known)
+    saw, scored = bundle.info["saw"], known["lesion_id"].nunique()
+    said = f"Of the {scored} lesions that the rule of referral is scored on here, "
+    assert any(
+        each.startswith(f"{said}{saw['val']['lesions']} also set its limits")
+        for each in bundle.card["caveats"]
+    )
 
 
 def test_several_runs_share_their_answer(runs, tmp_path):

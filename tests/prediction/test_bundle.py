@@ -17,7 +17,13 @@ from lesionlab.data.images.faults import ImageFault
 from lesionlab.errors import BundleError, DataError
 from lesionlab.evaluation.triage.risk_control import ReferralRule
 from lesionlab.prediction.bundle import Bundle, is_bundle, write_bundle
-from lesionlab.prediction.predictor import NOT_REFERRED, REASONS, Answers, Predictor
+from lesionlab.prediction.predictor import (
+    NOT_REFERRED,
+    REASONS,
+    Answers,
+    Predictor,
+    reason_text,
+)
 from lesionlab.taxonomy import HAM7
 
 
@@ -124,6 +130,10 @@ def test_a_bundle_of_the_first_kind_errs_on_the_safe_side_and_says_what_is_missi
     bundle = Bundle.open(first)
     assert bundle.referral.promise.startswith("No risk is stated")
     assert bundle.measured is None
+    assert bundle.metadata_worth is None
+    for reason in REASONS:
+        assert "stated risk" not in reason_text(reason, bundle.referral)
+        assert reason_text(reason, Bundle.open(path).referral) == REASONS[reason]
     found = Predictor(bundle).answers(_pixels(200))
     malignant = found.probabilities[:, [0, 1, 4]]
     referred = np.array([reason not in NOT_REFERRED for reason in found.reasons])

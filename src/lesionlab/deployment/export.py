@@ -27,6 +27,7 @@ from lesionlab.errors import BundleError, DataError, RunError
 from lesionlab.evaluation.calibration.scaling import Scaling, fit
 from lesionlab.evaluation.conformal.scores import quantile
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
+from lesionlab.evaluation.metadata_worth import MetadataWorth, metadata_worth
 from lesionlab.evaluation.metrics.operating_points import point_name, threshold_at_sensitivity
 from lesionlab.evaluation.outliers.detectors import Detector, fit_detector
 from lesionlab.evaluation.triage.referral_cost import MeasuredReferral, measure_referral
@@ -45,9 +46,10 @@ from lesionlab.numerics import log_softmax
 from lesionlab.prediction.bundle import CARD, CARD_PAGE, DETECTOR, LICENCE, Bundle, write_bundle
 from lesionlab.prediction.predictor import session_of
 from lesionlab.prediction.run_inputs import catalogue_of, most_learnt, parts_of
-from lesionlab.prediction.run_predictor import predict_run
+from lesionlab.prediction.run_predictor import predict_run, predict_without_metadata
 from lesionlab.prediction.test_time_views import averaged, check_views
 from lesionlab.progress import Listener, Notice, Step, silent
+from lesionlab.recipe.schema import NoFusion
 from lesionlab.run import Folds, Run, open_run
 from lesionlab.tables import PARTS
 from lesionlab.taxonomy import full_name
@@ -207,13 +209,16 @@ def export(
         predictions = predict_run(
             about, data=opened, views=views, cache_to=cache_to, device="cpu", listen=listen
         )
-    measured = None
+    measured = worth = None
     if about is not None:
+        told = open_run(about) if isinstance(about, Path | str) else about
         if predictions is None:
-            told = open_run(about) if isinstance(about, Path | str) else about
             predictions = told.predictions
+        if text := _scored_again(images, predictions, of_others):
+            shipped.append(text)
         measured = _measure(rule, Scaling.from_json(fitted["scaling"]), predictions, listen)
-    content |= _texts(about, predictions, opened, answers, name, licence, shipped, measured)
+        worth = _worth(told, predictions, opened, views, cache_to, listen)
+    content |= _texts(about, predictions, opened, answers, name, licence, shipped, measured, worth)
     info = {
         "name": name,
         "version": __version__,
@@ -249,6 +254,7 @@ def export(
             "fitted_on": {"part": "val", **saw["val"]},
             "measured": measured.to_json() if measured else None,
         },
+        "metadata_worth": worth.to_json() if worth else None,
         "saw": saw,
         "gates": passed,
     }
@@ -534,6 +540,46 @@ def _measure(
         return None
 
 
+def _scored_again(images: _Images, predictions: pd.DataFrame, of_others: bool) -> str:
+    """Says how many of the scored lesions set the limits too; "" where none did."""
+    val = images.table.iloc[images.of("val")]
+    scored = predictions[predictions["part"] == "test"]
+    again = scored[scored["image_id"].isin(set(val["image_id"]))]
+    if not of_others or again.empty:
+        return ""
+    _, all_lesions = lesion_codes(scored["lesion_id"].to_numpy(object))
+    _, lesions = lesion_codes(again["lesion_id"].to_numpy(object))
+    return (
+        f"Of the {all_lesions:,} lesions that the rule of referral is scored on here, {lesions:,} "
+        "also set its limits, by the answers of the weights that ship: for these the scored "
+        "figures are no independent test."
+    )
+
+
+def _worth(
+    source: Run | Folds,
+    predictions: pd.DataFrame,
+    data: Catalogue,
+    views: int,
+    cache_to: str | Path | None,
+    listen: Listener,
+) -> MetadataWorth | None:
+    """What age, sex and site are worth to the model of the card; None: it takes none of them."""
+    run = next(iter(source.complete_runs.values())) if isinstance(source, Folds) else source
+    fusion = run.recipe.model.fusion
+    if isinstance(fusion, NoFusion) or not (predictions["part"] == "test").any():
+        return None
+    listen(Notice("Predicting without age, sex and site, for what they are worth."))
+    try:
+        unknown = predict_without_metadata(
+            source, data=data, views=views, cache_to=cache_to, device="cpu", listen=listen
+        )
+        return metadata_worth(predictions, unknown, fusion.fields)
+    except DataError as error:
+        listen(Notice(f"What age, sex and site are worth was not measured: {error}"))
+        return None
+
+
 def _detector(
     made: Sequence[_Network], graphs: Sequence[bytes], images: _Images
 ) -> Detector | None:
@@ -627,6 +673,7 @@ def _texts(
     licence: str,
     shipped: Sequence[str],
     measured: MeasuredReferral | None,
+    worth: MetadataWorth | None,
 ) -> dict[str, bytes]:
     """The model card under the bundle's name, as values and as a page, and the licence."""
     from lesionlab.reporting.card.card import card
@@ -635,7 +682,9 @@ def _texts(
     if card_of is None:
         return {LICENCE: said.encode()}
     source = card_of if isinstance(card_of, Run | Folds) else open_run(card_of)
-    filled = card(source, data=data, answers=answers, predictions=predictions, referral=measured)
+    filled = card(
+        source, data=data, answers=answers, predictions=predictions, referral=measured, worth=worth
+    )
     filled = replace(filled, name=name, caveats=(*shipped, *filled.caveats))
     values = json.dumps(filled.to_json(), indent=1, ensure_ascii=False)
     page = filled.to_html()

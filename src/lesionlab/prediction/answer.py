@@ -17,7 +17,7 @@ from lesionlab.disclaimer import NOTICE
 from lesionlab.display import Result, html_image, html_table, percent
 from lesionlab.errors import SettingsError
 from lesionlab.prediction.bundle import Bundle
-from lesionlab.prediction.predictor import NOT_REFERRED, REASONS, Answers
+from lesionlab.prediction.predictor import NOT_REFERRED, Answers, reason_text
 from lesionlab.taxonomy import full_name
 
 WITHOUT_RULE = (
@@ -165,7 +165,7 @@ def answer_of_bundle(
         classes=_ranked(bundle.classes, rows),
         refer=reason not in NOT_REFERRED,
         reason=reason,
-        text=REASONS[reason],
+        text=reason_text(reason, rule),
         malignancy=float(answers.malignancy[0]),
         promise=rule.promise,
         quality=quality.text if quality else "",

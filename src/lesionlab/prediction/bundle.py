@@ -163,6 +163,12 @@ class Bundle:
         told: Mapping[str, Any] = self.info.get("referral") or {}
         return told.get("measured")
 
+    @property
+    def metadata_worth(self) -> Mapping[str, Any] | None:
+        """What age, sex and site are worth to it, as `MetadataWorth.to_json`; None: unknown."""
+        found: Mapping[str, Any] | None = self.info.get("metadata_worth")
+        return found
+
     @cached_property
     def quality(self) -> Mapping[str, ClassQuality]:
         """By class, what an answer is worth, from its card; {} where it has none."""

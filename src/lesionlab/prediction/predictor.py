@@ -48,7 +48,28 @@ REASONS: Mapping[str, str] = MappingProxyType(
 The last two do not refer it.
 """
 
+_UNSTATED: Mapping[str, str] = MappingProxyType(
+    {
+        "malignancy_possible": "Malignancy is not excluded; no risk is stated.",
+        "benign_undecided": "Nothing malignant is suspected, and how often something is missed is "
+        "not stated; which benign class it is stays undecided.",
+        "": "Nothing malignant is suspected, and how often something is missed is not stated.",
+    }
+)
+
 NOT_REFERRED = ("benign_undecided", "")
+
+
+def reason_text(reason: str, rule: ReferralRule) -> str:
+    """A reason in words that promise no more than the rule of referral does.
+
+    Args:
+        reason: a key of `REASONS`.
+        rule: of the bundle; one without a kept limit states no risk, as in bundles of format 1.
+    """
+    stated = bool(rule.limits) and all(each.kept for each in rule.limits)
+    return REASONS[reason] if stated else _UNSTATED.get(reason, REASONS[reason])
+
 
 BLOCK = 16
 """Images that a network gets at once, where there are many."""

@@ -230,6 +230,42 @@ def predict_run(
     return table
 
 
+def predict_without_metadata(
+    source: Run | Folds,
+    *,
+    data: Catalogue | str | Path | None = None,
+    views: int = 1,
+    cache_to: str | Path | None = None,
+    device: Device = "auto",
+    listen: Listener = silent,
+) -> pd.DataFrame:
+    """The images of a run's test part as it would predict them if age, sex and site were unknown.
+
+    Args:
+        source: a finished run, or complete folds: every image in its own test part.
+        data: the catalogue that it was trained on; by default where it was.
+        views: symmetries of each image; see `predict_run`.
+        cache_to: folder of the image caches; by default `cache` beside the catalogue.
+        device: "auto" takes CUDA where there is one.
+        listen: told of the progress.
+
+    Returns:
+        See `predictions_table`.
+
+    Raises:
+        RunError: if the run is not finished, or its catalogue is gone or has changed.
+    """
+    runs = source.complete_runs if isinstance(source, Folds) else {0: Run.finished(source)}
+    opened = catalogue_of(runs[0], data)
+    pixels = _cached(runs[0], opened, cache_to, listen)
+    blank = replace(opened, table=opened.table.assign(age=np.nan, sex="", site=""))
+    tables = [
+        _predict_catalogue(run, blank, pixels, views, device, listen, part="test")[0]
+        for run in runs.values()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
 _Predicted = tuple[pd.DataFrame, pd.DataFrame, NDArray[np.float32]]
 """A table, the columns that name its images, and the logits of every view."""
 

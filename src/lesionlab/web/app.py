@@ -29,6 +29,7 @@ from lesionlab.web.openapi import describe, documented
 from lesionlab.web.schemas import Health, Model, Prediction
 from lesionlab.web.server_settings import Settings
 from lesionlab.web.service import Service
+from lesionlab.web.translations import wished
 
 if TYPE_CHECKING:
     from lesionlab.prediction.bundle import Bundle
@@ -276,7 +277,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     if request.url.path == "/v1/predict" and fhir.wanted(request.headers):
         outcome = fhir.refusal(error.status, error.kind, error.message)
         return JSONResponse(outcome, error.status, error.headers, fhir.VERSIONED)
-    return JSONResponse(error.body, error.status, error.headers)
+    body = error.body_in(wished(request.headers.get("accept-language", "")))
+    return JSONResponse(body, error.status, error.headers)
 
 
 async def _missed(request: Request, error: Exception) -> Response:

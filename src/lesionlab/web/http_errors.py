@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lesionlab.web.translations import translated
+
 
 class Refusal(Exception):
     """A question that is not answered.
@@ -20,10 +22,9 @@ class Refusal(Exception):
         self.status, self.kind, self.message = status, kind, message
         self.headers = headers or {}
 
-    @property
-    def body(self) -> dict[str, dict[str, str]]:
-        """As it is sent."""
-        return {"error": {"kind": self.kind, "message": self.message}}
+    def body_in(self, language: str) -> dict[str, dict[str, str]]:
+        """As it is sent, the message in a language where it is translated."""
+        return {"error": {"kind": self.kind, "message": translated(self.message, language)}}
 
 
 def busy(seconds: int) -> Refusal:

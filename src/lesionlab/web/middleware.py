@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from lesionlab.web.http_errors import Refusal
 from lesionlab.web.prometheus import Metrics
 from lesionlab.web.server_settings import Settings
+from lesionlab.web.translations import wished
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -83,12 +84,14 @@ class Guard:
         except Refusal as refusal:
             scope["refusal"] = refusal.kind
             self._metrics.refusals.labels(refusal.kind).inc()
-            await JSONResponse(refusal.body, refusal.status)(scope, receive, dressed)
+            await JSONResponse(refusal.body_in(_language(scope)), refusal.status)(
+                scope, receive, dressed
+            )
         except Exception as error:
             log.error("%s at %s", type(error).__name__, _where(error))
             if not status:
                 failed = Refusal(500, "internal", "The server failed. Its log says where.")
-                await JSONResponse(failed.body, 500)(scope, receive, dressed)
+                await JSONResponse(failed.body_in(_language(scope)), 500)(scope, receive, dressed)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, str(status)).inc()
@@ -114,6 +117,10 @@ class Guard:
                 "foreign_page",
                 "A page of another site may not ask. Start the server with --origins to let it.",
             )
+
+
+def _language(scope: Scope) -> str:
+    return wished(Headers(scope=scope).get("accept-language", ""))
 
 
 def _line(scope: Scope, route: str, status: int, seconds: float) -> str:

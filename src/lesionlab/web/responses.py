@@ -37,7 +37,7 @@ def answer(bundle: Bundle, results: list[dict[str, Any]]) -> dict[str, Any]:
 
 def result(bundle: Bundle, name: str, seen: Seen, maps: Maps) -> dict[str, Any]:
     """What is sent about an image that was answered."""
-    from lesionlab.prediction.predictor import NOT_REFERRED, REASONS
+    from lesionlab.prediction.predictor import NOT_REFERRED, reason_text
 
     answers, row = seen.answers, seen.row
     probabilities = answers.probabilities[row]
@@ -63,7 +63,7 @@ def result(bundle: Bundle, name: str, seen: Seen, maps: Maps) -> dict[str, Any]:
         "set": [answers.classes[i] for i in order if inside[i]],
         "refer": reason not in NOT_REFERRED,
         "reason": reason,
-        "reason_text": REASONS[reason],
+        "reason_text": reason_text(reason, bundle.referral),
         "malignancy": _malignancy(bundle, seen),
         "quality": _quality(bundle, answers.predicted[row]),
         "novelty": _novelty(bundle, seen),
@@ -127,6 +127,7 @@ def model(bundle: Bundle) -> dict[str, Any]:
         "referral": referral(bundle),
         "thresholds": dict(bundle.thresholds),
         "maps": bundle.map_grid is not None,
+        "metadata_worth": bundle.metadata_worth,
         "licence": bundle.licence,
         "notice": NOTICE,
         "card": bundle.card,

@@ -222,6 +222,33 @@ class Input(_Closed):
     fit: str = Field(examples=["stretch"])
 
 
+class Difference(_Closed):
+    """A figure or a difference with its 95 % interval; null where it is not defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Paired(_Closed):
+    """A figure with age, sex and site, without, and the paired difference."""
+
+    known: Difference
+    unknown: Difference
+    difference: Difference
+
+
+class MetadataWorth(_Closed):
+    """What age, sex and site are worth to the model, on the predictions of its card."""
+
+    fields: list[str] = Field(description="Which of the three it takes.")
+    text: str
+    images: int
+    lesions: int
+    balanced_accuracy: Paired
+    macro_auroc: Paired
+
+
 class Model(ModelName):
     """What the model is and takes."""
 
@@ -233,6 +260,9 @@ class Model(ModelName):
     coverage: float
     referral: Referral
     thresholds: dict[str, float]
+    metadata_worth: MetadataWorth | None = Field(
+        description="null: it takes none of them, or nobody measured it."
+    )
     maps: bool = Field(description="Whether it can say where an image speaks for a class.")
     licence: str
     notice: str

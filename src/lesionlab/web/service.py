@@ -20,6 +20,7 @@ from lesionlab.web.prometheus import Metrics
 from lesionlab.web.request import Maps, question
 from lesionlab.web.request_body import Form, boundary_of, read_form, read_json, too_long
 from lesionlab.web.server_settings import Settings
+from lesionlab.web.translations import translated_answer, wished
 
 if TYPE_CHECKING:
     from lesionlab.prediction.predictor import Predictor
@@ -98,6 +99,8 @@ class Service:
             status, told = await self._worded(names, jobs, maps, key)
             if as_fhir := fhir.wanted(request.headers):
                 told = fhir.report(told, person.site)
+            else:
+                told = translated_answer(told, wished(request.headers.get("accept-language", "")))
             media_type = fhir.VERSIONED if as_fhir else "application/json"
             return status, json.dumps(told, allow_nan=False).encode(), media_type
         finally:

@@ -133,7 +133,7 @@ def _refuse(names: Any, owner: str, what: str) -> None:
 
 def _answers(bundle: Bundle, predicted: Predictions) -> Outcome:
     """The first answers in words, and what became of all."""
-    from lesionlab.prediction.predictor import NOT_REFERRED, REASONS
+    from lesionlab.prediction.predictor import NOT_REFERRED, REASONS, reason_text
 
     rows = predicted.first.head(_SHOWN)
     probabilities = rows[[f"p_{label}" for label in bundle.classes]].max(axis=1)
@@ -159,7 +159,8 @@ def _answers(bundle: Bundle, predicted: Predictions) -> Outcome:
     )
     lines += [
         f"{count(number, 'image')} {'not referred' if reason in NOT_REFERRED else 'referred'}"
-        f"{', ' + reason.replace('_', ' ') if reason else ''}: {REASONS[reason]}"
+        f"{', ' + reason.replace('_', ' ') if reason else ''}: "
+        f"{reason_text(reason, bundle.referral)}"
         for reason in REASONS
         if (number := predicted.reasons.get(reason, 0))
     ]

@@ -8,7 +8,7 @@ everything else is "not known".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import pandas as pd
 from lesionlab._version import __version__
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.disclaimer import NOTICE
-from lesionlab.errors import DataError, SettingsError
+from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.evaluation.calibration.report import calibration_errors
 from lesionlab.evaluation.evaluate import evaluate
+from lesionlab.evaluation.metadata_worth import MetadataWorth, metadata_worth
 from lesionlab.evaluation.predictions.load import open_predictions
 from lesionlab.evaluation.triage.referral_cost import MeasuredReferral, referral_costs
 from lesionlab.files import write_json, write_text
@@ -145,6 +146,7 @@ def card(
     subgroups: pd.DataFrame | str | Path | None = None,
     predictions: pd.DataFrame | None = None,
     referral: MeasuredReferral | None = None,
+    worth: MetadataWorth | None = None,
     part: Part = "test",
     replicates: int = 1000,
     listen: Listener = silent,
@@ -163,6 +165,8 @@ def card(
             several views: scored instead of theirs.
         referral: what the rule of referral that ships did; by default one with the usual promises,
             fitted on val, where there is a val part.
+        worth: what age, sex and site are worth to a model that takes them; by default its run
+            predicts the scored images once more without them, where the catalogue is at hand.
         part: which part to score: train, val or test.
         replicates: bootstrap replicates behind the intervals; 0 leaves them out.
         listen: told of the progress, and of what is not at hand.
@@ -179,7 +183,7 @@ def card(
     if isinstance(answers, str | Path):
         answers = AuthorAnswers.load(answers)
     given = answers or AuthorAnswers()
-    subject = _open(source, data, subgroups, predictions, referral, part, replicates, listen)
+    subject = _open(source, data, subgroups, predictions, referral, worth, part, replicates, listen)
     found: dict[str, Told] = {
         **result_facts.of_card(subject),
         **data_facts.of_data(subject),
@@ -261,6 +265,7 @@ def _open(
     subgroups: pd.DataFrame | str | Path | None,
     predictions: pd.DataFrame | None,
     referral: MeasuredReferral | None,
+    worth: MetadataWorth | None,
     part: Part,
     replicates: int,
     listen: Listener,
@@ -277,10 +282,11 @@ def _open(
     elif isinstance(source, Run):
         name, run = source.name, source
         check_finished(source, "describe")
+    own = predictions is None
     predictions = open_predictions(source if predictions is None else predictions)
     if subgroups is not None and not isinstance(subgroups, pd.DataFrame):
         subgroups = read_csv(Path(subgroups))
-    return Subject(
+    subject = Subject(
         name,
         predictions,
         evaluate(predictions, part=part, replicates=replicates, listen=listen),
@@ -291,6 +297,28 @@ def _open(
         _catalogue(run, data, listen),
         subgroups,
         referral or _referral(predictions, part, replicates, listen),
+        worth,
+    )
+    if own and worth is None:
+        return replace(subject, worth=_worth(subject, part, listen))
+    return subject
+
+
+def _worth(subject: Subject, part: Part, listen: Listener) -> MetadataWorth | None:
+    """What the run's own answers without age, sex and site tell; None where that cannot be said."""
+    fields = data_facts.metadata_fields(subject)
+    source = subject.folds or subject.run
+    if not fields or source is None or subject.data is None or part != "test":
+        return None
+    from lesionlab.prediction.run_predictor import predict_without_metadata  # takes torch
+
+    try:
+        unknown = predict_without_metadata(source, data=subject.data, listen=listen)
+    except (DataError, RunError) as error:
+        listen(Notice(f"What {', '.join(fields)} are worth is left out: {error}"))
+        return None
+    return metadata_worth(
+        subject.predictions, unknown, fields, replicates=subject.replicates, listen=listen
     )
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.evaluation.calibration.report import CalibrationErrors
 from lesionlab.evaluation.evaluation_result import Evaluation
+from lesionlab.evaluation.metadata_worth import MetadataWorth
 from lesionlab.evaluation.triage.referral_cost import MeasuredReferral
 from lesionlab.reporting.card.author_answers import FIELDS
 from lesionlab.run import Folds, Run
@@ -94,6 +95,7 @@ class Subject:
         data: the catalogue, if it is at hand.
         subgroups: figures group by group, made elsewhere.
         referral: what a rule of referral did on that part.
+        worth: what age, sex and site were worth there.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Subject:
     data: Catalogue | None = None
     subgroups: pd.DataFrame | None = None
     referral: MeasuredReferral | None = None
+    worth: MetadataWorth | None = None
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -157,6 +160,7 @@ OUTLINE = (
         tables=("answers", "referral"),
         promise="promise of referral",
         referral="what that promise cost and kept",
+        metadata="what age, sex and site are worth",
     ),
     _heading(
         "use",

@@ -223,6 +223,8 @@ def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
     if subject.referral is not None:
         yield "answer.promise", subject.referral.rule.promise
         yield "answer.referral", subject.referral.text
+    if subject.worth is not None:
+        yield "answer.metadata", subject.worth.text
     yield "results.headline", f"{_headline(result)}; part {result.part}, {_size(subject)}"
     yield (
         "results.measures",

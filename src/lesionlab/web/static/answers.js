@@ -119,8 +119,21 @@ export function setWords(result, coverage) {
   return t("set.some", { level, names: either(names) });
 }
 
-/** Probabilities of malignancy beside the thresholds from which they refer. */
-export function malignancyWords(result) {
+/** What age, sex and site are worth to a model; "" where that was not measured. */
+export function worthWords({ metadata_worth: worth }) {
+  if (worth?.balanced_accuracy.difference.low == null) return "";
+  const { known, unknown, difference } = worth.balanced_accuracy;
+  const { low, high } = difference;
+  const values = { known: known.value, unknown: unknown.value, gain: difference.value, low, high };
+  return t("patient.worth", hundredths(values));
+}
+
+/** Probabilities of malignancy beside the thresholds from which they refer, melanoma's own last. */
+export function malignancyWords(result, referral) {
+  return [...limitWords(result), ...melanomaWords(result, referral)];
+}
+
+function limitWords(result) {
   return (result.malignancy?.limits ?? [])
     .filter((each) => each.name === "malignancy" || each.name === "melanoma")
     .map((each) =>
@@ -129,6 +142,20 @@ export function malignancyWords(result) {
         threshold: percent(each.threshold, 1),
       }),
     );
+}
+
+/** What the threshold that finds most melanomas says by itself. */
+function melanomaWords(result, referral) {
+  const labels = referral?.limits.find((each) => each.name === "melanoma")?.classes ?? [];
+  const points = (result.thresholds ?? [])
+    .filter((each) => labels.includes(each.label) && foundBy(each) !== null)
+    .sort((one, two) => foundBy(two) - foundBy(one));
+  return points.slice(0, 1).map((each) =>
+    t(each.reached ? "answer.melanoma_point.refer" : "answer.melanoma_point.leave", {
+      count: number(100 * foundBy(each)),
+      threshold: percent(each.threshold, 1),
+    }),
+  );
 }
 
 /** How good the model is at the class shown; "" where that was not measured. */

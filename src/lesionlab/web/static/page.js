@@ -3,7 +3,7 @@
 // entries.js holds the images and asks about them, answers.js puts answers into words, render.js
 // draws the page from both; here what the reader does is passed on.
 
-import { spoken, verdict } from "./answers.js";
+import { spoken, verdict, worthWords } from "./answers.js";
 import { listenToCropper, openCrop } from "./crop.js";
 import {
   again, allAgain, events, fail, FIELDS, isDone, isMemory, pump, remember, remove, removeAll, state,
@@ -52,6 +52,9 @@ function introduce(model) {
   const malignant = model.classes.filter((each) => each.malignant);
   setTermValues({ classes: either(malignant.map((each) => inSentence(each.name))) });
   tellWhatIsKept(model);
+  const worth = worthWords(model);
+  write(at("before-worth"), worth ? `${t("field.optional")} ${worth}` : t("before.worth"));
+  write(at("patient-worth"), worth);
   at("before").hidden = !model.fields.length;
   for (const prefix of ["", "before-"]) {
     for (const field of FIELDS)

@@ -213,7 +213,7 @@ function renderFigures(entry) {
   at("likeliest-name").textContent = named("class", first.name);
   at("likeliest-value").textContent = percent(first.probability);
   write(at("quality"), qualityWords(result));
-  at("malignancy").replaceChildren(...malignancyWords(result).map(lineOf));
+  at("malignancy").replaceChildren(...malignancyWords(result, answer.referral).map(lineOf));
   write(at("set"), setWords(result, answer.coverage));
   at("classes").replaceChildren(...result.classes.map((each) => classRow(entry, each)));
   write(at("promise"), t("classes.promise", { count: Math.round(100 * answer.coverage) }));

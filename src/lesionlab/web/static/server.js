@@ -1,6 +1,6 @@
 // The server: questions, and failures in words.
 
-import { clamp, t } from "./text.js";
+import { clamp, language, t } from "./text.js";
 
 const PATIENCE = 60; // seconds for one answer
 
@@ -47,7 +47,7 @@ export async function call(path, { body = null, signal = null } = {}) {
     const response = await fetch(path, {
       method: body ? "POST" : "GET",
       body,
-      headers: access.key ? { "X-API-Key": access.key } : {},
+      headers: { "Accept-Language": language(), ...(access.key && { "X-API-Key": access.key }) },
       signal: timer.signal,
       cache: "no-store",
     });

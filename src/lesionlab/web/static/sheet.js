@@ -84,7 +84,7 @@ function figures({ result, answer }) {
   );
   table.append(head, ...result.classes.map((each) => row(result, each, answer.referral)));
   const lines = [
-    ...malignancyWords(result),
+    ...malignancyWords(result, answer.referral),
     setWords(result, answer.coverage),
     qualityWords(result),
   ];
