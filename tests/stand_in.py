@@ -119,6 +119,7 @@ class Asked:
     content: bytes
     fields: dict[str, str]
     key: str
+    language: str
 
     @property
     def size(self) -> tuple[int, int]:
@@ -342,7 +343,13 @@ class _Handler(BaseHTTPRequestHandler):
         }
         key = self.headers.get("X-API-Key", "")
         return [
-            Asked(part.get_filename(), part.get_payload(decode=True), fields, key)
+            Asked(
+                part.get_filename(),
+                part.get_payload(decode=True),
+                fields,
+                key,
+                self.headers.get("Accept-Language", ""),
+            )
             for name, part in named
             if name == "images"
         ]

@@ -95,7 +95,10 @@ Object.assign(events, {
     if (entry === state.chosen)
       announce(`${entry.name}. ${entry.error.title}. ${entry.error.words}`);
   },
-  postponed: (failure, entry) => announce(`${failure.title}. ${verdict(entry).words}`),
+  postponed(failure, entry) {
+    at("alarm").hidden = true; // it answers, if only that it is busy
+    announce(`${failure.title}. ${verdict(entry).words}`);
+  },
   keyNeeded: askForKey,
 });
 
@@ -110,6 +113,7 @@ function removeChosen() {
 
 function clearAll() {
   removeAll();
+  at("alarm").hidden = Boolean(state.model); // what failed is gone
   at("before-form").reset();
   for (const field of FIELDS) state.before[field] = "";
   announce(t("list.cleared"));
@@ -210,6 +214,8 @@ async function useLanguage(code) {
   setOpacity();
   offerSamples();
   tellWhatIsKept(state.model);
+  for (const fault of ["age-fault", "before-fault"])
+    if (at(fault).textContent) at(fault).textContent = t("field.age_fault");
   if (state.model) introduce(state.model);
   redraw();
 }

@@ -16,7 +16,11 @@ export function announce(text) {
   at("live").textContent = plain(text);
 }
 
-export function raiseAlarm({ title, words, again: mayHelp }) {
+let alarm = null; // the failure that stands at the top, in whatever language
+
+export function raiseAlarm(failure) {
+  alarm = failure;
+  const { title, words, again: mayHelp } = failure;
   at("alarm-again").hidden = !mayHelp;
   at("alarm-title").textContent = title;
   at("alarm-words").textContent = words;
@@ -290,5 +294,6 @@ export function setOpacity() {
 /** Draw everything anew, in another language for one. */
 export function redraw() {
   Object.assign(drawn, { figures: null, map: null, maps: null });
+  if (!at("alarm").hidden) raiseAlarm(alarm);
   render();
 }
