@@ -10,7 +10,7 @@ from servers import listening, picture
 
 from lesionlab.client import Client, ServerError
 from lesionlab.errors import DataError
-from lesionlab.web.http_errors import busy
+from lesionlab.web.messages import busy
 
 KEY = "first-key-of-the-clinic"
 

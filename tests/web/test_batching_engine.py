@@ -16,7 +16,7 @@ from servers import ask, form, listening, picture, refused, serving
 from lesionlab.web.admission import Gate
 from lesionlab.web.app import create_app
 from lesionlab.web.batching_engine import Engine, Person
-from lesionlab.web.http_errors import Refusal
+from lesionlab.web.messages import Refusal
 from lesionlab.web.prometheus import Metrics
 from lesionlab.web.server_settings import Settings
 

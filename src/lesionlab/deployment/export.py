@@ -25,9 +25,9 @@ from lesionlab.deployment.onnx_graph import Graph, to_onnx
 from lesionlab.deployment.quantisation import BATCH, STEMS, halved, quantised
 from lesionlab.errors import BundleError, DataError, RunError
 from lesionlab.evaluation.calibration.scaling import Scaling, fit
+from lesionlab.evaluation.comparison.metadata_worth import MetadataWorth, metadata_worth
 from lesionlab.evaluation.conformal.scores import quantile
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
-from lesionlab.evaluation.metadata_worth import MetadataWorth, metadata_worth
 from lesionlab.evaluation.metrics.operating_points import point_name, threshold_at_sensitivity
 from lesionlab.evaluation.outliers.detectors import Detector, fit_detector
 from lesionlab.evaluation.triage.referral_cost import MeasuredReferral, measure_referral

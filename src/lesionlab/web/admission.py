@@ -6,7 +6,7 @@ import math
 import time
 from threading import Lock
 
-from lesionlab.web.http_errors import busy
+from lesionlab.web.messages import busy
 from lesionlab.web.server_settings import Settings
 
 _WEIGHT = 0.2  # of the latest measurement in the running mean

@@ -23,13 +23,12 @@ from starlette.routing import Match
 from lesionlab._version import __version__
 from lesionlab.web import fhir, responses
 from lesionlab.web.audit_log import short_hash
-from lesionlab.web.http_errors import Refusal
+from lesionlab.web.messages import Refusal, wished
 from lesionlab.web.middleware import CARD_POLICY, Guard
 from lesionlab.web.openapi import describe, documented
 from lesionlab.web.schemas import Health, Model, Prediction
 from lesionlab.web.server_settings import Settings
 from lesionlab.web.service import Service
-from lesionlab.web.translations import wished
 
 if TYPE_CHECKING:
     from lesionlab.prediction.bundle import Bundle

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
-from lesionlab.web.http_errors import Refusal
+from lesionlab.web.messages import Refusal, wished
 from lesionlab.web.prometheus import Metrics
 from lesionlab.web.server_settings import Settings
-from lesionlab.web.translations import wished
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

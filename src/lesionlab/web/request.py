@@ -11,7 +11,7 @@ from lesionlab.data.sources.patient_metadata import SEXES, read_age
 from lesionlab.prediction.predictor import faults_of
 from lesionlab.recipe.schema import FEATURES
 from lesionlab.web.batching_engine import Person
-from lesionlab.web.http_errors import Refusal
+from lesionlab.web.messages import Refusal
 from lesionlab.web.request_body import FIELDS, IMAGES, Form
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from lesionlab.web.http_errors import Refusal
+from lesionlab.web.messages import Refusal
 from lesionlab.web.server_settings import Settings
 
 if TYPE_CHECKING:

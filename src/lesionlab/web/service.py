@@ -15,12 +15,11 @@ from lesionlab.web import fhir, responses
 from lesionlab.web.admission import Gate
 from lesionlab.web.audit_log import Trail
 from lesionlab.web.batching_engine import Engine, Job
-from lesionlab.web.http_errors import Refusal
+from lesionlab.web.messages import Refusal, translated_answer, wished
 from lesionlab.web.prometheus import Metrics
 from lesionlab.web.request import Maps, question
 from lesionlab.web.request_body import Form, boundary_of, read_form, read_json, too_long
 from lesionlab.web.server_settings import Settings
-from lesionlab.web.translations import translated_answer, wished
 
 if TYPE_CHECKING:
     from lesionlab.prediction.predictor import Predictor

@@ -56,7 +56,7 @@ def explore(call: Call, data: Path) -> Outcome:
 @command(
     "reporting.card.card.card",
     "card runs/first --out card.html card.md --answers answers.yaml",
-    without=("predictions",),
+    without=("predictions", "referral", "worth"),
 )
 def card(
     call: Call,

@@ -20,8 +20,8 @@ from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.disclaimer import NOTICE
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.evaluation.calibration.report import calibration_errors
+from lesionlab.evaluation.comparison.metadata_worth import MetadataWorth, metadata_worth
 from lesionlab.evaluation.evaluate import evaluate
-from lesionlab.evaluation.metadata_worth import MetadataWorth, metadata_worth
 from lesionlab.evaluation.predictions.load import open_predictions
 from lesionlab.evaluation.triage.referral_cost import MeasuredReferral, referral_costs
 from lesionlab.files import write_json, write_text

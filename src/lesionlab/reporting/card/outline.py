@@ -12,8 +12,8 @@ import pandas as pd
 
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.evaluation.calibration.report import CalibrationErrors
+from lesionlab.evaluation.comparison.metadata_worth import MetadataWorth
 from lesionlab.evaluation.evaluation_result import Evaluation
-from lesionlab.evaluation.metadata_worth import MetadataWorth
 from lesionlab.evaluation.triage.referral_cost import MeasuredReferral
 from lesionlab.reporting.card.author_answers import FIELDS
 from lesionlab.run import Folds, Run

@@ -10,8 +10,8 @@ import pytest
 from servers import ask, picture, serving
 
 import lesionlab
+from lesionlab.web.messages import LANGUAGES, translated, wished
 from lesionlab.web.schemas import Prediction
-from lesionlab.web.translations import LANGUAGES, translated, wished
 
 SOURCE = Path(lesionlab.__file__).parent
 MESSAGES = json.loads((files("lesionlab.web") / "messages.json").read_text(encoding="utf-8"))

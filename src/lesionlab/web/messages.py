@@ -1,4 +1,4 @@
-"""What the server says, in the language that a request wishes for: messages.json has the words.
+"""What the server says: refusals, and its words in the language that a request wishes for.
 
 The sentences are written in English where they are needed; those that the page can show have a
 translation, under the English sentence with `{}` for what changes. All others stay English.
@@ -15,6 +15,36 @@ from typing import Any
 
 LANGUAGES = ("en", "de", "es", "fr")
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
+
+
+class Refusal(Exception):
+    """A question that is not answered.
+
+    Attributes:
+        status: of HTTP.
+        kind: a word for programs.
+        message: what to do.
+        headers: that go with it.
+    """
+
+    def __init__(
+        self, status: int, kind: str, message: str, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message = status, kind, message
+        self.headers = headers or {}
+
+    def body_in(self, language: str) -> dict[str, dict[str, str]]:
+        """As it is sent, the message in a language where it is translated."""
+        return {"error": {"kind": self.kind, "message": translated(self.message, language)}}
+
+
+def busy(seconds: int) -> Refusal:
+    """Too many questions at once; `seconds` from now there should be room."""
+    said = "a second" if seconds == 1 else f"{seconds} seconds"
+    return Refusal(
+        429, "busy", f"Too much to do just now. Ask again in {said}.", {"Retry-After": str(seconds)}
+    )
 
 
 def wished(accept_language: str) -> str:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import lesionlab as ll
-from lesionlab.evaluation.metadata_worth import metadata_worth
+from lesionlab.evaluation.comparison.metadata_worth import metadata_worth
 
 FIELDS = ("age", "sex", "site")
 
