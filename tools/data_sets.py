@@ -21,6 +21,9 @@ def page() -> str:
         "table of your own see [columns of a catalogue](data-dictionary.md). `lesionlab fetch`",
         "downloads what can be had without an account, and says where to ask for the others.",
         "Checksums are those that the publishers print. A `-` below is a size that is not printed.",
+        "Addresses, columns and licences of those without checksums are from their papers, their",
+        "authors' own code and public code that reads them; what these do not settle stands under",
+        "`Not confirmed`.",
         "",
         "| collection | what it is | `fetch` | size, about | licence | skin tones | labelled |",
         "|---|---|---|---|---|---|---|",
@@ -45,6 +48,8 @@ def page() -> str:
         lines += [f"- Credit: {source.attribution}"]
         lines += [f"- Cite: {each}" for each in source.citation.split("\n")]
         lines += [f"- Skin tones: {source.skin_tones}", f"- Labelled: {source.labelled}"]
+        if source.unconfirmed:
+            lines += [f"- Not confirmed: {source.unconfirmed}"]
         if optional := [f"`{file.name}`" for file in source.files if file.optional]:
             lines += [f"- Only where named: {', '.join(optional)}"]
     return "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lesionlab.advice import command
 from lesionlab.data.audit.audit import audit
 from lesionlab.data.catalogue.catalogue import catalogue
 from lesionlab.data.splits import split
@@ -36,9 +37,9 @@ RECIPE = Recipe().but(
 
 LESIONS = 400
 PAGE = (
-    "The model that comes with lesionlab answers on a page, with sample images to try: lesionlab "
-    "serve, then open http://127.0.0.1:8000. It was made for dermatoscopic images: drawn ones, as "
-    "this demo makes them, it should not know."
+    "The model that comes with lesionlab answers on a page, with sample images to try: "
+    f"{command('serve')}. Then open http://127.0.0.1:8000. It was made for dermatoscopic images: "
+    "drawn ones, as this demo makes them, it should not know."
 )
 
 _STEPS = 500  # optimiser steps that a demo takes on a folder of any size, at least one epoch
@@ -81,7 +82,9 @@ def demonstrate(
     faults = audit(made, listen=listen).faults
     errors = faults[faults["severity"] == "error"]
     if len(errors):
-        raise DataError(f"{len(errors)} images are faulty. See them all: lesionlab audit {folder}")
+        raise DataError(
+            f"{len(errors)} images are faulty. See them all: {command('audit', folder)}"
+        )
     listen(Notice(f"Audit: {len(faults)} warnings." if len(faults) else "Audit: no faults."))
     parts = split(made, kind="holdout", listen=listen)
     parts.save(out / "split.csv")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.advice import command
 from lesionlab.errors import RunError
 from lesionlab.run import Folder
 from lesionlab.tables import read_csv
@@ -31,7 +32,7 @@ class Embeddings(Folder):
 
     marker = INFO
     kind = "folder of embeddings"
-    hint = "Make them first: lesionlab embed"
+    hint = f"Make them first: {command('embed', 'RUN', data='DATA', out='NEW_FOLDER')}"
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
@@ -47,9 +48,9 @@ class Embeddings(Folder):
         """
         path = self.folder / LOGITS
         if not path.is_file():
+            again = command("embed", "RUN", data="DATA", out=self.folder, fresh=True)
             raise RunError(
-                f"{self.folder} has no {LOGITS}: only a run has logits. Make it of a run: "
-                "lesionlab embed RUN, with --fresh if the folder is an old one."
+                f"{self.folder} has no {LOGITS}: only a run has logits. Make it of a run: {again}"
             )
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 

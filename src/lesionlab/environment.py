@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from lesionlab._version import __version__
+from lesionlab.advice import command
 
 _EXTRAS = {
     "serve": ("onnxruntime", "fastapi", "uvicorn", "python-multipart", "prometheus-client"),
@@ -81,9 +82,9 @@ def diagnose() -> tuple[pd.DataFrame, list[str]]:
                 f"pip install -c constraints.txt '.[{extra}]'"
             )
         elif extra == "serve":
-            lines.append("An answer about an image: lesionlab predict photo.jpg")
+            lines.append(f"An answer about an image: {command('predict', 'photo.jpg')}")
         else:
-            lines.append("The whole chain: lesionlab demo")
+            lines.append(f"The whole chain: {command('demo')}")
     return pd.DataFrame(rows, columns=["what", "found", "needed for"]), lines
 
 

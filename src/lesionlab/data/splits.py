@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.advice import command
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.display import Result
 from lesionlab.errors import DataError, FindingsError
@@ -140,7 +141,8 @@ class Split(Result):
         if self.catalogue and self.catalogue != data.fingerprint:
             raise DataError(
                 f"This split was made for another catalogue ({self.catalogue}, "
-                f"not {data.fingerprint}). Make one for this catalogue: lesionlab split"
+                f"not {data.fingerprint}). Make one for this catalogue: "
+                f"{command('split', data.home or 'DATA')}"
             )
         faults: list[Finding] = []
         mine, theirs = set(self.table["image_id"]), set(data.table["image_id"])
@@ -163,7 +165,8 @@ class Split(Result):
             raise FindingsError(
                 f"This split cannot be used:\n{describe(found)}\n"
                 "A group in two parts lets a model be tested on what it has seen. "
-                "Make a split that keeps groups together: lesionlab split",
+                "Make a split that keeps groups together: "
+                f"{command('split', data.home or 'DATA')}",
                 found,
             )
 

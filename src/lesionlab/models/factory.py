@@ -227,7 +227,8 @@ def load(folder: Path) -> tuple[nn.Module, Architecture]:
     """
     if not (folder / DESCRIPTION).is_file() or not (folder / WEIGHTS).is_file():
         raise RunError(
-            f"{folder} holds no trained model yet. Finish the training first: lesionlab train"
+            f"{folder} holds no trained model yet. Give the same `lesionlab train` command again: "
+            "it goes on where it stopped."
         )
     architecture = architecture_of(folder)
     network = build(architecture)

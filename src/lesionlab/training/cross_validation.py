@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from lesionlab.advice import command
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.splits import Split
 from lesionlab.errors import DataError, RunError, SettingsError
@@ -104,7 +105,8 @@ def cross_validate(
 def _chosen(split: Split, only: Sequence[int] | None) -> list[int]:
     if split.folds < 2:
         raise SettingsError(
-            "This split has a single fold. Make one with several: lesionlab split --folds 5"
+            "This split has a single fold. Make one with several: "
+            f"{command('split', 'DATA', folds=5)}"
         )
     chosen = sorted(set(range(split.folds) if only is None else only))
     if not chosen or not set(chosen) <= set(range(split.folds)):
@@ -120,7 +122,8 @@ def _check_tests(split: Split, listen: Listener) -> None:
         first = split.table["image_id"][times > 1].iloc[0]
         raise DataError(
             f"{int((times > 1).sum())} images are in the test part of several folds, the first "
-            f"{first}: they would be counted more than once. Make folds: lesionlab split --folds 5"
+            f"{first}: they would be counted more than once. Make folds: "
+            f"{command('split', 'DATA', folds=5)}"
         )
     if never := int((times == 0).sum()):
         listen(Notice(f"{never} of {len(times)} images are in no fold's test part.", "warning"))

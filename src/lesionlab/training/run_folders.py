@@ -16,6 +16,7 @@ import timm
 import torch
 
 from lesionlab._version import __version__
+from lesionlab.advice import command
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.splits import Split
 from lesionlab.errors import RunError
@@ -57,10 +58,18 @@ def check_predicted(run: Run, parts: set[str]) -> None:
         RunError: if it has not, as a trial of a search.
     """
     if lacking := parts - set(run.predictions["part"]):
+        again = command(
+            "train",
+            run.folder / RECIPE,
+            data=run.info["catalogue"],
+            split=run.folder / SPLIT,
+            fold=run.info["identity"]["fold"] or None,
+            out="NEW_FOLDER",
+        )
         raise RunError(
             f"{run.folder} is a trial of a search for settings, which leaves part "
             f"{' and '.join(sorted(lacking))} unseen. Train its recipe in a folder of its own: "
-            f"lesionlab train {run.folder / RECIPE} --out NEW_FOLDER"
+            f"{again}"
         )
 
 

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from lesionlab.advice import command
 from lesionlab.augmentation.random_views import check_augmentations, normalise
 from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
 from lesionlab.data.images.cache import Cache, cache
@@ -302,7 +303,7 @@ def check_parts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
     if lacking := [name for name in ("train", "val") if name not in parts]:
         raise DataError(
             f"The split has no {' and no '.join(lacking)} part; the epoch to keep is chosen on "
-            "val, never on test. Make a split with train, val and test: lesionlab split"
+            f"val, never on test. Make a split with all three: {command('split', 'DATA')}"
         )
     present = set(table["target"][table["part"] == "train"])
     if absent := [name for name in classes if name not in present]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lesionlab.advice import command
 from lesionlab.errors import DataError
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def trail_table(path: Path, since: datetime | None = None) -> pd.DataFrame:
     import pandas as pd
 
     if not path.is_file():
-        raise DataError(f"{path} does not exist. `lesionlab serve --audit {path}` makes one.")
+        raise DataError(f"{path} does not exist. Make one: {command('serve', audit=path)}")
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as base:
             rows = base.execute(

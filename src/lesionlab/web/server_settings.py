@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from lesionlab.advice import command
 from lesionlab.errors import SettingsError
 
 KEYS_VARIABLE = "LESIONLAB_API_KEYS"
@@ -108,7 +109,7 @@ class Settings:
         ]
         faults += [
             f"host {each!r} is not a name like derm.example or 10.0.0.7: a file is named before "
-            "the options (lesionlab serve mole.bundle --hosts derm.example)"
+            f"the options: {command('serve', 'mole.bundle', hosts='derm.example')}"
             for each in self.hosts
             if "/" in each or "\\" in each or not each or each.lower().endswith(".bundle")
         ]

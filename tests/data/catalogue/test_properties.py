@@ -1,6 +1,7 @@
 """Whatever lies on a disk: the account adds up, and no image gets a label that its row lacks."""
 
 import csv
+import gzip
 import io
 import tempfile
 import unicodedata
@@ -18,21 +19,38 @@ NAMES = st.text(st.sampled_from("abAB01é_ .-"), min_size=1, max_size=6).filter(
     lambda name: name.strip(" .") == name
 )
 SPELLINGS = (
-    lambda name: name,
-    lambda name: f"{name}.png",
-    lambda name: f"{name} ",
-    str.upper,
-    lambda name: unicodedata.normalize("NFD", name),
+    lambda name, _: name,
+    lambda name, suffix: f"{name}{suffix}",
+    lambda name, suffix: f"{name}{suffix.lower()}",
+    lambda name, _: f"{name} ",
+    lambda name, _: name.upper(),
+    lambda name, _: unicodedata.normalize("NFD", name),
 )
+"""How a table may write the name of a file."""
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".JPG": "JPEG", ".Jpeg": "JPEG", ".tif": "TIFF",
+            ".TIFF": "TIFF", ".gif": "GIF", ".bmp": "BMP"}  # fmt: skip
+TABLES = {"labels.csv": ",", "labels.CSV": ";", "labels.tsv": "\t", "labels.txt": "\t",
+          "labels.csv.gz": ",", "labels.xlsx": ""}  # fmt: skip
+"""Names of tables, and their separator."""
 LABELS = ("mel", "nv", "Nevus", "lentigo, simple", "bkl")
 FAULTS = ("no file", "no row", "copy", "mask", "two labels", "not decoded", "hidden", "text")
 
 
-def png(seed):
+def png(seed, kind="PNG"):
     pixels = np.random.default_rng(seed).integers(0, 256, (16, 18, 3), np.uint8)
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "PNG")
+    Image.fromarray(pixels).save(content, kind)
     return content.getvalue()
+
+
+def written(name, rows, encoding):
+    """The bytes of a table."""
+    if name.endswith(".xlsx"):
+        return b"PK\x03\x04"  # refused by its name
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=TABLES[name]).writerows(rows)
+    raw = text.getvalue().encode(encoding)
+    return gzip.compress(raw) if name.endswith(".gz") else raw
 
 
 def put(folder, name, content):
@@ -68,34 +86,38 @@ def checked(folder, label_of):
     names=st.lists(NAMES, min_size=3, max_size=6, unique_by=lambda name: name.casefold()),
     labels=st.lists(st.sampled_from(LABELS), min_size=6, max_size=6),
     spelling=st.sampled_from(SPELLINGS),
-    separator=st.sampled_from(",;\t"),
+    table=st.sampled_from(sorted(TABLES)),
+    suffixes=st.lists(st.sampled_from(sorted(SUFFIXES)), min_size=6, max_size=6),
     encoding=st.sampled_from(("utf-8", "utf-8-sig", "utf-16")),
     folders=st.sampled_from((("",), ("images/",), ("a/", "b/c/"))),
     faults=st.sets(st.sampled_from(FAULTS), max_size=3),
 )
-def test_a_table_and_its_photographs(names, labels, spelling, separator, encoding, folders, faults):
+def test_a_table_and_its_photographs(
+    names, labels, spelling, table, suffixes, encoding, folders, faults
+):
     canonical = {"Nevus": "nv"}
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home) / "set"
         label_of, rows = {}, []
         for number, name in enumerate(names):
-            label = labels[number]
-            content = png(number)
+            label, suffix = labels[number], suffixes[number]
+            content = png(number, SUFFIXES[suffix])
             label_of[content] = {canonical.get(label, label)}
-            rows.append((spelling(name), label))
+            rows.append((spelling(name, suffix), label))
             if not (number == 0 and "no file" in faults):
-                put(folder, f"{folders[number % len(folders)]}{name}.png", content)
+                put(folder, f"{folders[number % len(folders)]}{name}{suffix}", content)
         if "no row" in faults:
             put(folder, "more/without a row.png", png(99))
             label_of[png(99)] = set()
         if "copy" in faults:
-            put(folder, f"copies/{names[1]}.png", png(1))
+            put(folder, f"copies/{names[1]}{suffixes[1]}", png(1, SUFFIXES[suffixes[1]]))
         if "mask" in faults:
             put(folder, f"masks/{names[1]}.png", png(98))
             label_of[png(98)] = set()
         if "two labels" in faults:
-            rows.append((spelling(names[2]), "mel" if labels[2] != "mel" else "nv"))
-            label_of[png(2)] = set()
+            other = "mel" if labels[2] != "mel" else "nv"
+            rows.append((spelling(names[2], suffixes[2]), other))
+            label_of[png(2, SUFFIXES[suffixes[2]])] = set()
         if "not decoded" in faults:
             put(folder, "x.cr2", b"raw")
         if "hidden" in faults:
@@ -103,12 +125,11 @@ def test_a_table_and_its_photographs(names, labels, spelling, separator, encodin
             label_of[png(97)] = set()
         if "text" in faults:
             put(folder, "README.txt", b"a,b\n")
-        text = io.StringIO(newline="")
-        csv.writer(text, delimiter=separator).writerows([("image_id", "target"), *rows])
-        put(folder, "labels.csv", text.getvalue().encode(encoding))
+        put(folder, table, written(table, [("image_id", "target"), *rows], encoding))
         data = checked(folder, label_of)
         if data is not None:
             assert not {"no file", "mask", "two labels"} & faults
+            assert table != "labels.xlsx"  # refused: to be saved as CSV
             assert len(data) == len(names)
 
 

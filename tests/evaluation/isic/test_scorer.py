@@ -14,7 +14,7 @@ import pytest
 from lesionlab.cli.app import main
 from lesionlab.errors import DataError, FindingsError, SettingsError
 from lesionlab.evaluation.evaluate import evaluate
-from lesionlab.evaluation.isic.files import read, read_submission, read_truth, write
+from lesionlab.evaluation.isic.files import LAYOUTS, read, read_submission, read_truth, write
 from lesionlab.evaluation.isic.scorer import COLUMNS, METRICS, score
 
 HERE = Path(__file__).resolve()
@@ -158,6 +158,27 @@ def test_2020_is_one_column_and_ranked_by_its_area(fake, tmp_path):
     assert back["auroc/malignant"].value == own["auroc/malignant"].value
     with pytest.raises(SettingsError, match="1 categories"):
         score(truth, path, metric="balanced_accuracy")
+
+
+def test_milk10k_has_a_row_for_each_lesion(fake, tmp_path):
+    classes = [*LAYOUTS["milk10k"].values()]
+    table = fake(90, classes=tuple(sorted(classes)), seed=6)
+    table["lesion_id"] = [f"IL_{n // 2}" for n in range(90)]
+    table["target"] = table.groupby("lesion_id")["target"].transform("first")
+    path, truth = tmp_path / "s.csv", tmp_path / "t.csv"
+    write(table, path, truth=truth)
+    head = "lesion_id,AKIEC,BCC,BEN_OTH,BKL,DF,INF,MAL_OTH,MEL,NV,SCCKA,VASC\n"
+    assert path.read_text().startswith(head)
+    back = read(truth, path).set_index("image_id")
+    means = table.groupby("lesion_id")[[f"p_{name}" for name in classes]].mean()
+    pd.testing.assert_frame_equal(
+        back[[*means]].sort_index(), means, check_names=False, rtol=1e-9, check_exact=False
+    )
+    with pytest.raises(DataError, match="90 of 90 predictions name none"):
+        write(table.assign(lesion_id=""), path)
+    table.loc[0, "target"] = next(each for each in classes if each != table.loc[0, "target"])
+    with pytest.raises(DataError, match="Lesion IL_0 has two classes"):
+        write(table, path)
 
 
 def test_all_faults_of_a_file_come_at_once(tmp_path):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lesionlab.advice import command as typed
 from lesionlab.cli.declaration import Call, command, library
 from lesionlab.cli.outcome import Outcome
 from lesionlab.errors import SettingsError
@@ -48,7 +49,8 @@ def export(call: Call) -> Outcome:
     if bundle.measured:
         lines.append(bundle.measured["text"])
     size = out.stat().st_size / 1e6
-    lines.append(f"Written: {out} ({size:.1f} MB). Next: lesionlab predict --model {out} photo.jpg")
+    following = typed("predict", "photo.jpg", model=out)
+    lines.append(f"Written: {out} ({size:.1f} MB). Next: {following}")
     return Outcome(lines=lines)
 
 

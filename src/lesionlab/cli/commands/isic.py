@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lesionlab.advice import command as typed
 from lesionlab.cli.declaration import Call, command
 from lesionlab.cli.outcome import Outcome
 
@@ -17,7 +18,7 @@ def submit(call: Call) -> Outcome:
     out, truth = call(), call.options.get("truth")
     line = f"Written: {out}"
     if truth:
-        line += f" and {truth}. Next: lesionlab isic score {truth} {out}"
+        line += f" and {truth}. Next: {typed('isic score', truth, out)}"
     return Outcome(lines=[line])
 
 
@@ -67,7 +68,7 @@ def score(
         lines.append(f"Written: {out}")
     if predictions:
         write_csv(predictions, read(truth, submission, quirks=not own, listen=call.listen))
-        lines.append(f"Written: {predictions}. Next: lesionlab evaluate {predictions}")
+        lines.append(f"Written: {predictions}. Next: {typed('evaluate', predictions)}")
     tables = [(f"{submission}, {result.images:,} images", head)]
     called = "decisions" if own else "called above 0.5"
     for title, names in ((f"Per category, {called}", COLUMNS[:6]), ("Ranked", COLUMNS[6:])):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lesionlab.advice import command as typed
 from lesionlab.cli.declaration import Call, command, library
 from lesionlab.cli.outcome import Outcome
 from lesionlab.disclaimer import NOTICE
@@ -117,12 +118,14 @@ def predict(
         if not given[0].is_file():
             Catalogue.open(data)  # says how to make one
     if not given:
-        raise DataError("Give images to predict: lesionlab predict photo.jpg more_photos/")
+        raise DataError(
+            f"Give images to predict: {typed('predict', 'photo.jpg', 'more_photos/', model=model)}"
+        )
     bundle = Bundle.open(model)
     predicted = call(
         predictor=Predictor(bundle), sources=given, out=out, metadata=person or metadata
     )
-    return _answers(bundle, predicted)
+    return _answers(bundle, predicted, given)
 
 
 def _refuse(names: Any, owner: str, what: str) -> None:
@@ -131,7 +134,7 @@ def _refuse(names: Any, owner: str, what: str) -> None:
         raise SettingsError(f"{options}: for {owner} only, and {what}. Leave it out.")
 
 
-def _answers(bundle: Bundle, predicted: Predictions) -> Outcome:
+def _answers(bundle: Bundle, predicted: Predictions, sources: list[Path]) -> Outcome:
     """The first answers in words, and what became of all."""
     from lesionlab.prediction.predictor import NOT_REFERRED, REASONS, reason_text
 
@@ -176,11 +179,12 @@ def _answers(bundle: Bundle, predicted: Predictions) -> Outcome:
         lines.append("What is wrong with those that cannot be read says column `error`.")
     following = ""
     if "target" in predicted.first.columns:
-        following = f". Next: lesionlab evaluate {predicted.path}"
+        following = f". Next: {typed('evaluate', predicted.path)}"
         if predicted.unreadable:
+            home = sources[0] if sources[0].is_dir() else sources[0].parent
             following = (
-                ". `evaluate` wants every image answered: leave those out of the catalogue first "
-                "(lesionlab audit, then lesionlab catalogue --exclude)"
+                ". `evaluate` wants every image answered. How to leave those out says "
+                f"{typed('audit', home)}"
             )
     lines.append(f"Written: {predicted.path} ({count(predicted.images, 'image')}){following}")
     lines.append(f"Model: {bundle.name} {bundle.version}, {bundle.precision}, {bundle.fingerprint}")
@@ -207,7 +211,8 @@ def _with_run(
     )
     if not images:
         columns = ["image_id", "target", "part", "predicted", "probability"]
-        written = f"Written: {out} ({count(len(table), 'image')}). Next: lesionlab evaluate {out}"
+        following = typed("evaluate", out)
+        written = f"Written: {out} ({count(len(table), 'image')}). Next: {following}"
         return Outcome([("Predictions", shown[columns].head(_SHOWN))], [written, NOTICE])
     good = shown[table["error"] == ""]
     failed = len(table) - len(good)

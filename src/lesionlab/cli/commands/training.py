@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lesionlab.advice import command as typed
 from lesionlab.cli.declaration import Call, command, library
 from lesionlab.cli.outcome import Outcome, catalogue_and_split, headline
 from lesionlab.errors import SettingsError
@@ -91,7 +92,7 @@ def train(
         outcome = Outcome(lines=["The split has no test part, so nothing was scored."])
     outcome.lines += [
         f"Kept {run.kept}, {how}; {run.info['minutes']:.1f} minutes.",
-        f"Written: {out}. Next: lesionlab report {out} --out report.html",
+        f"Written: {out}. Next: {typed('report', out, out='report.html')}",
     ]
     return outcome
 
@@ -140,7 +141,7 @@ def train_folds(
     outcome.lines += [
         "Pooled AUROC ranks the scores of different networks against each other: expect it below "
         "the mean of the folds.",
-        f"Written: {out}. Next: lesionlab report {out} --data {data} --out report.html",
+        f"Written: {out}. Next: {typed('report', out, data=data, out='report.html')}",
     ]
     return outcome
 
@@ -228,6 +229,14 @@ def tune(
     given = {**(read_yaml(space) if space else {}), **read_words(try_ or [])}
     search = call(**inputs, space=given)
     out, metric = call.options["out"], inputs["recipe"].select.metric
+    following = typed(
+        "train",
+        Path(out) / "best.yaml",
+        data=data,
+        split=split,
+        fold=call.options.get("fold") or None,
+        out="NEW_FOLDER",
+    )
     table = search.trials.sort_values("value", ascending=False, kind="stable")
     states = search.trials["state"].value_counts()
     shown = table[["trial", "state", "value", "epochs", "minutes", *given]].rename(
@@ -239,8 +248,7 @@ def tune(
             ", ".join(f"{count} {state}" for state, count in states.items()) + ".",
             f"Best: trial {search.best_trial}, {metric} {search.value:.3f} on val. The best of "
             "many on the same images flatters; test was neither predicted nor scored.",
-            f"Written: {out}. Next: lesionlab train {Path(out) / 'best.yaml'} --data {data} "
-            "--out NEW_FOLDER",
+            f"Written: {out}. Next: {following}",
         ],
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lesionlab.advice import command as typed
 from lesionlab.cli.declaration import Call, command, library
 from lesionlab.cli.outcome import Outcome, saved
 from lesionlab.cli.render import columns
@@ -157,7 +158,7 @@ def outliers_fit(
         columns = ["other images", "score", *_FIGURES.values()]
         outcome.tables.append(("Told apart", pd.DataFrame(rows, columns=columns)))
     result.save(out)
-    outcome.lines.append(f"Written: {out}. Next: lesionlab outliers score {out} photos/")
+    outcome.lines.append(f"Written: {out}. Next: {typed('outliers score', out, 'photos/')}")
     return outcome
 
 
@@ -193,7 +194,10 @@ def outliers_score(
 
     fitted = [name for name in METHODS if (detectors / f"{name}.json").is_file()]
     if not fitted:
-        raise DataError(f"{detectors} holds no detector. Fit them: lesionlab outliers fit RUN")
+        raise DataError(
+            f"{detectors} holds no detector. Fit them: "
+            f"{typed('outliers fit', 'RUN', out=detectors)}"
+        )
     with TemporaryDirectory() as scratch:
         if len(images) == 1 and (images[0] / INFO).is_file():
             opened = Embeddings.open(images[0])

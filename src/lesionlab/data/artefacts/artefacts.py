@@ -169,8 +169,7 @@ def measure_artefacts(
         found = findings_table(faults)
         raise FindingsError(
             f"{len(faults)} of {len(data)} images cannot be measured:\n{describe(found)}\n"
-            "Run `lesionlab audit` for the whole list, then "
-            "`lesionlab catalogue ... --exclude findings.csv` to leave them out.",
+            "`lesionlab audit` lists them all, and says how to leave them out.",
             found,
         )
     rows = pd.DataFrame([kept[sha] for sha in data.table["sha256"]], columns=list(ARTEFACTS))

@@ -13,6 +13,7 @@ import pandas as pd
 
 import lesionlab
 from lesionlab._methods import PublicFunction
+from lesionlab.advice import command
 from lesionlab.data.catalogue.account import account_of
 from lesionlab.data.catalogue.layouts import Reading, read_layout
 from lesionlab.data.catalogue.merge_lesions import clashes, merge_lesions, read_verdicts
@@ -84,8 +85,7 @@ class Catalogue(Result):
         file = path / FILE_NAME if path.is_dir() else path
         if not file.is_file():
             raise DataError(
-                f"{path} holds no {FILE_NAME}. Make one first: "
-                f"lesionlab catalogue {path} --out FOLDER"
+                f"{path} holds no {FILE_NAME}. Make one first: {command('catalogue', path)}"
             )
         side = read_json(file.with_suffix(".json"))
         table = read_csv(file, required=CATALOGUE)

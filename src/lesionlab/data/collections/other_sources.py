@@ -125,7 +125,7 @@ MILK10K = Source(
     homepage="https://doi.org/10.34970/648456",
     licence=CC_BY_NC,
     attribution=f"The contributors that its metadata name; {_ISIC}",
-    citation="MILK10k Team. MILK10k. ISIC Archive (2025). https://doi.org/10.34970/648456",
+    citation="MILK study team. MILK10k. ISIC Archive (2025). https://doi.org/10.34970/648456",
     files=_files(
         _MILK,
         "MILK10k_Training_GroundTruth.csv",
@@ -139,7 +139,7 @@ MILK10K = Source(
 )
 BCN20000 = Source(
     key="bcn20000",
-    title="BCN20000: dermoscopic images in the wild, nails and mucosa included",
+    title="BCN20000: 18,946 dermoscopic images in the wild, nails and mucosa included",
     homepage="https://doi.org/10.6084/m9.figshare.24140028",
     licence=CC_BY_NC,
     attribution="Department of Dermatology, Hospital Clínic de Barcelona",
@@ -148,11 +148,13 @@ BCN20000 = Source(
     files=(),
     layout="bcn20000",
     notes="Most of it is in ISIC 2019. Exports of the ISIC Archive are read, too.",
+    unconfirmed="its licence: CC BY 4.0 has been reported of its page, too; the stricter one "
+    "stands here",
     ask="download it from its page, no account needed",
 )
 HIBA = Source(
     key="hiba",
-    title="HIBA: skin lesions of Hospital Italiano de Buenos Aires, clinical and dermoscopic",
+    title="HIBA: 1,616 clinical and dermoscopic images, Hospital Italiano de Buenos Aires",
     homepage="https://doi.org/10.34970/587329",
     licence=CC_BY,
     attribution="Hospital Italiano de Buenos Aires",
@@ -176,6 +178,7 @@ MSK = Source(
     layout="isic-archive",
     notes="Much of it is in the challenges of 2016, 2017 and 2019. The licence stands at each "
     "image.",
+    unconfirmed="names and licences of its five parts",
     ask="download the collections MSK-1 to MSK-5 with their metadata from the ISIC Archive",
 )
 PAD_UFES_20 = Source(
@@ -213,8 +216,10 @@ PH2 = Source(
     layout="ph2",
     skin_tones="Fitzpatrick types II and III",
     labelled="by an expert; by histopathology for some",
-    notes="40 melanomas. It names no patients.",
-    ask="fill in the form on its page",
+    notes="40 melanomas, 80 common and 80 atypical nevi. It names no patients.",
+    unconfirmed="how it is asked for, and whether its page still answers; copies elsewhere are not "
+    "the publisher's",
+    ask="ask for it on its page",
 )
 DERM7PT = Source(
     key="derm7pt",
@@ -234,6 +239,7 @@ DERM7PT = Source(
     layout="derm7pt",
     notes="The dermoscopic image of each case is taken; official parts are kept. Lentigo, "
     "melanosis and miscellaneous are none of the seven classes.",
+    unconfirmed="its licence",
     ask="register on its page",
 )
 FITZPATRICK17K = Source(
@@ -257,7 +263,7 @@ FITZPATRICK17K = Source(
     labelled="by the atlases; not checked by histopathology",
     notes="No dermoscopy. Many addresses are dead; what is not there is counted. It has "
     "duplicates and wrong labels (https://arxiv.org/abs/2401.14497).",
-    ask="its table has the address of every photograph",
+    ask="its table has the address of every photograph, or ask its authors by the form on its page",
 )
 DDI = Source(
     key="ddi",

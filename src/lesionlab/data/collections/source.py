@@ -63,6 +63,7 @@ class Source:
         skin_tones: which ones are in it, as far as it tells.
         labelled: how its diagnoses were made.
         ask: where to ask for it, where `fetch` does not download it; it has no files then.
+        unconfirmed: what of the above no public text or code settles.
     """
 
     key: str
@@ -78,6 +79,7 @@ class Source:
     skin_tones: str = "not recorded"
     labelled: str = "see its paper"
     ask: str = ""
+    unconfirmed: str = ""
 
 
 CC_BY_NC = Licence(

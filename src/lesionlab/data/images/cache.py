@@ -107,8 +107,7 @@ def cache(
         found = findings_table(faults)
         raise FindingsError(
             f"{len(faults)} of {len(table)} images cannot be decoded:\n{describe(found)}\n"
-            "Run `lesionlab audit` for the whole list, then "
-            "`lesionlab catalogue ... --exclude findings.csv` to leave them out.",
+            "`lesionlab audit` lists them all, and says how to leave them out.",
             found,
         )
     return Cache(folder)

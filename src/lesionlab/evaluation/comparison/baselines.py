@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.advice import command
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.images.cache import Cache
 from lesionlab.data.images.decode import preprocessing_fingerprint
@@ -226,7 +227,9 @@ def _colours(rows: pd.DataFrame, data: Catalogue, listen: Listener) -> tuple[Flo
                         listen(Step("counting colours", row, len(jobs), "images"))
             except ImageFault as error:
                 pool.shutdown(cancel_futures=True)
-                raise DataError(f"{error}. Run `lesionlab audit` on the catalogue.") from error
+                raise DataError(
+                    f"{error}. See what else is: {command('audit', data.home or 'DATA')}"
+                ) from error
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise

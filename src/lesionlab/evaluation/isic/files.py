@@ -3,7 +3,8 @@
 ISIC 2018 task 3 and ISIC 2019 have a column `image` and one per class (MEL, NV, ...); a submission
 holds confidences of 0-1 that need not add up to 1, a ground truth 0.0 and 1.0, sometimes with
 `score_weight` and `validation_weight`. ISIC 2020 has `image_name` and `target`, the confidence
-that a lesion is malignant.
+that a lesion is malignant. MILK10k has `lesion_id` and eleven classes: a row per lesion
+(https://challenge.isic-archive.com/landing/milk10k).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from lesionlab.data.collections.isic_challenges import MILK10K
 from lesionlab.errors import DataError, FindingsError, SettingsError
 from lesionlab.evaluation.predictions.load import Source, open_predictions, rows_of
 from lesionlab.files import write_csv
@@ -23,7 +25,7 @@ from lesionlab.tables import Finding, Part, check_predictions, classes_of, descr
 from lesionlab.tables import read_csv as read_table
 from lesionlab.taxonomy import KNOWN, canonical
 
-Year = Literal["2018", "2019", "2020"]
+Year = Literal["2018", "2019", "2020", "milk10k"]
 
 _2018 = {
     "MEL": "mel",
@@ -48,6 +50,7 @@ LAYOUTS: Mapping[str, Mapping[str, str]] = {
         "UNK": "unk",
     },
     "2020": {"target": "malignant"},
+    "milk10k": MILK10K,
 }
 """The class of every column of a challenge's files, in their order.
 
@@ -271,7 +274,8 @@ def write(
         out: the CSV to write; every number with its decimal point, as the official scorer wants.
         part: train, val or test.
         year: whose columns; by default those of the first challenge that has all classes. A
-            challenge's class that the predictions lack gets 0.0 everywhere.
+            challenge's class that the predictions lack gets 0.0 everywhere. MILK10k's rows are
+            lesions: the mean of each lesion's images.
         truth: write the ground truth of the same images beside it, so that anybody can score it.
         listen: told of classes that get 0.0.
 
@@ -279,7 +283,8 @@ def write(
         The path of the submission.
 
     Raises:
-        DataError: if the challenge has no column for a class, or a file cannot be written.
+        DataError: if the challenge has no column for a class, MILK10k's lesions are not named or
+            have two classes, or a file cannot be written.
         SettingsError: if there is no such challenge.
     """
     table = open_predictions(predictions)
@@ -290,16 +295,18 @@ def write(
     chosen: str = year or next((name for name in LAYOUTS if not _homeless(classes, name)), "2018")
     if homeless := _homeless(classes, chosen):
         raise DataError(
-            f"ISIC {chosen} has no column for {', '.join(homeless)}. Choose another year, or "
+            f"{_name(chosen)} has no column for {', '.join(homeless)}. Choose another year, or "
             f"predict its classes: {', '.join(LAYOUTS[chosen].values())}."
         )
-    image = "image_name" if chosen == "2020" else "image"
+    image = _ID.get(chosen, "image")
+    if image == "lesion_id":
+        rows = _lesions(rows)
     columns = LAYOUTS[chosen]
     missing = [column for column, name in columns.items() if name not in classes]
     if missing:
-        listen(Notice(f"No class for {', '.join(missing)}: 0.0 for every image.", "warning"))
-    made = pd.DataFrame({image: rows["image_id"]})
-    marks = pd.DataFrame({image: rows["image_id"]})
+        listen(Notice(f"No class for {', '.join(missing)}: 0.0 in every row.", "warning"))
+    ids = rows["lesion_id" if image == "lesion_id" else "image_id"]
+    made, marks = pd.DataFrame({image: ids}), pd.DataFrame({image: ids})
     for column, name in columns.items():
         made[column] = rows[f"p_{name}"].astype(np.float64) if name in classes else 0.0
         marks[column] = (rows["target"] == name).astype(np.float64)
@@ -344,6 +351,33 @@ def as_pandas_2(text: str) -> float:
 
 _DIGITS = 17
 _POWERS = 308
+
+
+_ID = {"2020": "image_name", "milk10k": "lesion_id"}
+"""The column that names the rows, where it is not `image`."""
+
+
+def _name(year: str) -> str:
+    return "MILK10k" if year == "milk10k" else f"ISIC {year}"
+
+
+def _lesions(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per lesion, in the order of their first images: the mean of its probabilities.
+
+    Raises:
+        DataError: if an image is of no lesion, or a lesion is of two classes.
+    """
+    nameless = rows["lesion_id"] == "" if "lesion_id" in rows else pd.Series([True] * len(rows))
+    if nameless.any():
+        raise DataError(
+            f"MILK10k's rows are lesions, and {int(nameless.sum())} of {len(rows)} predictions "
+            "name none. Give them a column lesion_id."
+        )
+    groups = rows.groupby("lesion_id", sort=False)
+    if (several := groups["target"].nunique() > 1).any():
+        raise DataError(f"Lesion {several.idxmax()} has two classes. `lesionlab audit` lists all.")
+    numbers = groups[[name for name in rows if str(name).startswith("p_")]].mean()
+    return numbers.assign(target=groups["target"].first()).reset_index()
 
 
 def _homeless(classes: Sequence[str], year: str) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.advice import command
 from lesionlab.display import Result
 from lesionlab.embeddings import Embeddings
 from lesionlab.errors import DataError
@@ -123,7 +124,7 @@ def detect_outliers(
     if absent := [name for name, mask in parts.items() if not mask.any()]:
         raise DataError(
             f"{opened.folder} has no images of part {', '.join(absent)}. Embed the catalogue that "
-            "the run was trained on: lesionlab embed RUN --data DIR."
+            f"the run was trained on: {command('embed', 'RUN', data='DATA', out='NEW_FOLDER')}"
         )
     named = others if isinstance(others, Mapping) else {Path(each).name: each for each in others}
     strangers = {name: _open(each) for name, each in named.items()}

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from lesionlab.advice import command
 from lesionlab.errors import SettingsError
 from lesionlab.files import write_text
 from lesionlab.reporting.card.standards import WHO, Item, standards
@@ -96,7 +97,8 @@ class AuthorAnswers:
         path = Path(path)
         if not path.is_file():
             raise SettingsError(
-                f"{path} does not exist. Make one to fill in: lesionlab card RUN --template {path}"
+                f"{path} does not exist. Make one to fill in: "
+                f"{command('card', 'RUN', template=path)}"
             )
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -187,7 +189,8 @@ def write_template(
     if path.exists():
         raise SettingsError(f"{path} is there already. Choose another name: answers are precious.")
     lines = [
-        f"# What only people know of {_plain(name)}, for: lesionlab card RUN --answers {path.name}",
+        f"# What only people know of {_plain(name)}, for: "
+        f"{command('card', 'RUN', answers=path.name, out='card.html')}",
         "# Leave empty what you do not know: the card then says so. A field may answer items of",
         "# several standards. An answer may also read: not applicable: and why.",
         "fields:",

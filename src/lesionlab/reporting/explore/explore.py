@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from lesionlab._version import __version__
+from lesionlab.advice import command
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader
@@ -147,7 +148,7 @@ def _alarms(frame: pd.DataFrame) -> list[str]:
         f"LEAK: {percent(row['leaked'])} of the images in part {row['part']} "
         f"({row['leaked_images']:,} of {row['images']:,}) show a lesion that is in training too. "
         "Figures measured there flatter every model. Make a split that keeps lesions together: "
-        "lesionlab split"
+        f"{command('split', 'DATA')}"
         for _, row in table.iterrows()
         if row["leaked_images"] and row["part"] in ("val", "test")
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from lesionlab.advice import command as typed
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.evaluation.evaluation_result import Evaluation
 from lesionlab.recipe.schema import Recipe
@@ -141,8 +142,14 @@ def command(info: Mapping[str, Any]) -> str:
     """The command that trains the same again, from the files of the run folder."""
     fold = info.get("identity", {}).get("fold", 0)
     folds = info.get("split", {}).get("folds", 1)
-    chosen = f" --fold {fold}" if folds > 1 else ""
-    return f"lesionlab train recipe.yaml --data DATA --split split.csv{chosen} --out NEW_FOLDER"
+    return typed(
+        "train",
+        "recipe.yaml",
+        data="DATA",
+        split="split.csv",
+        fold=fold if folds > 1 else None,
+        out="NEW_FOLDER",
+    )
 
 
 def cautions(result: Evaluation, run: Run | None) -> list[str]:

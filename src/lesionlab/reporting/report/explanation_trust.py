@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lesionlab.advice import command
 from lesionlab.display import percent
 from lesionlab.errors import DataError
 from lesionlab.evaluation.intervals.estimate import Estimate
@@ -69,8 +70,8 @@ def section(folder: str | Path) -> Section:
     folder = Path(folder)
     if missing := [n for n in (SUMMARY, CURVES, FORGETTING, FACTS) if not (folder / n).is_file()]:
         raise DataError(
-            f"{folder} holds no {missing[0]}. Make it first: lesionlab explain --check RUN "
-            f"--out {folder}"
+            f"{folder} holds no {missing[0]}. Make it first: "
+            f"{command('explain --check', 'RUN', masks='FOLDER', out=folder)}"
         )
     summary, curves, forgetting = (
         pd.read_csv(folder / name, keep_default_na=False, na_values=[""])

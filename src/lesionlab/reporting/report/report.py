@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from lesionlab._version import __version__
+from lesionlab.advice import command
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.disclaimer import NOTICE
 from lesionlab.display import decimal, percent
@@ -150,7 +151,8 @@ def _maps(run: Run) -> Section:
     """What `trust` measured of a run's maps, if it was asked to."""
     if (run.folder / "trust" / explanation_trust.SUMMARY).is_file():
         return explanation_trust.section(run.folder / "trust")
-    why = "Not measured. It takes lesion masks: lesionlab explain --check RUN --masks FOLDER"
+    check = command("explain --check", "RUN", masks="FOLDER")
+    why = f"Not measured. It takes lesion masks: {check}"
     return Section("explanations", "May the maps be believed?", (), (why,), "Maps")
 
 

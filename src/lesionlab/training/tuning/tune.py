@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
+from lesionlab.advice import command
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.splits import Split
 from lesionlab.display import Result
@@ -20,7 +21,7 @@ from lesionlab.models import factory
 from lesionlab.models.device import Device
 from lesionlab.progress import Listener, silent
 from lesionlab.recipe.schema import NoFusion, Recipe
-from lesionlab.run import INFO
+from lesionlab.run import INFO, SPLIT
 from lesionlab.training.datasets import check_sampling
 from lesionlab.training.run_folders import open_folder, seen_metadata
 from lesionlab.training.train import check_parts
@@ -231,12 +232,20 @@ def _finish(job: Job, study: optuna.Study) -> Tuning:
         )
     made = Tuning(job.out)
     number = made.best_trial
+    again = command(
+        "train",
+        BEST,
+        data="DATA",
+        split=job.trial_folder(number).relative_to(job.out) / SPLIT,
+        fold=job.fold or None,
+        out="NEW_FOLDER",
+    )
     best = applied(job.recipe, values_of(job, trials_of(study)[number].params))
     write_text(
         job.out / BEST,
         f"# The best of {len(done)} finished trials: {job.trial_folder(number).name}, "
         f"{job.metric} {made.value:.4f} on val.\n"
         "# The best of many on the same images flatters. Test is unseen yet; to score it once:\n"
-        f"# lesionlab train {BEST} --data DATA --out NEW_FOLDER\n{best.to_yaml()}",
+        f"# {again}\n{best.to_yaml()}",
     )
     return made
