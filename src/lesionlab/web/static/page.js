@@ -214,8 +214,7 @@ async function useLanguage(code) {
   setOpacity();
   offerSamples();
   tellWhatIsKept(state.model);
-  for (const fault of ["age-fault", "before-fault"])
-    if (at(fault).textContent) at(fault).textContent = t("field.age_fault");
+  if (at("before-fault").textContent) at("before-fault").textContent = t("field.age_fault");
   if (state.model) introduce(state.model);
   redraw();
 }
