@@ -19,6 +19,7 @@ from .evaluation.calibration.calibrate import calibrate as calibrate
 from .evaluation.calibration.report import calibration_errors as calibration_errors
 from .evaluation.comparison.baselines import baselines as baselines
 from .evaluation.comparison.compare import compare as compare
+from .evaluation.comparison.leaderboard import leaderboard as leaderboard
 from .evaluation.comparison.train_test_gap import train_test_gap as train_test_gap
 from .evaluation.conformal.prediction_sets import conformal as conformal
 from .evaluation.data_quality.drift import drift as drift

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any, ClassVar
@@ -97,27 +98,106 @@ def html_table(table: pd.DataFrame, title: str = "", most: int = MOST_ROWS) -> s
     return f"<table>{caption}<thead>{head}</thead><tbody>{rows}</tbody></table>{more}"
 
 
-def text_table(table: pd.DataFrame, most: int = MOST_ROWS) -> str:
+def text_table(table: pd.DataFrame, most: int = MOST_ROWS, width: int | None = None) -> str:
     """A table as plain text for a terminal: text to the left, numbers to the right.
 
     Args:
         table: as `cells` takes it.
         most: rows that are shown; how many more there are is said.
+        width: characters of a line. A wider table has its intervals below their values and its
+            words broken; if that is not enough, its last columns follow in a second block.
     """
     text = cells(table.head(most))
-    words = set(text["words"])
-    lines = [text["head"]]
-    for row in text["rows"]:
-        lines.append([each if isinstance(each, str) else joined(*each) for each in row])
-    widths = [max(len(line[place]) for line in lines) for place in range(len(text["head"]))]
-    made = [
-        "  ".join(
-            f"{cell:<{width}}" if place in words else f"{cell:>{width}}"
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    rows = [[each if isinstance(each, str) else joined(*each) for each in r] for r in text["rows"]]
+    lines = [text["head"], *rows]
+    blocks = [_aligned([[[cell] for cell in line] for line in lines], text["words"])]
+    if width is not None and max(map(len, blocks[0])) > width:
+        blocks = _narrow(text, width)
+    made = [line for block in blocks for line in (*block, "")][:-1]
     return "\n".join([*made, _more(table, most)] if len(table) > most else made)
+
+
+def _narrow(text: dict[str, Any], width: int) -> list[list[str]]:
+    """The lines of blocks of a table, each as many of its columns as a line takes."""
+    for longest in (26, 20, 16, 26):  # of a cell of text: breaking names beats a second block
+        tall = [[textwrap.wrap(name, 12) or [""] for name in text["head"]]]
+        tall += [
+            [
+                (textwrap.wrap(each, longest) or [""])
+                if isinstance(each, str)
+                else [part for part in each if part]
+                for each in row
+            ]
+            for row in text["rows"]
+        ]
+        widths = [max(len(part) for row in tall for part in row[i]) for i in range(len(tall[0]))]
+        if sum(widths) + 2 * (len(widths) - 1) <= width:
+            break
+    chosen: list[list[int]] = [[0]]
+    for place in range(1, len(widths)):
+        if sum(widths[i] + 2 for i in (*chosen[-1], place)) - 2 > width and len(chosen[-1]) > 1:
+            chosen.append([0])
+        chosen[-1].append(place)
+    return [
+        _aligned(
+            [[row[i] for i in places] for row in tall],
+            [new for new, old in enumerate(places) if old in text["words"]],
+        )
+        for places in chosen
+    ]
+
+
+def _aligned(rows: Sequence[Sequence[Sequence[str]]], words: Sequence[int]) -> list[str]:
+    """Lines of rows whose cells have one line or several; `words` are the places of text."""
+    widths = [max(len(part) for row in rows for part in row[i]) for i in range(len(rows[0]))]
+    made = []
+    for row in rows:
+        for number in range(max(map(len, row))):
+            parts = [cell[number] if number < len(cell) else "" for cell in row]
+            made.append(
+                "  ".join(
+                    f"{part:<{width}}" if place in words else f"{part:>{width}}"
+                    for place, (part, width) in enumerate(zip(parts, widths, strict=True))
+                ).rstrip()
+            )
+    return made
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """A table in Markdown, intervals behind their values; as `cells` takes it."""
+    head, rows, words = _plain(table)
+    lines = [head, ["---" if i in words else "---:" for i in range(len(head))], *rows]
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def latex_table(table: pd.DataFrame) -> str:
+    """A table as a LaTeX tabular that needs no package; as `cells` takes it."""
+    head, rows, words = _plain(table)
+    sides = "".join("l" if i in words else "r" for i in range(len(head)))
+    lines = [" & ".join(map(_latex, line)) + r" \\" for line in (head, *rows)]
+    parts = [rf"\begin{{tabular}}{{{sides}}}", r"\hline", lines[0], r"\hline", *lines[1:]]
+    return "\n".join([*parts, r"\hline", r"\end{tabular}"])
+
+
+def _plain(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[int]]:
+    """Head, rows of one text per cell, and the places of text."""
+    text = cells(table)
+    rows = [[each if isinstance(each, str) else joined(*each) for each in r] for r in text["rows"]]
+    return text["head"], rows, text["words"]
+
+
+def _latex(text: str) -> str:
+    for sign, written in (("\\", r"\textbackslash{}"), *((c, f"\\{c}") for c in "&%$#_{}")):
+        text = text.replace(sign, written)
+    for sign, written in (
+        ("\u2013", "--"),
+        ("\u2212", "$-$"),
+        ("\u00a0", "~"),
+        ("\u221e", r"$\infty$"),
+    ):
+        text = text.replace(sign, written)
+    return text
 
 
 def html_image(pixels: NDArray[np.uint8], text: str) -> str:

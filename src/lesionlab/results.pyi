@@ -6,6 +6,7 @@ from .evaluation.calibration.prevalence import Prevalence as Prevalence
 from .evaluation.calibration.report import CalibrationErrors as CalibrationErrors
 from .evaluation.comparison.baselines import Baselines as Baselines
 from .evaluation.comparison.compare import Comparison as Comparison
+from .evaluation.comparison.leaderboard import Leaderboard as Leaderboard
 from .evaluation.conformal.prediction_sets import Conformal as Conformal
 from .evaluation.data_quality.drift import Drift as Drift
 from .evaluation.data_quality.label_errors import LabelErrors as LabelErrors

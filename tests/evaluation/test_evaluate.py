@@ -41,7 +41,7 @@ def said(result, words):
 def test_is_a_mapping_with_the_headline_first(result):
     assert list(result)[:2] == ["balanced_accuracy", "macro_auroc"]
     assert {name.partition("/")[0] for name in result} == set(METRICS)
-    assert len(result) == 13 + 12 + 8 * 7
+    assert len(result) == 15 + 12 + 8 * 7
     assert result["recall/mel"].low <= result["recall/mel"].value <= result["recall/mel"].high
     assert "recall/wart" not in result
     assert result.get("recall/wart") is None

@@ -76,6 +76,8 @@ REFERENCES = {
     "macro_auroc": _of_scores(sk.roc_auc_score, multi_class="ovr"),
     "macro_f1": _of_answers(sk.f1_score, average="macro"),
     "macro_precision": _of_answers(sk.precision_score, average="macro"),
+    "weighted_f1": _of_answers(sk.f1_score, average="weighted"),
+    "weighted_precision": _of_answers(sk.precision_score, average="weighted"),
     "macro_average_precision": _of_scores(_macro_average_precision),
     "accuracy": _of_answers(sk.accuracy_score),
     "log_loss": _of_scores(sk.log_loss),

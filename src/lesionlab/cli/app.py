@@ -66,6 +66,9 @@ COMMANDS = {
     "compare --baselines": Entry(
         "evaluation.compare_baselines", "a model beside metadata alone and colours alone", _JUDGE
     ),
+    "leaderboard": Entry(
+        "evaluation.leaderboard", "one table of models, columns of your choice", _JUDGE
+    ),
     "report": Entry("reports.report", "one page with figures, curves and pictures", _JUDGE),
     "blend": Entry("evaluation.blend", "an ensemble of several models' predictions", _JUDGE),
     "subgroups": Entry("evaluation.subgroups", "figures of age, sex, site, ...", _JUDGE),
@@ -115,7 +118,7 @@ _FIRST = {  # the overview's lines: topic, then what is explained, and what is o
     _DATA: (("fetch", "catalogue", "audit", "split", "explore"), ("join", "clean")),
     _TRAIN: (("models", "train", "tune"), ()),
     _JUDGE: (
-        ("evaluate", "compare", "report"),
+        ("evaluate", "compare", "leaderboard", "report"),
         ("blend", "subgroups", "calibrate", "conformal", "triage", "outliers", "card"),
     ),
     _SEE: (("explain",), ()),

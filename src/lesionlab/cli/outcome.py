@@ -73,11 +73,16 @@ def headline(result: Evaluation, title: str) -> Outcome:
         for name, key in (
             ("balanced accuracy (mean recall)", "balanced_accuracy"),
             ("macro AUROC", "macro_auroc"),
+            ("macro F1", "macro_f1"),
+            ("macro precision", "macro_precision"),
+            ("weighted F1", "weighted_f1"),
+            ("weighted precision", "weighted_precision"),
             (
                 f"{result.positive} sensitivity at 90 % specificity",
                 f"sensitivity_at_90_specificity/{result.positive}",
             ),
-            ("accuracy", "accuracy"),
+            ("accuracy (weighted recall)", "accuracy"),
+            ("log loss (less is better)", "log_loss"),
             ("accuracy of always guessing the majority", "majority_accuracy"),
         )
         if key in result
@@ -99,7 +104,7 @@ def headline(result: Evaluation, title: str) -> Outcome:
     )
 
 
-_PER_CLASS = ("recall", "precision")
+_PER_CLASS = ("recall", "precision", "f1")
 
 
 def saved(outcome: Outcome, result: Any, out: Path | None) -> Outcome:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lesionlab.evaluation.comparison.compare import Comparison
     from lesionlab.evaluation.subgroups.result import Subgroups
     from lesionlab.models.listing import Description
+    from lesionlab.models.summary import Summary
 
 
 def columns(table: pd.DataFrame, **names: str) -> pd.DataFrame:
@@ -103,28 +104,22 @@ def comparison(result: Comparison) -> Outcome:
 
 
 def parts(table: pd.DataFrame) -> Outcome:
-    """What `train_test_gap` returns: of each model a row per metric and a column per part."""
+    """What `train_test_gap` returns: a row per metric and model, a column per part."""
     from lesionlab.evaluation.comparison.compare import shown
     from lesionlab.evaluation.comparison.train_test_gap import GAP
     from lesionlab.evaluation.intervals.estimate import Estimate
 
     columns = ("part", "value", "low", "high", "images", "lesions")
-    said = [
+    words = [
         shown(Estimate(*figures), signed=part == GAP)
         for part, *figures in zip(*(table[name] for name in columns), strict=True)
     ]
-    table = table.assign(metric=table["metric"].str.replace("_", " "), said=said)
-    return Outcome(
-        [
-            (
-                str(model),
-                rows.pivot_table("said", "metric", "part", aggfunc="first", sort=False)
-                .reset_index()
-                .rename_axis(columns=None),
-            )
-            for model, rows in table.groupby("model", sort=False)
-        ]
-    )
+    table = table.assign(metric=table["metric"].str.replace("_", " "), words=words)
+    places = {name: place for place, name in enumerate(table["metric"].unique())}
+    made = table.pivot_table("words", ["metric", "model"], "part", aggfunc="first", sort=False)
+    made = made.fillna("").reset_index().rename_axis(columns=None)
+    made = made.sort_values("metric", key=lambda names: names.map(places), kind="stable")
+    return Outcome([("Train, val and test", made)])
 
 
 def groups(result: Subgroups, metrics: Sequence[str]) -> Outcome:
@@ -321,4 +316,34 @@ def network(description: Description) -> Outcome:
             ("Groups of layers, bottom to top", groups),
         ],
         [f"Learn from a group on upwards: --phases.0.depth {middle}. The groups below are frozen."],
+    )
+
+
+def recipe_network(title: str, summary: Summary) -> Outcome:
+    """Layers, trainable and total parameters of a recipe's network."""
+    import pandas as pd
+
+    total, learning = summary.parameters, summary.trainable
+    height, width = summary.size
+    facts = [
+        ("network", summary.name),
+        ("input (height x width)", f"{height} x {width}"),
+        ("depth (layers on the longest way)", str(summary.depth or "not measured")),
+        ("depth as source C prints it (Keras)", str(summary.keras_depth or "")),
+        ("parameters", f"{total:,}"),
+        ("trainable, in any phase", f"{learning:,}"),
+        ("not trainable", f"{total - learning:,}"),
+        ("statistics of batch norms", f"{summary.statistics:,}"),
+    ]
+    facts = [row for row in facts if row[1]]
+    return Outcome(
+        [
+            (title, pd.DataFrame(facts, columns=["what", "value"])),
+            ("Groups of layers, bottom to top", summary.layers),
+        ],
+        [
+            "layers: modules with parameters of their own. Keras counts the statistics of batch "
+            f"norms among the total, which is then {total + summary.statistics:,}.",
+            *summary.notes,
+        ],
     )

@@ -197,11 +197,24 @@ def longest_way(name: str) -> int | None:
     """Convolutions and linear layers on the longest way from the image to the logits."""
     side = _config(name).input_size[-1]
     try:
+        with torch.device("meta"):
+            network = _made(name, side)
+    except Exception:  # the errors have as many kinds as networks
+        return None
+    return depth_of(network, (side, side))
+
+
+def depth_of(network: nn.Module, size: tuple[int, int]) -> int | None:
+    """The same of a network on the meta device, for images of such a height and width."""
+    training = network.training
+    try:
         with torch.device("meta"), torch.no_grad():
-            image = torch.zeros(1, 3, side, side).as_subclass(_Counted)
-            return cast("int", _made(name, side)(image).layers)
+            image = torch.zeros(1, 3, *size).as_subclass(_Counted)
+            return cast("int", network.eval()(image).layers)
     except Exception:  # some networks take no tensor but a plain one
         return None
+    finally:
+        network.train(training)
 
 
 class _Counted(Tensor):

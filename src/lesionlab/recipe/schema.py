@@ -580,6 +580,8 @@ class Recipe:
         recipe = validation.build(cls, values, "", faults)
         if not faults:
             faults += _contradictions(recipe)
+        if not faults and "model.name" in changes:
+            faults += validation.unknown_network(recipe.model.name)
         if faults:
             listed = "\n".join(f"  {fault}" for fault in faults)
             raise SettingsError(

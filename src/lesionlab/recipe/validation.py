@@ -326,3 +326,26 @@ def merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         else:
             made[key] = value
     return made
+
+
+KNOWN_NETWORKS = ("lenet", "cnn_64", "cnn_224", "mobilenetv4_conv_small")
+"""Names that need no look into timm, which takes seconds to import: the sources' own, the default."""
+
+
+def unknown_network(name: str) -> list[str]:
+    """What is wrong with a network's name: nothing, or one fault with the nearest names.
+
+    Without timm every name is taken: it is looked up where a network is built.
+    """
+    base = name.partition(".")[0]
+    if base in KNOWN_NETWORKS or base.startswith("test_"):  # timm's tiny ones
+        return []
+    try:
+        import timm
+    except ModuleNotFoundError:
+        return []
+    if timm.is_model(base):
+        return []
+    close = difflib.get_close_matches(name, [*timm.list_models(), *KNOWN_NETWORKS], n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(map(repr, dict.fromkeys(close)))}?" if close else ""
+    return [f"model.name: timm knows no network {name!r}{hint}"]

@@ -133,9 +133,10 @@ class Keeper(Checkpoint):
         total = sum(each.epochs for each in self.recipe.phases)
         best = " (best so far)" if self.best_epoch + 1 == row["epoch"] else ""
         return (
-            f"epoch {row['epoch']}/{total}: train loss {row['train_loss']:.3f}, val loss "
-            f"{row['val_loss']:.3f}, val {metric.replace('_', ' ')} {row[f'val_{metric}']:.3f}"
-            f"{best}, {row['seconds']:.1f} s"
+            f"epoch {row['epoch']}/{total}: train loss {row['train_loss']:.3f}, accuracy "
+            f"{row['train_accuracy']:.3f}; val loss {row['val_loss']:.3f}, accuracy "
+            f"{row['val_accuracy']:.3f}, {metric.replace('_', ' ')} {row[f'val_{metric}']:.3f}"
+            f"{best}; {row['seconds']:.1f} s"
         )
 
     def _note(self) -> str:

@@ -25,14 +25,18 @@ from lesionlab.training.datasets import Batch
 from lesionlab.training.depthwise import DepthwiseInFloat32
 from lesionlab.training.losses import Loss
 
-METRICS = ("train_loss", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_auroc")
+METRICS = (
+    *("train_loss", "train_accuracy"),
+    *("val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_auroc"),
+)
 
 
 class Classifier(lp.LightningModule):
     """A network in one phase of its training.
 
-    Collects train_loss, and over the whole val part in its own order val_loss (plain
-    cross-entropy), val_accuracy, val_balanced_accuracy and val_macro_auroc; `epoch_metrics` gives
+    Collects train_loss and train_accuracy, as Keras does, over the random views that the network
+    learnt from while it changed; and over the whole val part in its own order val_loss (plain
+    cross-entropy), val_accuracy, val_balanced_accuracy and val_macro_auroc. `epoch_metrics` gives
     them once an epoch.
 
     Args:
@@ -65,6 +69,7 @@ class Classifier(lp.LightningModule):
         classes = len(architecture.classes)
         nan = math.nan  # as it is; MeanMetric would leave out a batch whose loss is nan
         self.train_loss = MeanMetric(nan_strategy=nan)
+        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.val_loss = MeanMetric(nan_strategy=nan)
         self.val_accuracy = MulticlassAccuracy(classes, average="micro")
         self.val_balanced_accuracy = MulticlassRecall(classes, average="none")
@@ -93,6 +98,9 @@ class Classifier(lp.LightningModule):
             logits = self._logits(views, batch)
         loss = self.loss(logits, targets)
         self.train_loss.update(loss.detach(), len(views))
+        # of a mixture the class with the larger share
+        labels = targets.argmax(dim=1) if targets.ndim == 2 else targets
+        self.train_accuracy.update(logits.detach(), labels)
         return loss
 
     def _view(self, batch: Batch, number: int = 0) -> Tensor:

@@ -59,8 +59,9 @@ def probe(
     """Fit the head of a network on the training part; everything else stays as it is.
 
     history.csv gets one row per candidate: its strength, train_loss and val_loss (plain
-    cross-entropy), val_accuracy, val_balanced_accuracy and val_macro_auroc. A neighbours probe is
-    one candidate; each training image is a neighbour of its own there, so train_loss flatters it.
+    cross-entropy), train_accuracy, val_accuracy, val_balanced_accuracy and val_macro_auroc. A
+    neighbours probe is one candidate; each training image is a neighbour of its own there, so
+    train_loss and train_accuracy flatter it.
 
     Args:
         run: whose folder gets the history.
@@ -167,6 +168,7 @@ def _measures(
     classes = logits.shape[1]
     found = {
         "train_loss": functional.cross_entropy(*of_train),
+        "train_accuracy": metrics.multiclass_accuracy(*of_train, classes, average="micro"),
         "val_loss": functional.cross_entropy(logits, truth),
         "val_accuracy": metrics.multiclass_accuracy(logits, truth, classes, average="micro"),
         "val_balanced_accuracy": metrics.multiclass_recall(logits, truth, classes, average="none"),

@@ -6,6 +6,7 @@ import logging
 import shutil
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from lesionlab.models import factory, layer_groups
 from lesionlab.models.device import Device, choose_device
 from lesionlab.models.metadata_encoder import MetadataEncoder, numbers_of
 from lesionlab.models.metadata_fusion import Fused, count
+from lesionlab.models.summary import counted
 from lesionlab.prediction.run_predictor import predict_rows, predictions_table
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.recipe.schema import NaiveBayes, NoAverage, NoFusion, Recipe
@@ -126,6 +128,7 @@ def train(
         targets = pd.Categorical(learnt["target"], categories=list(data.classes)).codes
         count(network, recipe.model.fusion, numbers_of(metadata, learnt), targets.astype(np.int64))
     layer_groups.check(network, [phase.depth for phase in recipe.phases])
+    _warn_of_random_features(recipe, listen)
     home = cache_home(data, cache_to)
     pixels = cache(data.table, data.root, recipe.images, home, listen=listen)
     architecture = normalised(architecture, recipe, table, pixels, listen)
@@ -149,19 +152,22 @@ def train(
             )
             kept = keeper.summary()
             network.load_state_dict(load_file(keeper.best_file))
+            rows = pixels.rows(list(table["sha256"]))
+            started = time.monotonic()
             logits = predict_rows(
                 network.to(accelerator),
                 architecture,
                 pixels.pixels,
-                pixels.rows(list(table["sha256"])),
+                rows,
                 metadata=numbers_of(metadata, table),
                 listen=listen,
             )
+            seconds = max(time.monotonic() - started, 1e-3)
+            kept["images_per_second"] = round(len(rows) / seconds, 1)
     factory.save(network, architecture, out)
     write_csv(out / PREDICTIONS, predictions_table(table, data.classes, logits))
-    parameters = sum(each.numel() for each in network.parameters())
     today = datetime.now(UTC).date().isoformat()
-    run.update(state="complete", parameters=parameters, finished=today, **kept)
+    run.update(state="complete", **counted(network, recipe), finished=today, **kept)
     shutil.rmtree(out / CHECKPOINTS)  # last: killed before, the run goes on from them
     return Run.open(out)
 
@@ -263,6 +269,23 @@ def _fit_phases(
         before = keeper.state_dict()
     curves(keeper.rows)  # of a run that was killed just before it could draw its last epoch
     return keeper
+
+
+def _warn_of_random_features(recipe: Recipe, listen: Listener) -> None:
+    """Warn of phases that leave random layers as they are: nothing below learns to see."""
+    if recipe.model.pretrained or recipe.probing:
+        return
+    numbers = [i for i, phase in enumerate(recipe.phases) if phase.depth != layer_groups.ALL]
+    if numbers:
+        depth = recipe.phases[numbers[0]].depth
+        listen(
+            Notice(
+                f"phases.{numbers[0]}.depth is {depth}, but the network starts from random "
+                "weights: the layers below stay random meanwhile, and what learns above them sees "
+                "noise. Set model.pretrained, or the depth to all.",
+                "warning",
+            )
+        )
 
 
 def _encoder(recipe: Recipe, table: pd.DataFrame) -> dict[str, Any] | None:

@@ -45,6 +45,12 @@ def sklearn_values(targets, p, classes=CLASSES):
                 targets, predicted, labels=labels[present], average="macro", zero_division=np.nan
             ),
             "macro_precision": precision[present].mean(),
+            "weighted_f1": sk.f1_score(
+                targets, predicted, labels=labels[present], average="weighted"
+            ),
+            "weighted_precision": np.average(
+                precision[present], weights=np.bincount(targets, minlength=k)[present]
+            ),
             "majority_accuracy": np.bincount(targets).max() / len(targets),
             "log_loss": sk.log_loss(targets, p, labels=labels),
             "brier": sk.brier_score_loss(targets, p, labels=labels, scale_by_half=False),

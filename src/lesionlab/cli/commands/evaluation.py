@@ -74,6 +74,28 @@ def compare_parts(call: Call, *, out: Path | None = None) -> Outcome:
 
 
 @command(
+    "evaluation.comparison.leaderboard.leaderboard",
+    "leaderboard runs/first runs/second automl.csv --columns train,val,gap,test,parameters",
+    "leaderboard runs/* --columns val,test,test:macro_auroc,depth,minutes --out table.md",
+    without=("models",),
+)
+def leaderboard(call: Call, models: list[Path], *, out: Path | None = None) -> Outcome:
+    """Set models in one table, the best first: figures with intervals, and what they are made of.
+
+    Columns with a figure are train, val, test, gap (train - test), val_gap (train - val) and
+    difference (to the best on test, paired by lesion). They are of --metric, or of another one that
+    stands behind: test:macro_auroc. Columns without are network, size, start, depth, keras_depth,
+    parameters, trainable, epochs, minutes, images_per_second and warnings.
+
+    Args:
+        models: runs, folds and predictions tables; recipes, which have no figures.
+        out: write the table as .csv, .md, .tex, .html or .txt.
+    """
+    result = call(models=models)
+    return saved(Outcome(text=str(result)), result, out)
+
+
+@command(
     "evaluation.comparison.baselines.baselines",
     "compare --baselines runs/first --out runs/first-baselines",
     without=("kinds",),

@@ -26,6 +26,7 @@ _MOST_TRIALS = 10  # that are shown
     "",
     "models",
     "models densenet201",
+    "models recipes/d_resnet50v2.yaml",
 )
 def models(
     call: Call,  # noqa: ARG001
@@ -35,16 +36,18 @@ def models(
 ) -> Outcome:
     """List the networks to choose from, or show one: its groups of layers, input and weights.
 
-    Parameters are counted with a linear head for seven classes. Depth is the number of convolutions
-    and linear layers on the longest way from the image to the logits; the smallest input is the
-    side of the smallest square image, of 16, 24, 32, ... 224 pixels, that the network takes.
+    Of a recipe, layers and parameters are those of its network with its own head, and what learns
+    of them. Otherwise parameters are counted with a linear head for seven classes. Depth is the
+    number of convolutions and linear layers on the longest way from the image to the logits; the
+    smallest input is the side of the smallest square image, of 16, 24, 32, ... 224 pixels, that the
+    network takes.
 
     Args:
         name: any network, those of timm included, to see its groups: where `phases.0.depth` can
-            cut it, so that the groups below are frozen.
+            cut it, so that the groups below are frozen; or a recipe, a YAML file.
         filter: list all of timm's networks with this text in their names instead.
     """
-    from lesionlab.cli.render import network, zoo
+    from lesionlab.cli.render import network, recipe_network, zoo
 
     if filter is not None:
         found = library("models.listing.list_others")(filter)
@@ -53,6 +56,9 @@ def models(
         return Outcome([(f"Networks with {filter!r} in their names", found)])
     if name is None:
         return zoo(library("models.listing.list_models")())
+    if name.endswith((".yaml", ".yml")):
+        recipe = library("recipe.schema.Recipe").load(name)
+        return recipe_network(name, library("models.summary.summarise")(recipe))
     return network(library("models.listing.describe")(name))
 
 

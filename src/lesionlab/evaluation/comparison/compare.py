@@ -157,6 +157,20 @@ class Comparison(Result):
                     lines.append(f"  {test.metric:{width}}  {_told(test)}")
         return "\n".join(lines + [f"Note: {text}" for text in self.notes])
 
+    def between(self, model: str, reference: str, metric: str) -> tuple[Estimate, float]:
+        """A model's figure minus another's, whichever comes first, and its adjusted p value.
+
+        Raises:
+            KeyError: if the two were not compared.
+        """
+        key = model, reference, metric
+        if key in self.differences:
+            return self.differences[key], self.adjusted[key]
+        key = reference, model, metric
+        each = self.differences[key]
+        turned = Estimate(-each.value, -each.high, -each.low, each.n, each.groups)
+        return turned, self.adjusted[key]
+
     def describe(self, key: Key) -> str:
         """The p value of a difference and what it is after adjustment: "p 0.012 (0.060)"."""
         return f"p {shown_p(self.p_values[key])} ({shown_p(self.adjusted[key])})"

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 
 from lesionlab.errors import DataError, SettingsError
+from lesionlab.evaluation.evaluate import choose_thresholds
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes, ranges_of, replicate
 from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
 from lesionlab.evaluation.metrics.classification import classification
+from lesionlab.evaluation.metrics.operating_points import operating_points
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_all, rows_of
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import PARTS, classes_of
@@ -24,6 +26,8 @@ METRICS = ("balanced_accuracy", "macro_auroc", "accuracy", "log_loss")
 
 ENDS = ("train", "test")
 GAP = "train - test"
+GAPS = {GAP: ENDS, "train - val": ("train", "val")}
+"""Differences between parts: test is what counts, val is what source B's table has."""
 
 
 def train_test_gap(
@@ -63,12 +67,12 @@ def train_test_gap(
     rows = []
     for model, table in open_all(predictions).items():
         _check_parts(model, table, listen)
-        found = _of_one(table, metrics, replicates, seed, listen)
+        found = figures_by_part(table, metrics, replicates=replicates, seed=seed, listen=listen)
         rows += [
             (model, metric, part, e.value, e.low, e.high, e.n, e.groups)
             for metric in metrics
             for (part, name), e in found.items()
-            if name == metric
+            if name == metric and part in (*PARTS, GAP)
         ]
     columns = ["model", "metric", "part", "value", "low", "high", "images", "lesions"]
     return pd.DataFrame(rows, columns=columns)
@@ -90,37 +94,70 @@ def _check_parts(model: str, table: pd.DataFrame, listen: Listener) -> None:
         listen(Notice(text, "warning"))
 
 
-def _of_one(
-    table: pd.DataFrame, metrics: Sequence[str], replicates: int, seed: int, listen: Listener
+def figures_by_part(
+    table: pd.DataFrame,
+    metrics: Sequence[str],
+    parts: Sequence[str] = PARTS,
+    *,
+    replicates: int,
+    seed: int,
+    positive: str | None = None,
+    listen: Listener = silent,
 ) -> dict[tuple[str, str], Estimate]:
-    """Each metric of one model by part, the gap last."""
+    """Each metric of one model by part, then by `GAPS`, those whose two parts there are.
+
+    Args:
+        table: a checked predictions table.
+        metrics: by their full names; one with a threshold, such as
+            sensitivity_at_90_specificity/mel, is missing where there is no val to choose it on.
+        parts: which of the table's parts.
+        replicates: bootstrap replicates.
+        seed: of the bootstrap.
+        positive: the class of the thresholds; None: no metric has any.
+        listen: told of the progress.
+
+    Raises:
+        SettingsError: if a metric does not exist.
+    """
     result: dict[tuple[str, str], Estimate] = {}
     drawn: dict[str, dict[str, Values]] = {}
-    parts = [part for part in PARTS if (table["part"] == part).any()]
-    others = iter(np.random.SeedSequence(seed).generate_state(len(PARTS)))
-    for part in parts:
+    classes = classes_of(table)
+    others = np.random.SeedSequence(seed).generate_state(len(PARTS))
+    seeds = {part: int(each) for part, each in zip(PARTS, others, strict=True)}
+    for part in (part for part in PARTS if part in parts and (table["part"] == part).any()):
         rows = rows_of(table, part)
-        measure = classification(*arrays_of(rows), classes_of(table))
+        targets, probabilities = arrays_of(rows)
+        measures = [classification(targets, probabilities, classes)]
+        thresholds = choose_thresholds(table, part, positive)[0] if positive else {}
+        if positive and thresholds:
+            at = classes.index(positive)
+            measures.append(operating_points(targets == at, probabilities[:, at], thresholds))
         lesions = rows["lesion_id"].to_numpy(dtype=object)
-        own = seed if part == ENDS[1] else int(next(others))
-        drawn[part] = replicate([measure], lesions, replicates=replicates, seed=own, listen=listen)
-        if unknown := [name for name in metrics if name not in drawn[part]]:
+        own = seed if part == ENDS[1] else seeds[part]
+        drawn[part] = replicate(measures, lesions, replicates=replicates, seed=own, listen=listen)
+        if unknown := [
+            n for n in metrics if n not in drawn[part] and not (positive and "_at_" in n)
+        ]:
             overall = ", ".join(name for name in drawn[part] if "/" not in name)
             raise SettingsError(
                 f"There is no metric {', '.join(map(repr, unknown))} here. Choose among "
-                f"{overall}; and of one class as in recall/{classes_of(table)[0]}."
+                f"{overall}; and of one class as in recall/{classes[0]}."
             )
         codes, _ = lesion_codes(lesions)
-        ranges = ranges_of([measure], codes)
-        for name in metrics:
-            mask = measure.basis.get(name, np.ones(len(codes), dtype=bool))
+        ranges = ranges_of(measures, codes)
+        basis = {name: mask for each in measures for name, mask in each.basis.items()}
+        shares = frozenset[str]().union(*(each.proportions for each in measures))
+        for name in (name for name in metrics if name in drawn[part]):
+            mask = basis.get(name, np.ones(len(codes), dtype=bool))
             size = int(mask.sum()), len(np.unique(codes[mask]))
-            share = name in measure.proportions
             result[part, name] = estimate(
-                drawn[part][name], *size, proportion=share, within=ranges.get(name)
+                drawn[part][name], *size, proportion=name in shares, within=ranges.get(name)
             )
-    for name in metrics:
-        first, last = (result[part, name] for part in ENDS)
-        difference = drawn[ENDS[0]][name] - drawn[ENDS[1]][name]
-        result[GAP, name] = estimate(difference, first.n + last.n, first.groups + last.groups)
+    for gap, (one, other) in GAPS.items():
+        for name in metrics:
+            if (one, name) in result and (other, name) in result:
+                first, last = result[one, name], result[other, name]
+                difference = drawn[one][name] - drawn[other][name]
+                size = first.n + last.n, first.groups + last.groups
+                result[gap, name] = estimate(difference, *size)
     return result

@@ -220,9 +220,10 @@ def classification(targets: Index, probabilities: Floats, classes: Sequence[str]
 
     Returns:
         A measure of balanced_accuracy, macro_auroc, macro_f1, macro_precision,
-        macro_average_precision, accuracy, majority_accuracy, log_loss, brier, cohen_kappa,
-        matthews, top_2_accuracy and top_3_accuracy (with more classes than that) and, for each
-        class, recall, precision, f1, specificity, auroc, average_precision,
+        macro_average_precision, weighted_f1, weighted_precision, accuracy, majority_accuracy,
+        log_loss, brier, cohen_kappa, matthews, top_2_accuracy and top_3_accuracy (with more
+        classes than that) and, for each class, recall, precision, f1, specificity, auroc,
+        average_precision,
         pauc_above_80_sensitivity and auc_sens_80 as "recall/mel".
     """
     k = len(classes)
@@ -251,12 +252,20 @@ def classification(targets: Index, probabilities: Floats, classes: Sequence[str]
         def mean(name: str) -> Values:
             return np.where(drawn, macro(per_class[name], present), np.nan)
 
+        support = counts.sum(axis=2)
+
+        def weighted(name: str) -> Values:
+            parts = np.where(support > 0, support * per_class[name], 0.0)
+            return ratio(parts.sum(axis=1), support.sum(axis=1))
+
         values: dict[str, Values] = {
             "balanced_accuracy": mean("recall"),
             "macro_auroc": mean("auroc"),
             "macro_f1": mean("f1"),
             "macro_precision": mean("precision"),
             "macro_average_precision": mean("average_precision"),
+            "weighted_f1": weighted("f1"),
+            "weighted_precision": weighted("precision"),
             "accuracy": accuracy(counts),
             "majority_accuracy": majority_accuracy(counts),
             "log_loss": log_loss(weights, targets, probabilities),
@@ -297,6 +306,8 @@ def _ranges(targets: Index, basis: Mapping[str, Mask], classes: Sequence[str]) -
         "macro_auroc": macro_of_pairs,
         "macro_average_precision": macro_of_pairs,
         "majority_accuracy": Range(strata=everyone),
+        "weighted_f1": Range(strata=everyone),
+        "weighted_precision": Range(strata=everyone),
         "log_loss": Range(high=np.inf),
         "brier": Range(high=2.0),
         "cohen_kappa": Range(low=-1.0),

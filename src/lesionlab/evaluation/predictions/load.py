@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -71,11 +71,12 @@ def open_all(sources: Sequence[Source] | Mapping[str, Source]) -> dict[str, pd.D
         DataError, FindingsError, RunError: as `open_predictions`.
     """
     if not isinstance(sources, Mapping):
-        sources = dict(zip(_names(sources), sources, strict=True))
+        sources = dict(zip(names_of(sources), sources, strict=True))
     return {name: open_predictions(source) for name, source in sources.items()}
 
 
-def _names(sources: Sequence[Source]) -> list[str]:
+def names_of(sources: Sequence[Any]) -> list[str]:
+    """The names that `open_all` gives to sources, and to recipes or their files, in a row."""
     paths = [_path_of(source) for source in sources]
     names = [
         f"table {number}" if path is None else _tail(path, 1)
@@ -96,13 +97,13 @@ def _names(sources: Sequence[Source]) -> list[str]:
     ]
 
 
-def _path_of(source: Source) -> Path | None:
+def _path_of(source: Any) -> Path | None:
     if not isinstance(source, Run | Folds | str | Path):
         return None
     path = source.folder if isinstance(source, Run | Folds) else Path(source)
     if path.name == PREDICTIONS:
         path = path.parent
-    elif path.suffix in (".csv", ".parquet"):
+    elif path.suffix in (".csv", ".parquet", ".yaml", ".yml"):
         path = path.with_suffix("")
     return path.resolve() if path.name in ("", "..") else path
 

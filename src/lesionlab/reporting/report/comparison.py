@@ -61,9 +61,8 @@ def drawn(found: Comparison, metric: str) -> Exhibit:
     rows: list[str] = []
     values: list[Estimate] = []
     for model in others:
-        each = found.differences.get((model, first, metric)) or _turned(found, model, first, metric)
         rows.append(short(model, 17))
-        values.append(each)
+        values.append(found.between(model, first, metric)[0])
     words = _DRAWN[metric]
     title = f"Difference in {words} to {short(first, 24)}"
     listed = [
@@ -81,9 +80,3 @@ def drawn(found: Comparison, metric: str) -> Exhibit:
             shade=dict.fromkeys(rows, TEXT), percent=False,
         ),
     )  # fmt: skip
-
-
-def _turned(found: Comparison, model: str, first: str, metric: str) -> Estimate:
-    """The difference to the first model, where it is known the other way round."""
-    each = found.differences[first, model, metric]
-    return Estimate(-each.value, -each.high, -each.low, each.n, each.groups)
