@@ -329,7 +329,7 @@ def merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 
 KNOWN_NETWORKS = ("lenet", "cnn_64", "cnn_224", "mobilenetv4_conv_small")
-"""Names that need no look into timm, which takes seconds to import: the sources' own, the default."""
+"""The sources' own and the default's: no need to look into timm, which takes seconds to import."""
 
 
 def unknown_network(name: str) -> list[str]:
