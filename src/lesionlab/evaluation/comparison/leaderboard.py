@@ -32,7 +32,7 @@ from lesionlab.evaluation.predictions.load import (
 from lesionlab.files import write_csv, write_text
 from lesionlab.progress import Listener, Step, silent
 from lesionlab.recipe.schema import Recipe
-from lesionlab.run import FOLDS, INFO, Folds, Run, open_run
+from lesionlab.run import FOLDS, INFO, RECIPE, Folds, Run, open_run
 from lesionlab.tables import PARTS, classes_of
 
 FIGURES: Mapping[str, str] = {
@@ -226,9 +226,9 @@ class _Entry:
             return cls(None, None, source, as_)
         opened = source if isinstance(source, Run | Folds) else None
         table = open_predictions(source)
-        return cls(
-            read_as(table, as_) if as_ else table, opened, opened.recipe if opened else None, as_
-        )
+        known = opened is not None and (opened.folder / RECIPE).is_file()
+        recipe = opened.recipe if opened and known else None
+        return cls(read_as(table, as_) if as_ else table, opened, recipe, as_)
 
     @property
     def folds(self) -> list[pd.DataFrame]:

@@ -7,6 +7,7 @@ import pandas as pd
 from lesionlab.data.summary import ages, metadata_tables
 from lesionlab.data.summary.metadata_tables import UNKNOWN, has
 from lesionlab.reporting.figures import distributions
+from lesionlab.reporting.page import findings
 from lesionlab.reporting.page.section import (
     MOST_ROWS,
     SEXES,
@@ -17,6 +18,7 @@ from lesionlab.reporting.page.section import (
     cut,
     flat,
     known,
+    numbers,
     palette,
     shares,
     within,
@@ -52,6 +54,14 @@ def patients(frame: pd.DataFrame) -> Section:
                 "class",
                 "Of the images of each class, the share from each sex.",
                 colours,
+            ),
+            numbers(
+                frame,
+                "sex",
+                "target",
+                "sex_by_class_counts",
+                "Images of each sex by class",
+                palette(frame),
             ),
         ]
     else:
@@ -95,7 +105,8 @@ def _ages(frame: pd.DataFrame) -> list[Exhibit]:
         drawn = distributions.spikes(
             counts.set_index("age")["images"], title, "age (years)", "images"
         )
-        reading = "One bar per age that occurs in the table."
+        by_age = counts.set_index("age")["images"]
+        reading = findings.of_values(by_age, "years") + "One bar per age that occurs in the table."
         made.append(Exhibit("age_values", title, reading, counts, drawn))
     return [
         *made,
@@ -115,6 +126,14 @@ def _ages(frame: pd.DataFrame) -> list[Exhibit]:
             "Classes within each age group",
             "age group (years)",
             "Of the images of each age group, the share of each class.",
+            palette(frame),
+        ),
+        numbers(
+            frame,
+            "age_group",
+            "target",
+            "age_group_by_class_counts",
+            "Images of each age group by class",
             palette(frame),
         ),
     ]
@@ -137,8 +156,9 @@ def sites(frame: pd.DataFrame) -> Section:
         Exhibit(
             "site_by_class",
             title,
-            "Each row is a site and adds up to 100 %: of the images from there, the share of each "
-            f"class, with the number of images below it.{cut(len(counts))}",
+            findings.of_shares(counts)
+            + "Each row is a site and adds up to 100 %: of the images from there, the share of "
+            f"each class, with the number of images below it.{cut(len(counts))}",
             flat(counts),
             distributions.heat(counts.head(MOST_ROWS), title, "site", "class"),
             shares(counts, "site_by_class"),

@@ -12,6 +12,7 @@ from lesionlab.display import percent
 from lesionlab.reporting.explore import clinical_sections
 from lesionlab.reporting.figures import distributions
 from lesionlab.reporting.figures.style import TEXT
+from lesionlab.reporting.page import findings
 from lesionlab.reporting.page.section import (
     PARTS,
     SEXES,
@@ -80,8 +81,9 @@ def _classes(frame: pd.DataFrame) -> Section:
             Exhibit(
                 "malignancy",
                 title,
-                f"The rule: {taxonomy.MALIGNANT_RULE}. It is a convention: the ISIC Archive calls "
-                "actinic keratosis indeterminate.",
+                findings.of_counts(index["images"], len(frame))
+                + f"The rule: {taxonomy.MALIGNANT_RULE}. It is a convention: the ISIC Archive "
+                "calls actinic keratosis indeterminate.",
                 kinds,
                 distributions.bars(index["images"], title, "images", inner=inner, colours=_KINDS),
             )
@@ -181,7 +183,8 @@ def _parts(frame: pd.DataFrame) -> Section:
         Exhibit(
             "parts_by_class",
             title,
-            "Of the images of each part, the share of each class: like bars mean like parts.",
+            findings.of_shares(counts.T)
+            + "Of the images of each part, the share of each class: like bars mean like parts.",
             flat(counts),
             distributions.grouped(of_part, title, "share of the part's images", colours),
             {"parts_by_class_shares": flat(of_part)},
@@ -229,7 +232,8 @@ def _columns(data: Catalogue, frame: pd.DataFrame) -> Section:
             Exhibit(
                 "missing",
                 title,
-                "Columns not shown are complete.",
+                findings.of_counts(drawn, len(frame), "images without a value")
+                + "Columns not shown are complete.",
                 table[["column", "known", "unknown", "unknown_share"]],
                 distributions.bars(drawn, title, "images without a value", of=len(frame)),
             )

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from lesionlab.data.summary.metadata_tables import UNKNOWN
@@ -83,7 +83,13 @@ def bars(
 
 
 def stacks(
-    counts: pd.DataFrame, title: str, rows: str, colours: Mapping[str, str], unit: str = "images"
+    counts: pd.DataFrame,
+    title: str,
+    rows: str,
+    colours: Mapping[str, str],
+    unit: str = "images",
+    *,
+    counted: bool = False,
 ) -> str:
     """Draw every row of a table of counts as shares of itself, with its sum at the right.
 
@@ -93,8 +99,10 @@ def stacks(
         rows: what a row is, for the axis.
         colours: by column.
         unit: what is counted.
+        counted: draw the counts, not shares of the row: a row is as long as its sum.
     """
     totals = counts.sum(axis=1)
+    longest = max(1.0, float(totals.max()))
     parts = [str(each) for each in counts.columns]
     words = []
     legend = 0.2 * -(-len(parts) // 4)
@@ -106,21 +114,28 @@ def stacks(
             left = 0.0
             told = []
             for part in parts:
-                share = float(counts.loc[label, part] / totals[label])
+                number = float(counts.loc[label, part])
+                share = number / (longest if counted else totals[label])
                 axes.barh(row, share, left=left, height=0.74, color=colours[part])
                 if share >= 0.085:
-                    axes.text(left + share / 2, row, f"{100 * share:.0f}", ha="center", va="center",
+                    text = f"{number:,.0f}" if counted else f"{100 * share:.0f}"
+                    axes.text(left + share / 2, row, text, ha="center", va="center",
                               color=_ink(colours[part]), fontsize=8)  # fmt: skip
                 if share > 0:
-                    told.append(f"{part} {_percent(share)}")
+                    told.append(f"{part} {number:,.0f}" if counted else f"{part} {_percent(share)}")
                 left += share
             words.append(f"{label}: {', '.join(told)}")
         axes.set_xlim(0, 1.16)
         axes.spines["bottom"].set_visible(False)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-        percent_axes(axes, "x")
+        if counted:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x * longest:,.0f}"))
+        else:
+            percent_axes(axes, "x")
         name_rows(axes, [str(each) for each in counts.index])
-        axes.set_xlabel(f"share of the row's {unit}; right: n ({unit})")
+        axes.set_xlabel(
+            f"{unit if counted else f'share of the row{chr(39)}s {unit}'}; right: n ({unit})"
+        )
         axes.set_ylabel(rows)
         figure.legend(
             [Patch(color=colours[part]) for part in parts],

@@ -10,6 +10,7 @@ import pandas as pd
 from lesionlab import taxonomy
 from lesionlab.data.summary import ages, metadata_tables
 from lesionlab.reporting.figures import distributions
+from lesionlab.reporting.page import findings
 
 MOST_ROWS = 24
 """Rows of a figure, at most; the tables hold all."""
@@ -83,6 +84,7 @@ def counted(
     table = metadata_tables.values(frame, column)
     title = f"{title}, n = {len(frame):,} images"
     drawn = table.set_index("value")["images"].head(MOST_ROWS)
+    reading = findings.of_counts(table.set_index("value")["images"], len(frame)) + reading
     svg = distributions.bars(drawn, title, "images", colours=colours, of=len(frame))
     return Exhibit(column, title, reading + cut(len(table)), table, svg)
 
@@ -112,7 +114,34 @@ def within(
     counts = metadata_tables.cross(frame, rows, columns)
     title = f"{title}, n = {len(frame):,} images"
     svg = distributions.stacks(counts.head(MOST_ROWS), title, label, colours)
+    reading = findings.of_shares(counts) + reading
     return Exhibit(name, title, reading + cut(len(counts)), flat(counts), svg, shares(counts, name))
+
+
+def numbers(
+    frame: pd.DataFrame,
+    rows: str,
+    columns: str,
+    name: str,
+    title: str,
+    colours: Mapping[str, str],
+) -> Exhibit:
+    """One column of words by another one, as stacks of counts: long where there are many images.
+
+    Args:
+        frame: from `metadata_tables.prepare`.
+        rows: the column that makes the rows.
+        columns: the column that makes the stacks.
+        name: of the exhibit.
+        title: of the figure, without n.
+        colours: by value of `columns`.
+    """
+    counts = metadata_tables.cross(frame, rows, columns)
+    title = f"{title}, n = {len(frame):,} images"
+    svg = distributions.stacks(counts.head(MOST_ROWS), title, rows, colours, counted=True)
+    reading = findings.of_counts(counts.sum(axis=1), len(frame))
+    reading += "The same numbers as counts: the rows are as long as they have images."
+    return Exhibit(name, title, reading + cut(len(counts)), flat(counts), svg)
 
 
 def palette(frame: pd.DataFrame) -> dict[str, str]:
@@ -143,6 +172,7 @@ def ages_by(frame: pd.DataFrame, column: str, name: str, title: str, reading: st
     title = f"{title}, {known(frame, 'age')}"
     label = "class" if column == "target" else column
     svg = distributions.boxes(groups, title, "age (years)", label, shade)
+    reading = findings.of_groups(groups, "years") + reading
     return Exhibit(name, title, reading, ages.describe(frame, column), svg)
 
 

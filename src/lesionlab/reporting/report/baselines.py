@@ -41,6 +41,16 @@ def section(found: Baselines) -> Section:
         "from the model beyond chance (adjusted p below 0.05); a hollow one does not. A model that "
         "is no better than colours has not been shown to see more than colours."
     )
+    metric = result.metrics[0]
+    values = {name: result.figures.get((name, metric)) for name in found.tables}
+    known = {name: each.value for name, each in values.items() if each is not None and each.defined}
+    own = result.figures.get((found.model, metric))
+    if known and own is not None and own.defined:
+        best = max(known, key=known.__getitem__)
+        reading = (
+            f"In {_name(metric).lower()} the model has {own.value:.3f}, the best baseline "
+            f"({best}) {known[best]:.3f}. {reading}"
+        )
     rows = []
     for metric in result.metrics:
         name = _name(metric)

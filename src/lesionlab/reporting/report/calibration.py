@@ -11,6 +11,7 @@ from lesionlab.evaluation.calibration.reliability_diagram import TOP, reliabilit
 from lesionlab.evaluation.calibration.report import calibration_errors
 from lesionlab.evaluation.conformal.prediction_sets import ALPHA, Conformal, conformal
 from lesionlab.reporting.figures import reliability as diagrams
+from lesionlab.reporting.page import findings
 from lesionlab.reporting.page.section import Exhibit, Section
 from lesionlab.tables import Part, classes_of
 from lesionlab.taxonomy import colours
@@ -52,7 +53,8 @@ def probabilities(
             Exhibit(
                 "reliability" if name == TOP else "reliability_positive",
                 title,
-                f"Images in ten groups by the probability that the model gave to {what}. Across: "
+                findings.of_reliability(rows)
+                + f"Images in ten groups by the probability that the model gave to {what}. Across: "
                 f"what it said; up: how many of them were {seen}, with 95 % intervals. Dots below "
                 "the line: the model is surer than it should be.",
                 rows,

@@ -9,6 +9,7 @@ import pandas as pd
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.evaluation.comparison.compare import METRICS, Comparison, compare
 from lesionlab.evaluation.intervals.estimate import Estimate
+from lesionlab.evaluation.intervals.p_values import shown_p
 from lesionlab.reporting.figures import reliability
 from lesionlab.reporting.figures.model import short
 from lesionlab.reporting.figures.style import TEXT
@@ -39,20 +40,35 @@ def differences(
     exhibits = [drawn(found, metric) for metric in _DRAWN if metric in found.metrics]
     table = found.table()
     table = table[table["reference"] != ""]
+    best, *others = found.models
     exhibits.append(
         Exhibit(
             "differences",
-            f"All differences, on the {found.images:,} images that every model predicts",
-            "The figure of the model minus that of the reference, on the same images; an interval "
-            "that holds 0 means that these images do not tell which is better. For log loss, less "
-            "is better.",
+            f"Differences to {best}, on the {found.images:,} images that every model predicts",
+            f"The figure of the model minus that of {best}, on the same images; an interval that "
+            "holds 0 means that these images do not tell which is better. For log loss, less is "
+            "better. p is adjusted (Holm) over all pairs and metrics. The file has every pair, "
+            "McNemar's and DeLong's tests, too.",
             table,
-            shown=table.rename(columns={"value": "difference"}).assign(
-                metric=table["metric"].str.replace("_", " ")
-            ),
+            shown=_to_the_first(found, others),
         )
     )
-    return Section(name, title, tuple(exhibits), tuple(found.warnings), "Differences")
+    return Section(name, title, tuple(exhibits), (), "Differences")
+
+
+def _to_the_first(found: Comparison, others: list[str]) -> pd.DataFrame:
+    """Differences of every metric to the first model."""
+    rows = []
+    for metric in found.metrics:
+        for model in others:
+            try:
+                each, p = found.between(model, found.models[0], metric)
+            except KeyError:  # one of the two has no such figure
+                continue
+            p_words = shown_p(p)
+            rows.append((metric.replace("_", " "), model, each.value, each.low, each.high, p_words))
+    columns = ["metric", "model", "difference", "difference_low", "difference_high", "adjusted p"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def drawn(found: Comparison, metric: str) -> Exhibit:
@@ -65,6 +81,12 @@ def drawn(found: Comparison, metric: str) -> Exhibit:
         values.append(found.between(model, first, metric)[0])
     words = _DRAWN[metric]
     title = f"Difference in {words} to {short(first, 24)}"
+    better = [m for m, e in zip(others, values, strict=True) if e.low > 0]
+    worse = [m for m, e in zip(others, values, strict=True) if e.high < 0]
+    reading = (
+        f"Of {len(others)} models, {len(worse)} are below {first} and {len(better)} above it by "
+        "more than their interval. "
+    )
     listed = [
         (model, first, each.value, each.low, each.high)
         for model, each in zip(others, values, strict=True)
@@ -72,8 +94,8 @@ def drawn(found: Comparison, metric: str) -> Exhibit:
     return Exhibit(
         f"difference_{metric}",
         title,
-        f"Right of the dotted line: better {words} than {first} on the same images. Whiskers: "
-        "95 % interval of the difference.",
+        reading + f"Right of the dotted line: better {words} than {first} on the same images. "
+        "Whiskers: 95 % interval of the difference.",
         pd.DataFrame(listed, columns=["model", "reference", "difference", "low", "high"]),
         reliability.dots(
             {"": values}, rows, title, f"difference in {words}", line=0.0,

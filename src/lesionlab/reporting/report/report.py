@@ -14,8 +14,9 @@ from lesionlab._version import __version__
 from lesionlab.advice import command
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.disclaimer import NOTICE
-from lesionlab.display import decimal, percent
+from lesionlab.display import percent
 from lesionlab.errors import DataError, SettingsError
+from lesionlab.evaluation.comparison.leaderboard import leaderboard
 from lesionlab.evaluation.ensembles.result import FILE_NAME as BLEND
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.evaluation_result import Evaluation
@@ -25,11 +26,10 @@ from lesionlab.files import write_text
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.reporting import formatting
 from lesionlab.reporting.figures import model
-from lesionlab.reporting.formatting import span
-from lesionlab.reporting.page import thumbnails, wording
+from lesionlab.reporting.page import findings, thumbnails, wording
 from lesionlab.reporting.page.render import shown_sections
 from lesionlab.reporting.page.run_inputs import Missing, check_finished, own_catalogue
-from lesionlab.reporting.page.section import Section
+from lesionlab.reporting.page.section import Exhibit, Section
 from lesionlab.reporting.page.template import template
 from lesionlab.reporting.report import explanation_trust
 from lesionlab.reporting.report.all_sections import in_depth
@@ -41,6 +41,8 @@ from lesionlab.taxonomy import colours, full_name
 
 _MOST_PICTURES = 150  # in one file, which is to stay below about 3 MB
 _MOST_POINTS = 2000  # of a ROC curve
+
+_BESIDE = ("macro_auroc", "sensitivity_at_90_specificity", "accuracy")  # the balanced accuracy
 
 _MISSING: dict[Missing, str] = {
     "not given": "no catalogue was given. Add one with --data.",
@@ -57,6 +59,7 @@ class _Subject:
     name: str
     predictions: pd.DataFrame
     run: Run | None
+    folds: Folds | None = None
 
 
 def report(
@@ -113,7 +116,7 @@ def report(
         if subject.run is not None and part == "test":
             deep.append(_maps(subject.run))
         sections.append(_section(subject, result, own, pictures, number, deep))
-    write_text(out, _render(sections, _comparison(subjects, sections, replicates)))
+    write_text(out, _render(sections, _comparison(subjects, part, replicates)))
     listen(Step("report", len(subjects), len(subjects), "runs", str(out)))
     return out
 
@@ -129,7 +132,7 @@ def _subject(given: Run | Folds | str | Path) -> _Subject:
             return _Subject(path.resolve().name, open_predictions(path), None)
         given = open_run(path)
     if isinstance(given, Folds):
-        return _Subject(given.name, given.predictions, None)
+        return _Subject(given.name, given.predictions, None, given)
     check_finished(given, "report")
     return _Subject(given.name, given.predictions, given)
 
@@ -193,6 +196,10 @@ def _section(
         "glossary": formatting.glossary(result),
         "gallery": pictures,
         "settings": None,
+        "findings": {
+            **findings.of_evaluation(result),
+            "counts": findings.of_counts(counts.sum(axis=1), int(counts.to_numpy().sum())),
+        },
         "figures": {
             "counts": Markup(model.class_counts(counts)),
             "recalls": Markup(model.recalls(result)),
@@ -219,6 +226,7 @@ def _section(
             made["figures"]["curves"] = Markup(
                 model.curves(run.history, run.info.get("kept_epoch"))
             )
+            made["findings"]["curves"] = findings.of_history(run.history)
             made["csv"]["history"] = formatting.csv_link(run.history)
     return made
 
@@ -232,44 +240,36 @@ def _roc_table(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables).round(5)
 
 
-def _comparison(
-    subjects: list[_Subject], sections: list[dict[str, Any]], replicates: int
-) -> dict[str, Any] | None:
+def _comparison(subjects: list[_Subject], part: Part, replicates: int) -> dict[str, Any] | None:
     """What stands on top of a report on several runs; None for a single one."""
-    if len(sections) < 2:
+    if len(subjects) < 2:
         return None
-    rows = []
-    scored = set()
-    for subject, section in zip(subjects, sections, strict=True):
-        result: Evaluation = section["result"]
-        cells = []
-        for name in (
-            "balanced_accuracy",
-            "macro_auroc",
-            "sensitivity_at_90_specificity/",
-            "accuracy",
-        ):
-            key = name + result.positive if name.endswith("/") else name
-            each = result.get(key)
-            share = name != "macro_auroc"
-            write = percent if share else decimal
-            cells.append((write(each.value), span(each, share)) if each else ("–", ""))
-        images = subject.predictions["image_id"][subject.predictions["part"] == result.part]
-        scored.add(frozenset(images))
-        rows.append({"id": section["id"], "name": section["name"], "cells": cells, "n": len(images),
-                     "warnings": len(section["warnings"])})  # fmt: skip
-    first: Evaluation = sections[0]["result"]
     names = [subject.name for subject in subjects]
     tables = {
-        name if names.count(name) == 1 else f"{name} ({number})": subject.predictions
+        name if names.count(name) == 1 else f"{name} ({number})": subject
         for number, (name, subject) in enumerate(zip(names, subjects, strict=True), start=1)
     }
-    paired = differences(tables, first.part, replicates)
+    images = [each.predictions for each in subjects]
+    scored = {frozenset(each["image_id"][each["part"] == part]) for each in images}
+    board = leaderboard(
+        {n: each.run or each.folds or each.predictions for n, each in tables.items()},
+        columns=[
+            *(["val"] if part == "test" else []),
+            part,
+            *(["difference"] if part == "test" else []),
+            *(f"{part}:{metric}" for metric in _BESIDE),
+            *("parameters", "minutes", "warnings"),
+        ],
+        sort=part,
+        replicates=replicates,
+    )
+    ((title, shown),) = board.shown()
+    exhibit = Exhibit("leaderboard", title, " ".join(board.notes), board.table, shown=shown)
+    ordered = {str(name): tables[str(name)].predictions for name in board.table["model"]}
+    side = Section("comparison", "Side by side", (exhibit,))
     return {
-        "rows": rows,
         "same": len(scored) == 1,
-        "positive": first.positive,
-        "paired": shown_sections([paired])[0],
+        "sections": shown_sections([side, differences(ordered, part, replicates)]),
     }
 
 

@@ -64,6 +64,14 @@ def _of(found: Subgroups, grouping: str, *, first: bool) -> Exhibit:
     )
     if not first:
         reading = "To be read as the figure above."
+    gaps = [
+        (group, name)
+        for group in found.groups[grouping]
+        for name in panels
+        if (gap := found.gaps.get((grouping, group, name))) is not None and gap.differs
+    ]
+    differing = "; ".join(f"{group} in {_name(name, found)}" for group, name in gaps)
+    reading = f"Beyond chance differ: {differing or 'no group'}. {reading}"
     if "dx_type" in grouping:
         reading += (
             " How a diagnosis was confirmed depends on the diagnosis, so the other figures of the "
