@@ -1,4 +1,5 @@
 from . import isic as isic
+from . import plot as plot
 from . import plugins as plugins
 from . import prevalence as prevalence
 from . import results as results

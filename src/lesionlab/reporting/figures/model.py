@@ -23,11 +23,11 @@ _RIGHT, _WRONG = "#1F6F9F", "#B5541C"  # cells of the confusion matrix: white is
 
 
 def curves(history: pd.DataFrame, kept: int | None = None) -> str:
-    """Draw loss and validation metrics epoch by epoch.
+    """Draw loss, accuracy and validation metrics epoch by epoch.
 
     Args:
         history: columns epoch, train_loss, val_loss, val_balanced_accuracy; optional phase,
-            val_macro_auroc.
+            val_macro_auroc; train_accuracy and val_accuracy, which are a panel of their own.
         kept: the epoch whose weights were kept, or None.
 
     Returns:
@@ -35,8 +35,14 @@ def curves(history: pd.DataFrame, kept: int | None = None) -> str:
     """
     epochs = history["epoch"].to_numpy(float)
     dots = {"marker": "o", "markersize": 3.0} if len(epochs) < 15 else {}
-    with canvas(4.2) as figure:
-        loss, score = figure.subplots(2, 1, sharex=True)
+    both = {"train_accuracy", "val_accuracy"} <= set(history.columns)
+    with canvas(6.0 if both else 4.2) as figure:
+        loss, *middle, score = figure.subplots(3 if both else 2, 1, sharex=True)
+        for accuracy in middle:
+            _line(accuracy, epochs, history["train_accuracy"], MUTED, "training", dots, (3, 2))
+            _line(accuracy, epochs, history["val_accuracy"], ACCENT, "validation", dots)
+            accuracy.set_title("Accuracy")
+            accuracy.set_ylim(0, 1.02)
         _line(loss, epochs, history["train_loss"], MUTED, "training", dots, dashes=(3, 2))
         _line(loss, epochs, history["val_loss"], ACCENT, "validation", dots)
         loss.set_title("Loss")
@@ -54,7 +60,7 @@ def curves(history: pd.DataFrame, kept: int | None = None) -> str:
         at = history.index[history["epoch"] == kept]
         if kept is not None and len(at):
             value = float(values.loc[at[0]])
-            for axes in (loss, score):
+            for axes in (loss, *middle, score):
                 axes.axvline(kept, color=TEXT, linewidth=0.9, linestyle=(0, (1, 2)))
             score.plot([kept], [value], "o", markersize=6.5, color=ACCENT, markeredgecolor=TEXT)
             left = kept > epochs.mean()
@@ -69,9 +75,9 @@ def curves(history: pd.DataFrame, kept: int | None = None) -> str:
             words += f" Epoch {kept} was kept: balanced accuracy on validation {value:.3f}."
         if "phase" in history.columns:
             for start in epochs[1:][np.diff(history["phase"].to_numpy(float)) != 0]:
-                for axes in (loss, score):
+                for axes in (loss, *middle, score):
                     axes.axvline(start - 0.5, color=LINE, linewidth=1.2)
-        for axes in (loss, score):
+        for axes in (loss, *middle, score):
             axes.legend(
                 loc="lower right", bbox_to_anchor=(1.02, 0.98), ncols=2, handlelength=1.4,
                 columnspacing=0.9, handletextpad=0.4, borderaxespad=0.2, fontsize=8,

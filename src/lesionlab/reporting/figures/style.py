@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from html import escape
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from lesionlab.files import fingerprint
@@ -72,12 +74,54 @@ def canvas(height: float, grid: str = "both", *, arranged: bool = True) -> Itera
         grid: "x", "y", "both", or "" for none.
         arranged: matplotlib finds places for axes and legends; otherwise the caller does.
     """
+    make: Callable[..., Figure] = Figure
+    if _figures.get() is not None:
+        from matplotlib import pyplot
+
+        make = pyplot.figure  # a notebook shows what pyplot knows
     with mpl.rc_context({**STYLE, "axes.grid": bool(grid), "axes.grid.axis": grid or "both"}):
-        yield Figure(figsize=(WIDTH, height), layout="constrained" if arranged else None)
+        yield make(figsize=(WIDTH, height), layout="constrained" if arranged else None)
+
+
+_figures: ContextVar[list[Figure] | None] = ContextVar("figures", default=None)
+
+
+def figures_of(draw: Callable[[], object]) -> list[Figure]:
+    """The figures that a call draws, as matplotlib's instead of SVG text, in colours of paper.
+
+    So `lesionlab.plot` and the pages have one implementation of every figure.
+
+    Args:
+        draw: calls functions that draw with `canvas` and `to_svg`.
+    """
+    made: list[Figure] = []
+    token = _figures.set(made)
+    try:
+        draw()
+    finally:
+        _figures.reset(token)
+    return made
+
+
+def _on_paper(figure: Figure) -> None:
+    """Give all artists colours of paper in place of those that stand for colours of a page."""
+    paper = {TEXT: _PRINTED, MUTED: "#59636f", LINE: "#d5dae0"}
+    for axes in figure.axes:
+        axes.tick_params(color=paper[LINE], grid_color=paper[LINE])
+    for artist in figure.findobj():
+        for name in ("color", "edgecolor", "facecolor", "markeredgecolor", "markerfacecolor"):
+            with suppress(AttributeError, TypeError, ValueError):  # not every artist has every one
+                now = getattr(artist, f"get_{name}")()
+                if (colour := to_hex(now)) in paper:
+                    getattr(artist, f"set_{name}")(paper[colour])
 
 
 def to_svg(figure: Figure, label: str) -> str:
     """Write a figure as an SVG element for a page: no namespaces, own ids, the page's colours."""
+    if (figures := _figures.get()) is not None:
+        _on_paper(figure)
+        figures.append(figure)
+        return ""
     figure.patch.set_alpha(0)
     for axes in figure.axes:
         axes.patch.set_alpha(0)

@@ -79,7 +79,7 @@ def drawn(found: Comparison, metric: str) -> Exhibit:
     for model in others:
         rows.append(short(model, 17))
         values.append(found.between(model, first, metric)[0])
-    words = _DRAWN[metric]
+    words = _DRAWN.get(metric, metric.replace("_", " "))
     title = f"Difference in {words} to {short(first, 24)}"
     better = [m for m, e in zip(others, values, strict=True) if e.low > 0]
     worse = [m for m, e in zip(others, values, strict=True) if e.high < 0]
