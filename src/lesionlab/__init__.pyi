@@ -45,8 +45,10 @@ from .reporting.card.card import card as card
 from .reporting.explore.explore import explore as explore
 from .reporting.report.report import report as report
 from .run import Run as Run
+from .runs import list_runs as list_runs
 from .training.cross_validation import cross_validate as cross_validate
 from .training.train import train as train
 from .training.tuning.tune import tune as tune
+from .training.views import views as views
 
 __all__: list[str]

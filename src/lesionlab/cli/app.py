@@ -53,11 +53,13 @@ COMMANDS = {
     "join": Entry("data.join", "several collections as one; what they share stands once", _DATA),
     "clean": Entry("data.clean", "fill in unknown ages, sexes and sites", _DATA),
     "models": Entry("training.models", "the networks to choose from", _TRAIN),
+    "views": Entry("training.views", "what a recipe shows its network, as a page", _TRAIN),
     "train": Entry("training.train", "train a network from a recipe", _TRAIN),
     "train --folds": Entry(
         "training.train_folds", "train every fold, and pool what they had never seen", _TRAIN
     ),
     "tune": Entry("training.tune", "search for better settings, judged on val alone", _TRAIN),
+    "runs": Entry("training.runs", "the runs of a folder: what differs, what came of it", _TRAIN),
     "evaluate": Entry("evaluation.evaluate", "score predictions, with intervals", _JUDGE),
     "compare": Entry("evaluation.compare", "models side by side, with paired differences", _JUDGE),
     "compare --parts": Entry(
@@ -116,7 +118,7 @@ RENAMED = {
 _FIRST = {  # the overview's lines: topic, then what is explained, and what is only named
     _TRY: (("demo", "predict"), ()),
     _DATA: (("fetch", "catalogue", "audit", "split", "explore"), ("join", "clean")),
-    _TRAIN: (("models", "train", "tune"), ()),
+    _TRAIN: (("models", "train", "tune"), ("views", "runs")),
     _JUDGE: (
         ("evaluate", "compare", "leaderboard", "report"),
         ("blend", "subgroups", "calibrate", "conformal", "triage", "outliers", "card"),

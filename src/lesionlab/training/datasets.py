@@ -177,30 +177,30 @@ class TrainingImages(Dataset[Batch]):
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the order and the random numbers of an epoch, counted from 0 over all phases."""
-        self._order = order_of(self.targets, self.sampling, self.seed, epoch, self.classes)
+        self.order = order_of(self.targets, self.sampling, self.seed, epoch, self.classes)
         rng = np.random.default_rng([self.seed, 2, epoch])
-        draws = rng.random((len(self._order), FIRST_DRAWS), dtype=np.float32)
+        draws = rng.random((len(self.order), FIRST_DRAWS), dtype=np.float32)
         rng = np.random.default_rng([self.seed, 4, epoch])
-        more = rng.random((len(self._order), DRAWS - FIRST_DRAWS), dtype=np.float32)
-        self._draws = np.hstack((draws, more))
+        more = rng.random((len(self.order), DRAWS - FIRST_DRAWS), dtype=np.float32)
+        self.draws = np.hstack((draws, more))
         rng = np.random.default_rng([self.seed, 7, epoch])
-        self._moves = rng.random((len(self._order), self.views - 1, MOVES), dtype=np.float32)
+        self._moves = rng.random((len(self.order), self.views - 1, MOVES), dtype=np.float32)
         rng = np.random.default_rng([self.seed, 6, epoch])
-        self._hidden = hidden(len(self._order), self.metadata.shape[1], self.hide, rng)
+        self._hidden = hidden(len(self.order), self.metadata.shape[1], self.hide, rng)
 
     def __getitem__(self, places: NDArray[np.int64]) -> Batch:
-        chosen = self._order[places]
+        chosen = self.order[places]
         return {
             "image": torch.from_numpy(self.pixels[self.rows[chosen]]),
             "target": torch.from_numpy(self.targets[chosen]),
-            "draws": torch.from_numpy(self._draws[places]),
+            "draws": torch.from_numpy(self.draws[places]),
             "moves": torch.from_numpy(self._moves[places]),
             "metadata": torch.from_numpy(np.where(self._hidden[places], 0, self.metadata[chosen])),
         }
 
     def loader(self, batch: int) -> DataLoader[Batch]:
         """Batches of the current epoch; the cache is read so fast that no workers are needed."""
-        return DataLoader(self, batch_size=None, sampler=EpochBatches(len(self._order), batch))
+        return DataLoader(self, batch_size=None, sampler=EpochBatches(len(self.order), batch))
 
 
 class EvaluationImages(Dataset[Batch]):

@@ -63,6 +63,58 @@ def models(
 
 
 @command(
+    "training.views.views",
+    "views recipes/d_cnn.yaml --data data/ham10000 --out views.html",
+)
+def views(
+    call: Call,
+    recipe: Path,
+    *,
+    data: Path,
+    split: Path | None = None,
+    changes: Mapping[str, Any],
+) -> Outcome:
+    """Write a page of random views beside the untouched images, and of classes before and after.
+
+    The images are the first of the first epoch, and the first view of each is the very one that
+    training begins with; the classes are counted before and after sampling. Nothing is trained. Any
+    setting of the recipe can be changed with its dotted name.
+
+    Args:
+        recipe: a YAML file of settings.
+        data: the catalogue's folder.
+        split: the split's CSV; by default split.csv beside the catalogue.
+    """
+    return Outcome(lines=[f"Written: {call(**_inputs(recipe, data, split, changes))}"])
+
+
+@command(
+    "runs.list_runs",
+    "runs runs",
+    "runs runs --out runs.csv",
+)
+def runs(call: Call, folder: Path = Path("runs"), *, out: Path | None = None) -> Outcome:
+    """List the runs in a folder, the best on val first: settings that differ, and figures.
+
+    Unfinished runs are listed with what they have so far. Figures of val decide what to do next;
+    `leaderboard` gives those of test, with intervals.
+
+    Args:
+        folder: where they are, at any depth; runs by default.
+        out: write the table as CSV, each setting a column.
+    """
+    from lesionlab.display import text_table
+
+    table = call(folder=folder)
+    if out is not None:
+        from lesionlab.files import write_csv
+
+        write_csv(out, table)
+    text = text_table(library("runs.packed")(table), width=80)
+    return Outcome(text=text, lines=[f"Written: {out}"] if out else [])
+
+
+@command(
     "training.train.train",
     "train recipes/mobilenetv4_conv_small.yaml --data data/ham10000 --out runs/first",
     without=("parts", "after_epoch"),
