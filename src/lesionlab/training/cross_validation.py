@@ -19,6 +19,7 @@ from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe.schema import NoFusion, Recipe
 from lesionlab.run import FOLDS, PREDICTIONS, SUMMARY, VAL_PREDICTIONS, Folds
 from lesionlab.training.run_folders import open_folder, seen_metadata
+from lesionlab.training.tracking import Tracker
 from lesionlab.training.train import check_parts, train
 
 FIGURES = ("balanced_accuracy", "macro_auroc", "accuracy")
@@ -34,6 +35,7 @@ def cross_validate(
     cache_to: str | Path | None = None,
     device: Device = "auto",
     fresh: bool = False,
+    track: Sequence[Tracker] = (),
     listen: Listener = silent,
 ) -> Folds:
     """Train a network for each fold and gather their predictions of their own test parts.
@@ -50,6 +52,7 @@ def cross_validate(
         cache_to: folder of the image caches; by default `cache` beside the catalogue.
         device: "auto" takes CUDA where there is one.
         fresh: discard what the folder holds of an earlier call, or with `only` of these folds.
+        track: pass each fold's history on to mlflow, wandb or both, as in `train`.
         listen: told of the progress.
 
     Returns:
@@ -94,6 +97,7 @@ def cross_validate(
             cache_to=cache_to,
             device=device,
             fresh=fresh,
+            track=track,
             listen=listen,
         )
     listen(Step("folds", len(chosen), len(chosen), "folds"))

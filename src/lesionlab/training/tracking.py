@@ -175,7 +175,7 @@ def check(track: Sequence[str]) -> None:
             raise SettingsError(f"--track takes mlflow and wandb, not {name!r}.")
         if find_spec(name) is None:
             error = ModuleNotFoundError(f"No module named {name!r}", name=name)
-            raise MissingExtraError.of(f"--track {name}", error) from error
+            raise MissingExtraError.of(f"--track {name}", error, name) from error
 
 
 def _opened(name: str, folder: Path) -> Tracking:

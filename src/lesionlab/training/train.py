@@ -53,6 +53,8 @@ from lesionlab.training.run_folders import (
     warn_of_seen_lesions,
 )
 from lesionlab.training.tensorboard import Curves
+from lesionlab.training.tracking import Tracker, tracked
+from lesionlab.training.tracking import check as check_tracking
 
 
 def train(
@@ -67,6 +69,7 @@ def train(
     fresh: bool = False,
     parts: Sequence[str] = PARTS,
     after_epoch: Sequence[AfterEpoch] = (),
+    track: Sequence[Tracker] = (),
     listen: Listener = silent,
 ) -> Run:
     """Train a network and predict train, val and test with the epoch that was best on val.
@@ -85,6 +88,8 @@ def train(
         parts: which parts are predicted at the end; a search for settings leaves test out.
         after_epoch: each is given the history after every epoch; what one of them raises ends the
             call, and the run can be taken up again.
+        track: pass the history on to mlflow, wandb or both, besides history.csv and TensorBoard.
+            Where to is theirs to know: MLFLOW_TRACKING_URI, WANDB_MODE=offline.
         listen: told of the progress.
 
     Returns:
@@ -98,6 +103,7 @@ def train(
     out = Path(out)
     split.check(data)
     factory.check_name(recipe.model.name)
+    check_tracking(track)
     losses.check(recipe.loss)
     check_augmentations(recipe.augment)
     check_sampling(recipe.sampling, data.classes)
@@ -139,35 +145,45 @@ def train(
     run = Run.open(out)
     seen = table[table["part"].isin({"train", "val", *parts})]
     table = table[table["part"].isin(parts)]
-    with _own_random_state(recipe.seed, accelerator), _quiet_lightning(), kept_memory():
-        if recipe.probing:
-            network.to(accelerator)
-            kept, logits = probes.probe(
-                run, recipe, architecture, network, seen, pixels, listen, after_epoch
-            )
-            logits = logits[seen["part"].isin(parts)]
-        else:
-            keeper = _fit_phases(
-                run, recipe, architecture, network, seen, pixels, accelerator, listen, after_epoch
-            )
-            kept = keeper.summary()
-            network.load_state_dict(load_file(keeper.best_file))
-            rows = pixels.rows(list(table["sha256"]))
-            started = time.monotonic()
-            logits = predict_rows(
-                network.to(accelerator),
-                architecture,
-                pixels.pixels,
-                rows,
-                metadata=numbers_of(metadata, table),
-                listen=listen,
-            )
-            seconds = max(time.monotonic() - started, 1e-3)
-            kept["images_per_second"] = round(len(rows) / seconds, 1)
-    factory.save(network, architecture, out)
-    write_csv(out / PREDICTIONS, predictions_table(table, data.classes, logits))
-    today = datetime.now(UTC).date().isoformat()
-    run.update(state="complete", **counted(network, recipe), finished=today, **kept)
+    with tracked(run, track) as trackers:
+        after_epoch = (*trackers, *after_epoch)
+        with _own_random_state(recipe.seed, accelerator), _quiet_lightning(), kept_memory():
+            if recipe.probing:
+                network.to(accelerator)
+                kept, logits = probes.probe(
+                    run, recipe, architecture, network, seen, pixels, listen, after_epoch
+                )
+                logits = logits[seen["part"].isin(parts)]
+            else:
+                keeper = _fit_phases(
+                    run,
+                    recipe,
+                    architecture,
+                    network,
+                    seen,
+                    pixels,
+                    accelerator,
+                    listen,
+                    after_epoch,
+                )
+                kept = keeper.summary()
+                network.load_state_dict(load_file(keeper.best_file))
+                rows = pixels.rows(list(table["sha256"]))
+                started = time.monotonic()
+                logits = predict_rows(
+                    network.to(accelerator),
+                    architecture,
+                    pixels.pixels,
+                    rows,
+                    metadata=numbers_of(metadata, table),
+                    listen=listen,
+                )
+                seconds = max(time.monotonic() - started, 1e-3)
+                kept["images_per_second"] = round(len(rows) / seconds, 1)
+        factory.save(network, architecture, out)
+        write_csv(out / PREDICTIONS, predictions_table(table, data.classes, logits))
+        today = datetime.now(UTC).date().isoformat()
+        run.update(state="complete", **counted(network, recipe), finished=today, **kept)
     shutil.rmtree(out / CHECKPOINTS)  # last: killed before, the run goes on from them
     return Run.open(out)
 
