@@ -30,7 +30,6 @@ ROOMS = {  # in the order in which somebody meets them
     "models": "Networks",
     "training": "Training",
     "run": "Runs",
-    "runs": "Lists of runs",
     "prediction": "Prediction",
     "embeddings": "Embeddings",
     "evaluation": "Evaluation",

@@ -19,7 +19,7 @@ from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe.schema import NoFusion, Recipe
 from lesionlab.run import FOLDS, PREDICTIONS, SUMMARY, VAL_PREDICTIONS, Folds
 from lesionlab.training.run_folders import open_folder, seen_metadata
-from lesionlab.training.tracking import Tracker
+from lesionlab.training.tracking.clients import Tracker
 from lesionlab.training.train import check_parts, train
 
 FIGURES = ("balanced_accuracy", "macro_auroc", "accuracy")

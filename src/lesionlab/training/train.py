@@ -52,9 +52,9 @@ from lesionlab.training.run_folders import (
     open_run_folder,
     warn_of_seen_lesions,
 )
-from lesionlab.training.tensorboard import Curves
-from lesionlab.training.tracking import Tracker, tracked
-from lesionlab.training.tracking import check as check_tracking
+from lesionlab.training.tracking.clients import Tracker, tracked
+from lesionlab.training.tracking.clients import check as check_tracking
+from lesionlab.training.tracking.tensorboard import Curves
 
 
 def train(

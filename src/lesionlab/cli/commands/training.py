@@ -89,7 +89,7 @@ def views(
 
 
 @command(
-    "runs.list_runs",
+    "evaluation.comparison.runs.list_runs",
     "runs runs",
     "runs runs --out runs.csv",
 )
@@ -110,7 +110,7 @@ def runs(call: Call, folder: Path = Path("runs"), *, out: Path | None = None) ->
         from lesionlab.files import write_csv
 
         write_csv(out, table)
-    text = text_table(library("runs.packed")(table), width=80)
+    text = text_table(library("evaluation.comparison.runs.packed")(table), width=80)
     return Outcome(text=text, lines=[f"Written: {out}"] if out else [])
 
 

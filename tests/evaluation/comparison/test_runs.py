@@ -7,9 +7,9 @@ from drawn_runs import draw_predictions, make_run
 
 from lesionlab.cli.app import main
 from lesionlab.errors import RunError
+from lesionlab.evaluation.comparison.runs import list_runs
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.recipe.schema import Recipe
-from lesionlab.runs import list_runs
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from drawn_runs import draw_predictions, make_run
 
 from lesionlab.errors import MissingExtraError, SettingsError
-from lesionlab.training.tracking import Mlflow, Tracked, Wandb, check, tracked
+from lesionlab.training.tracking.clients import Mlflow, Tracked, Wandb, check, tracked
 
 
 class Notebook:

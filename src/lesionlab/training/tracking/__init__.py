@@ -1,0 +1,1 @@
+"""Where a history goes besides history.csv: TensorBoard, MLflow, Weights & Biases."""
