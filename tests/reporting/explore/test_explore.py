@@ -121,6 +121,7 @@ FIGURES = {
     "classes", "malignancy", "age", "age_values", "age_by_class", "class_by_age_group", "sex",
     "class_by_sex", "site", "site_by_class", "dx_type", "class_by_dx_type", "images_per_lesion",
     "leak", "aspect_ratios", "parts_by_class", "parts_by_age", "parts_by_sex", "missing",
+    "age_group_by_class_counts", "sex_by_class_counts",
 }  # fmt: skip
 TABLES = {
     "class_weights", "class_weights_unscaled", "malignant_by_sex_and_age", "columns", "numbers",
