@@ -81,7 +81,7 @@ def headline(result: Evaluation, title: str) -> Outcome:
                 f"{result.positive} sensitivity at 90 % specificity",
                 f"sensitivity_at_90_specificity/{result.positive}",
             ),
-            ("accuracy (weighted recall)", "accuracy"),
+            ("accuracy", "accuracy"),
             ("log loss (less is better)", "log_loss"),
             ("accuracy of always guessing the majority", "majority_accuracy"),
         )
