@@ -21,7 +21,6 @@ from .evaluation.calibration.report import calibration_errors as calibration_err
 from .evaluation.comparison.baselines import baselines as baselines
 from .evaluation.comparison.compare import compare as compare
 from .evaluation.comparison.leaderboard import leaderboard as leaderboard
-from .evaluation.comparison.runs import list_runs as list_runs
 from .evaluation.comparison.train_test_gap import train_test_gap as train_test_gap
 from .evaluation.conformal.prediction_sets import conformal as conformal
 from .evaluation.data_quality.drift import drift as drift
@@ -49,6 +48,5 @@ from .run import Run as Run
 from .training.cross_validation import cross_validate as cross_validate
 from .training.train import train as train
 from .training.tuning.tune import tune as tune
-from .training.views import views as views
 
 __all__: list[str]

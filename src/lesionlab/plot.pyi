@@ -1,7 +1,7 @@
-from .reporting.plot import compare as compare
-from .reporting.plot import confusion as confusion
-from .reporting.plot import curves as curves
-from .reporting.plot import reliability as reliability
-from .reporting.plot import roc as roc
+from .reporting.notebook.plot import compare as compare
+from .reporting.notebook.plot import confusion as confusion
+from .reporting.notebook.plot import curves as curves
+from .reporting.notebook.plot import reliability as reliability
+from .reporting.notebook.plot import roc as roc
 
 __all__: list[str]
