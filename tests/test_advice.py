@@ -620,6 +620,29 @@ def test_where_nothing_would_be_left_nothing_is_advised(folder):
     assert "--exclude" not in text
 
 
+@runs("data/catalogue/class_folders.py catalogue")
+def test_a_folder_above_the_class_folders_names_those_to_give(folder, tmp_path):
+    shutil.rmtree(folder / "images")
+    places = ("Original/fold 1/Train/pox", "Original/fold 1/Test/rash",
+              "Augmented/fold 1/Train/pox", "Augmented/fold 1/Train/rash")  # fmt: skip
+    for n, place in enumerate(places):
+        home = tmp_path / "set" / place
+        home.mkdir(parents=True)
+        pixels = np.random.default_rng(n).integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(home / f"{n}.png")
+    text, code = cli("catalogue", "set")
+    assert code == 2
+    assert "Original/fold 1' (2 images)" in text
+    words = shlex.split(text[text.rindex("lesionlab") :].partition(" (")[0])[1:]
+    text, code = cli(*words)
+    assert code == 0, text
+    data = Catalogue.open("set/Original/fold 1")
+    assert dict(zip(data.table["target"], data.table["part"], strict=True)) == {
+        "pox": "train",
+        "rash": "test",
+    }
+
+
 @runs("data/catalogue/catalogue.py catalogue")
 def test_lesion_ids_that_repeat_among_patients_are_offered_together(folder):
     rows = "".join(f"{n},nv,{n % 2},{n // 4}\n" for n in range(12))

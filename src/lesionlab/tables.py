@@ -92,16 +92,29 @@ def describe(findings: pd.DataFrame, examples: int = 3) -> str:
 
 
 TABLE_SUFFIXES = (
-    ".csv", ".tsv", ".tab", ".txt", ".csv.gz", ".tsv.gz", ".xlsx", ".xls", ".ods",
+    ".csv", ".tsv", ".tab", ".txt", ".csv.gz", ".tsv.gz", ".xlsx", ".xls", ".ods", ".jsonl",
+    ".parquet",
 )  # fmt: skip
-"""Suffixes of files that may be tables; of a spreadsheet only how to make it one is said."""
-_SPREADSHEETS = (".xlsx", ".xls", ".ods")
+"""Suffixes of files that may be tables; of some only how to make them one is said."""
+_OTHERS = {
+    ".xlsx": "a spreadsheet: save its sheet as CSV",
+    ".xls": "a spreadsheet: save its sheet as CSV",
+    ".ods": "a spreadsheet: save its sheet as CSV",
+    ".json": "JSON: write a CSV with a row per image",
+    ".jsonl": "JSON: write a CSV with a row per image",
+    ".parquet": "Parquet: save it as CSV",
+}
 _SEPARATORS = (",", "\t", ";", "|")
+
+
+def no_csv(path: Path) -> str:
+    """What a table is that is no CSV, and how to make it one; "" for what may be one."""
+    return _OTHERS.get(path.suffix.lower(), "")
 
 
 def header(path: Path) -> tuple[str, ...]:
     """The column heads of a table, or () where its first line is none; reads no rows."""
-    if path.name.lower().endswith(_SPREADSHEETS):
+    if no_csv(path):
         return ()
     try:
         with _opened(path) as handle:
@@ -134,10 +147,8 @@ def read_csv(
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist. Check the path.")
-    if path.name.lower().endswith(_SPREADSHEETS):
-        raise DataError(
-            f"{path} is a spreadsheet. Save its sheet as CSV (UTF-8), and give that file."
-        )
+    if other := no_csv(path):
+        raise DataError(f"{path} is {other} (UTF-8), and give that file.")
     try:
         with _opened(path) as handle:
             first, said = _header_line(handle)
@@ -176,8 +187,7 @@ def read_csv(
         ]
         raise FindingsError(
             f"{path} lacks {len(missing)} of the columns it needs: {', '.join(missing)}. "
-            f"It has: {', '.join(map(str, table.columns))}. Rename them, or say which is which "
-            "with --columns image_id=... target=...",
+            f"It has: {', '.join(map(str, table.columns))}. {_way_out(table, missing)}",
             findings_table(rows),
         )
     return table
@@ -221,6 +231,19 @@ class _Again:
         return iter(self.read().splitlines(keepends=True))
 
 
+def _way_out(table: pd.DataFrame, missing: Sequence[str]) -> str:
+    """What helps a table that lacks columns."""
+    if list(missing) == ["target"] and any(str(name).startswith("p_") for name in table.columns):
+        return (
+            "These are predictions of images whose diagnosis nobody told: make a catalogue of them "
+            "(`lesionlab catalogue`) and predict that (`lesionlab predict --data`)."
+        )
+    return (
+        "Rename them, or tell `lesionlab catalogue` which is which with --columns image_id=... "
+        "target=..."
+    )
+
+
 def _twice(names: Iterable[str]) -> list[str]:
     counts = Counter(name for name in names if name)
     return [name for name, count in counts.items() if count > 1]
@@ -232,7 +255,7 @@ def known_words(values: pd.Series) -> pd.Series:
     return words.where(~words.str.lower().isin(_NOTHING), "")
 
 
-_NOTHING = ("unknown", "nan", "na", "n/a", "none", "null")
+_NOTHING = ("unknown", "nan", "na", "n/a", "none", "null", "[]", "{}", "()", "''", '""', "['']")
 
 
 def _first_line(error: Exception) -> str:

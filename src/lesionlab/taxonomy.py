@@ -99,20 +99,22 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "benign keratosis": "bkl",
         "benign keratosis-like lesions": "bkl",
         "dermatofibroma": "df",
+        "malignant melanoma": "mel",
         "melanoma": "mel",
         "melanocytic nevi": "nv",
         "melanocytic nevus": "nv",
         "nevi": "nv",
         "nevus": "nv",
+        "squamous cell carcinoma": "scc",
         "vascular lesion": "vasc",
         "vascular lesions": "vasc",
     }
 )
-"""Spellings, lower case, under which public collections list the seven classes."""
+"""Spellings, lower case, under which public collections list the classes of `KNOWN`."""
 
 
 def canonical(label: str) -> str:
-    """Return the HAM10000 code of a label written another way, or the label itself, stripped."""
+    """Return the code of a label written another way, or the label itself, stripped."""
     plain = label.strip()
     key = plain.lower().replace("_", " ")
     return key if key in HAM7 else ALIASES.get(key, plain)

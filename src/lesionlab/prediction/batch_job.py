@@ -27,6 +27,7 @@ from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.images import dicom
 from lesionlab.data.images.decode import PREPROCESSING
 from lesionlab.data.images.reader import Reader
+from lesionlab.data.sources.patient_metadata import tell_known
 from lesionlab.display import Result
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.files import fingerprint, locked
@@ -221,7 +222,9 @@ def _prepare(
     if data is not None and (unknown := sorted(set(data.table["target"]) - set(bundle.classes))):
         raise DataError(
             f"The model knows {', '.join(bundle.classes)}, but the catalogue has "
-            f"{', '.join(unknown)} too. Give the images instead, without their catalogue."
+            f"{', '.join(unknown)} too. Make the catalogue again with --relabel LABEL=CLASS for "
+            "each of them (LABEL= takes its images for undiagnosed, to be left out); or give the "
+            "images without their catalogue, for answers that cannot be scored."
         )
     ids = [Path(each).stem for each in sources.paths]
     if data is not None:
@@ -231,6 +234,7 @@ def _prepare(
         told = metadata_of(bundle, metadata, ids, sources.paths, listen=listen)
     elif bundle.fields and data is not None:
         told = data.table[list(FEATURES)].reset_index(drop=True)
+        tell_known(told, bundle.fields, {"sex": bundle.sexes, "site": bundle.sites}, listen)
     elif bundle.fields:
         told = unknown_metadata(len(ids))
     top = min(top, len(bundle.classes))

@@ -288,6 +288,41 @@ def test_one_folder_per_class(tmp_path):
     assert any("no lesions" in note for note in data.notes)
 
 
+def test_parts_below_their_class_are_parts(tmp_path):
+    for label in ("mel", "nv"):
+        for part in ("train", "test"):
+            photos(tmp_path / label / part, [f"{label} {part}"])
+    data = catalogue(tmp_path)
+    assert data.classes == ("mel", "nv")
+    assert column(data, "part") == {
+        f"{label} {part}": part for label in data.classes for part in ("train", "test")
+    }
+
+
+def test_labels_that_are_lists_are_refused_and_empty_ones_are_none(tmp_path):
+    rows = [("a", "x"), ("b", "[]"), ("c", "y")]
+    table(tmp_path / "labels.csv", ("image_id", "target"), *rows)
+    photos(tmp_path, "abc")
+    with pytest.raises(FindingsError, match="no diagnosis"):
+        catalogue(tmp_path)
+    table(tmp_path / "labels.csv", ("image_id", "target"), *rows[::2], ("b", "['x', 'y']"))
+    with pytest.raises(DataError, match=r"1 labels are lists, such as \['x', 'y'\]"):
+        catalogue(tmp_path)
+
+
+def test_words_that_are_read_as_something_are_told(tmp_path):
+    rows = [("a", "Squamous cell carcinoma", "w"), ("b", "nevus", "m"), ("c", "scar", "divers")]
+    table(tmp_path / "labels.csv", ("image_id", "target", "sex"), *rows)
+    photos(tmp_path, "abc")
+    data = catalogue(tmp_path)
+    assert column(data, "target") == {"a": "scc", "b": "nv", "c": "scar"}
+    assert column(data, "sex") == {"a": "female", "b": "male", "c": "divers"}
+    assert any("Squamous cell carcinoma as scc" in note for note in data.notes)
+    assert any("1 words for a sex are not known" in note for note in data.notes)
+    table(tmp_path / "labels.csv", ("image_id", "target", "sex"), ("a", "x", "h"), ("b", "y", "m"))
+    assert column(catalogue(tmp_path), "sex") == {"a": "h", "b": "m"}  # mujer, or male
+
+
 def test_ham10000_image_folders_without_a_table_are_no_classes(tmp_path):
     photos(tmp_path / "HAM10000_images_part_1", ["a"])
     photos(tmp_path / "HAM10000_images_part_2", ["b"])

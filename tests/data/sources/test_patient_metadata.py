@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesionlab.data.sources.patient_metadata import read_age, read_metadata
+from lesionlab.data.sources.patient_metadata import read_age, read_metadata, tell_known
 from lesionlab.errors import DataError
 
 IDS = ["a", "b", "z"]
@@ -94,6 +94,16 @@ def test_words_that_the_model_does_not_know_are_listed():
     assert "'head/neck' (1)" in said[0]
     with pytest.raises(DataError, match=r"does not know the site 'head/neck' \(2\).*back, face"):
         told(table | {"site": "head/neck"}, words=words)
+
+
+def test_a_catalogue_says_what_the_model_does_not_know():
+    table = pd.DataFrame({"age": [50, np.nan], "sex": ["w", "male"], "site": ["back", "cheek"]})
+    said = []
+    words = {"sex": ("female", "male"), "site": ("back", "face")}
+    tell_known(table, ["age", "sex", "site"], words, lambda event: said.append(event.text))
+    assert "the sex 'w' (1)" in said[0]
+    assert "the site 'cheek' (1)" in said[1]
+    assert said[2] == "The catalogue tells age of 1, sex of 1, site of 1 of 2 images."
 
 
 def test_cells_that_are_no_age_are_listed():

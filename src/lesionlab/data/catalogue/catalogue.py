@@ -20,7 +20,7 @@ from lesionlab.data.catalogue.merge_lesions import clashes, merge_lesions, read_
 from lesionlab.data.catalogue.validation import check_files, check_table, scan_files
 from lesionlab.data.images.reader import file_of
 from lesionlab.data.sources.draft import Draft
-from lesionlab.data.sources.patient_metadata import odd_ages, read_ages, read_sexes
+from lesionlab.data.sources.patient_metadata import odd_ages, odd_sexes, read_ages, read_sexes
 from lesionlab.display import Result
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.files import fingerprint, read_json, write_csv, write_json
@@ -173,7 +173,8 @@ class Catalogue(Result):
         if unknown := [name for name in self.classes if name not in groups]:
             raise DataError(
                 f"Nothing says what {', '.join(unknown)} would be{f' ({note})' if note else ''}. "
-                "Leave these images out, or keep the classes as they are."
+                "Read the folder again with --relabel LABEL=CLASS for each of them (LABEL= takes "
+                "its images for undiagnosed, to be left out), or keep the classes as they are."
             )
         return replace(
             self,
@@ -277,6 +278,12 @@ def catalogue(
         made = Catalogue.open(folder)
         draft = Draft(made.table, made.classes, made.root, made.layout, list(made.notes))
     else:
+        if not reading.plain and _of_other_folders(folder):
+            raise DataError(
+                f"{folder} holds a catalogue of images that lie elsewhere. --columns, --table, "
+                "--layout, --ignore and --relabel go with the folder of the images; of a joined "
+                "catalogue --relabel goes with `lesionlab join`."
+            )
         if reading.plain and not (reading := Reading.from_dict(folder, before)).plain:
             listen(Notice(f"Read as before: {reading.command('catalogue')}"))
         draft = read_layout(reading)
@@ -314,7 +321,7 @@ def catalogue(
         found = findings_table(faults)
         raise FindingsError(
             f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}; no catalogue was made:\n"
-            f"{describe(found)}\n{_way_out(reading, draft, found, merge, out)}",
+            f"{describe(found)}\n{_way_out(reading, draft, found, merge, exclude, out)}",
             found,
         )
     present = set(full["target"])
@@ -365,11 +372,14 @@ def _way_out(
     draft: Draft,
     found: pd.DataFrame,
     merge: str | Path | None,
+    exclude: str | Path | None,
     out: str | Path | None,
 ) -> str:
     """What helps where a catalogue was refused: commands, or where to look for the cause."""
     two = "lesion_with_two_patients" in set(found["kind"])
-    repeats = _prefixed(reading, draft) if two else ""
+    home = reading.folder if reading.folder.is_dir() else reading.folder.parent
+    to = None if out is None or Path(out).resolve() == home.resolve() else out
+    repeats = _prefixed(reading, draft, merge=merge, exclude=exclude, out=to) if two else ""
     if set(draft.table["image_id"]) <= set(found["image_id"]):
         text = "Every image has a fault, so none can be left out: mend the cause."
         if set(found["kind"]) == {"missing_image"} and draft.inventory:
@@ -382,14 +392,12 @@ def _way_out(
         return repeats + text
     if reading.folder.is_dir() and (reading.folder / FILE_NAME).is_file():
         reading = replace(reading, layout=draft.layout)  # else the old catalogue would be opened
-    home = reading.folder if reading.folder.is_dir() else reading.folder.parent
-    to = None if out is None or Path(out).resolve() == home.resolve() else out
     audit = reading.command("audit", out="findings.csv")
     again = reading.command("catalogue", merge=merge, exclude="findings.csv", out=to)
     return f"{repeats}Mend them, or leave these images out: {audit}, then {again}"
 
 
-def _prefixed(reading: Reading, draft: Draft) -> str:
+def _prefixed(reading: Reading, draft: Draft, **options: object) -> str:
     """Offer to name lesions by patient and lesion, where their ids repeat among patients."""
     if draft.layout != "csv":
         return ""
@@ -398,7 +406,7 @@ def _prefixed(reading: Reading, draft: Draft) -> str:
     asked = replace(reading, columns=columns)
     return (
         "If lesion ids repeat among patients, patient and lesion together name a lesion: "
-        f"{asked.command('catalogue')}\n"
+        f"{asked.command('catalogue', **options)}\n"
     )
 
 
@@ -483,6 +491,8 @@ def examine(
         if name not in table.columns:
             table[name] = ""
     table["sex"] = read_sexes(table["sex"])
+    if words := odd_sexes(table["sex"]):
+        draft.notes.append(words)
     findings = check_table(table, draft.classes)
     facts = scan_files(table, draft.root, decode=decode, listen=listen)
     for name in ("width", "height", "bytes", "sha256", "pixel_hash"):

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from lesionlab import taxonomy
+from lesionlab.advice import command
 from lesionlab.data.catalogue.labels import classes_of_labels
 from lesionlab.data.sources.draft import Draft, Source
 from lesionlab.data.sources.inventory import Inventory
@@ -61,8 +62,15 @@ def _places(images: Sequence[str]) -> list[_Place]:
         if parted:
             inside = inside[1:] if part else []
         label = inside[0].strip() if inside else ""
-        found.append(_Place(path, part, label, "/".join(inside[1:])))
+        inner = inside[1:]
+        if not parted and inner and _known(label) and inner[0].casefold().strip() in PARTS:
+            part, inner = PARTS[inner[0].casefold().strip()], inner[1:]  # mel/train
+        found.append(_Place(path, part, label, "/".join(inner)))
     return found
+
+
+def _known(label: str) -> bool:
+    return taxonomy.canonical(label) in taxonomy.KNOWN
 
 
 def find_folders(inventory: Inventory) -> list[Path]:
@@ -75,10 +83,16 @@ def find_folders(inventory: Inventory) -> list[Path]:
 
 
 def read_folders(source: Source) -> Draft:
-    """Images with the name of their folder as class; a train, val or test folder is their part."""
+    """Images with the name of their folder as class; a train, val or test folder is their part.
+
+    Raises:
+        DataError: if parts or known diagnoses stand below what would be the classes, or `columns`
+            names one that folders cannot give.
+    """
     folder = source.folder
     places = _places(source.inventory.images)
     taken = [each for each in places if each.label]
+    _refuse_too_high(folder, taken)
     targets, notes = classes_of_labels(
         pd.Series([each.label for each in taken], dtype=object), source.relabel
     )
@@ -127,6 +141,36 @@ def read_folders(source: Source) -> Draft:
             f"{outside[0]}."
         )
     return made
+
+
+def _refuse_too_high(folder: Path, taken: Sequence[_Place]) -> None:
+    """Refuse a folder whose class folders would hold the true ones.
+
+    Raises:
+        DataError: naming the folders to give instead.
+    """
+    homes: Counter[str] = Counter()
+    for each in taken:
+        parts = each.path.split("/")[:-1]
+        inner = each.inner.split("/") if each.inner else []
+        for depth, name in enumerate(inner, start=len(parts) - len(inner)):
+            plain = name.casefold().strip()
+            if not _known(each.label) and (plain in PARTS or _known(name)):
+                homes["/".join(parts[:depth])] += 1
+                example = "/".join(parts[depth - 1 : depth + 2])
+                break
+    if not homes:
+        return
+    listed = "\n".join(
+        f"  {command('catalogue', folder / home)} ({count:,} images)"
+        for home, count in sorted(homes.items())[:10]
+    )
+    more = f"\n  and {len(homes) - 10} more" if len(homes) > 10 else ""
+    labels = sorted({each.label for each in taken})
+    raise DataError(
+        f"{', '.join(labels[:5])} would be the classes, but folders inside them are parts or "
+        f"diagnoses, such as {example}. Give the folder that holds those, one of:\n{listed}{more}"
+    )
 
 
 def _ids(paths: Sequence[str]) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 
 import pandas as pd
 
 from lesionlab.errors import DataError
+from lesionlab.tables import known_words
 from lesionlab.taxonomy import canonical
 
 
@@ -21,12 +23,19 @@ def classes_of_labels(
         relabel: what a label is to count as; a label that is told to count as itself stays apart.
 
     Raises:
-        DataError: if labels differ in spelling only, and nobody said what that means; or `relabel`
-            names a label that is not there.
+        DataError: if labels differ in spelling only, and nobody said what that means; some are
+            lists; or `relabel` names a label that is not there.
     """
     decided = {key.strip(): value for key, value in (relabel or {}).items()}
     plain = labels.astype(str).str.strip()
+    plain = known_words(plain)  # an empty list is no diagnosis
     present = sorted(set(plain) - {""})
+    if lists := [each for each in present if _LIST.fullmatch(each) and each not in decided]:
+        raise DataError(
+            f"{int(plain.isin(lists).sum()):,} labels are lists, such as {lists[0]}: lesionlab "
+            "takes one diagnosis per image. Write one into a column of its own, or --relabel "
+            f"{shlex.quote(lists[0])}=DIAGNOSIS."
+        )
     classes = {label: decided.get(label, canonical(label)) for label in present}
     used = set(decided) & ({*present} | {*classes.values()})
     if unknown := sorted(set(decided) - used):
@@ -65,9 +74,25 @@ def classes_of_labels(
         for each, spelled in merged.items()
         if len(spelled) > 1
     ]
+    renamed = [
+        f"{spelled[0]} as {each}"
+        for each, spelled in merged.items()
+        if len(spelled) == 1 and spelled[0].casefold() != each and spelled[0] not in decided
+    ]
+    if renamed:
+        notes.append(f"Read {', '.join(renamed)}. --relabel counts them as something else.")
+    if len(counted := [each for each in merged if _NUMBER.fullmatch(each)]) > 1:
+        notes.append(
+            f"Labels are numbers, {', '.join(counted[:8])}: if they count something, such as "
+            "votes, they are no diagnoses. --relabel NUMBER=CLASS gives them names."
+        )
     if doubtful:
         raise DataError("\n".join([*doubtful, *notes]))
     return plain.map(classes).fillna(""), notes
+
+
+_NUMBER = re.compile(r"\d+([.,]\d+)?")
+_LIST = re.compile(r"[\[{(].*[\]})]", re.DOTALL)
 
 
 def _bare(label: str) -> str:

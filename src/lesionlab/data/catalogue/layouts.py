@@ -26,7 +26,7 @@ from lesionlab.data.sources.draft import Draft, Source, draft, person, words
 from lesionlab.data.sources.inventory import Inventory, TableFile, take_inventory
 from lesionlab.data.sources.patient_metadata import head
 from lesionlab.errors import DataError
-from lesionlab.tables import CATALOGUE, header, known_words, read_csv
+from lesionlab.tables import CATALOGUE, header, known_words, no_csv, read_csv
 
 _OWN = tuple(name for name in CATALOGUE if name not in ("width", "height", "bytes", "sha256"))
 _TARGETS = (
@@ -226,8 +226,8 @@ def _looked_at(reading: Reading, inventory: Inventory) -> str:
     """What each table of a folder has and lacks, with a command that may read it."""
     lines = []
     for each in inventory.tables[:8]:
-        if each.path.name.lower().endswith((".xlsx", ".xls", ".ods")):
-            lines.append(f"{each.path} is a spreadsheet: save its sheet as CSV.")
+        if other := no_csv(each.path):
+            lines.append(f"{each.path} is {other}.")
             continue
         if len(each.columns) < 2:
             continue
@@ -235,6 +235,7 @@ def _looked_at(reading: Reading, inventory: Inventory) -> str:
         lacks = " and no ".join(name for name in ("image_id", "target") if name not in heads)
         has = ", ".join(each.columns[:12]) + (", ..." if len(each.columns) > 12 else "")
         line = f"{each.path} has {has}" + (f"; no {lacks}." if lacks else ".")
+        line += _one_hot(each.columns)
         if proposal := _proposal(each.columns):
             asked = replace(reading, table=each.path, columns=proposal, layout="auto")
             line += f" If that is meant: {asked.command('catalogue')}"
@@ -249,7 +250,24 @@ def _proposal(columns: Sequence[str]) -> dict[str, str]:
     by_head = {head(name): name for name in reversed(columns)}
     name = next((by_head[each] for each in _NAMES if each in by_head), "")
     target = next((by_head[each] for each in _TARGETS if each in by_head), "")
-    return {"image_id": name, "target": target} if name and target else {}
+    if not (name and target):
+        return {}
+    part = next((by_head[each] for each in _PART_HEADS if each in by_head), "")
+    return {"image_id": name, "target": target} | ({"part": part} if part else {})
+
+
+def _one_hot(columns: Sequence[str]) -> str:
+    """A sentence on columns that are called as classes are; "" where there are no two."""
+    classes = [name for name in columns if taxonomy.canonical(name.lower()) in taxonomy.KNOWN]
+    if len(classes) < 2 or "target" in map(head, columns):
+        return ""
+    return (
+        f" {', '.join(classes)} look like a column per class: write the class of each image into "
+        "one column, target."
+    )
+
+
+_PART_HEADS = ("part", "split", "subset", "partition")
 
 
 def _propose(reading: Reading, table: Path) -> None:
@@ -267,7 +285,8 @@ def _propose(reading: Reading, table: Path) -> None:
         name for name in ("image_id", "target") if name not in map(head, columns)
     )
     raise DataError(
-        f"{table} has no {lacks}: it has {', '.join(columns)}. If that is meant: "
+        f"{table} has no {lacks}: it has {', '.join(columns)}.{_one_hot(columns)} If that is "
+        "meant: "
         f"{asked.command('catalogue')}"
     )
 

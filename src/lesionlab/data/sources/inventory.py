@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lesionlab.data.images.decode import decodable
@@ -18,6 +19,11 @@ OWN_FILES = ("catalogue.csv", "split.csv", "findings.csv", "pairs.csv", "predict
 """Tables that lesionlab writes, which are no source of anything."""
 _SYSTEM = ("__macosx", "thumbs.db", "desktop.ini")
 _MASK = re.compile(r"_(segmentation|superpixels|mask)$", re.IGNORECASE)
+_MASK_BESIDE = re.compile(
+    r"(.+?)[ _-]?(segmentations?|superpixels?|masks?|segm?|contour|lesion|gt)", re.IGNORECASE
+)
+"""Names of masks that are only such where the image with the rest of the name lies beside them."""
+_LOSSY = (".jpg", ".jpeg", ".jfif", ".heic", ".heif", ".webp")
 HIDDEN, IGNORED, MASK, OTHER = "hidden", "ignored as asked", "a mask", "no image"
 CANNOT = "cannot be decoded here"
 
@@ -69,7 +75,8 @@ def take_inventory(folder: Path, ignore: Sequence[str] = ()) -> Inventory:
 
     Args:
         folder: to search.
-        ignore: folders in it, by their way from it or by their name, whose files are left out.
+        ignore: folders in it, by their way from it or by their name, whose files are left out; or
+            patterns of files, such as "*mask.png".
 
     Raises:
         DataError: if a folder cannot be searched, or one to ignore is not there.
@@ -84,7 +91,8 @@ def take_inventory(folder: Path, ignore: Sequence[str] = ()) -> Inventory:
         suffix = path.suffix.lower()
         above = [part.casefold() for part in name.split("/")[:-1]]
         ways = {"/".join(above[: depth + 1]) for depth in range(len(above))}
-        if ignored := asked.keys() & {*above, *ways}:
+        here = {*above, *ways, *_patterns(asked, name.casefold())}
+        if ignored := asked.keys() & here:
             left_out[name] = IGNORED
             for each in ignored:
                 unused.pop(each, None)
@@ -103,8 +111,44 @@ def take_inventory(folder: Path, ignore: Sequence[str] = ()) -> Inventory:
             if path.name not in OWN_FILES and (path.name.lower().endswith(TABLE_SUFFIXES) or bare):
                 tables.append(TableFile(path, header(path)))
     if unused:
-        raise DataError(f"{folder} has no folder {', '.join(unused.values())} to ignore.")
-    return Inventory(folder, tuple(sorted(images)), left_out, tuple(tables))
+        raise DataError(
+            f"{folder} has no folder and no file {', '.join(unused.values())} to ignore. A pattern "
+            "of files has a *, such as '*mask.png'."
+        )
+    masks = _masks_beside(images)
+    left_out |= dict.fromkeys(masks, MASK)
+    taken = tuple(sorted(each for each in images if each not in masks))
+    return Inventory(folder, taken, left_out, tuple(tables))
+
+
+def _patterns(asked: Iterable[str], name: str) -> list[str]:
+    """Those of some words that are patterns which fit a file."""
+    last = name.rpartition("/")[2]
+    return [
+        each
+        for each in asked
+        if "*" in each and (fnmatchcase(name, each) or fnmatchcase(last, each))
+    ]
+
+
+def _masks_beside(images: Sequence[str]) -> set[str]:
+    """Images named as the mask of another one in the same folder: A1mask.png beside A1.png.
+
+    "lesion", "seg", "contour" and "gt" may be part of a photograph's name, too: such a file is a
+    mask only where it is stored without loss, as no camera does.
+    """
+    stems = {each.rpartition(".")[0].casefold() for each in images}
+    found = set()
+    for each in images:
+        above, _, name = each.rpartition("/")
+        stem, _, suffix = name.rpartition(".")
+        match = _MASK_BESIDE.fullmatch(stem)
+        if match is None or f"{above}/{match[1]}".strip("/").casefold() not in stems:
+            continue
+        plain = match[2].casefold().startswith(("mask", "segmentation", "superpixel"))
+        if plain or f".{suffix.casefold()}" not in _LOSSY:
+            found.add(each)
+    return found
 
 
 def _files(

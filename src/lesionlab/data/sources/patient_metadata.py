@@ -38,9 +38,17 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Heads under which public tables have these columns, in lower case; the first is ours."""
 SEXES: Mapping[str, str] = MappingProxyType(
     {"f": "female", "female": "female", "woman": "female",
-     "m": "male", "male": "male", "man": "male"}
+     "m": "male", "male": "male", "man": "male",
+     "w": "female", "weiblich": "female", "frau": "female",
+     "männlich": "male", "mann": "male",
+     "femme": "female", "féminin": "female", "homme": "male", "masculin": "male",
+     "mujer": "female", "femenino": "female", "hombre": "male", "masculino": "male",
+     "feminino": "female", "mulher": "female", "homem": "male",
+     "donna": "female", "femmina": "female", "uomo": "male", "maschio": "male"}
 )  # fmt: skip
 """Words for a person's sex, in lower case."""
+_MUJER = {"m", "h"}
+"""Where h (hombre) stands beside m, m may be mujer: neither is read then."""
 _AGE = re.compile(r"(\d{1,3}(?:[.,]\d+)?)\s*(?:y|yr|yrs|years?|years? old)?")
 
 
@@ -90,7 +98,20 @@ def read_ages(cells: pd.Series) -> tuple[pd.Series, list[str]]:
 def read_sexes(cells: pd.Series) -> pd.Series:
     """Words for a sex as male and female; unknown ones as "", others in lower case as they are."""
     words = known_words(cells.astype(object).where(cells.notna(), "").astype(str)).str.lower()
-    return words.map(lambda word: SEXES.get(word, word))
+    spanish = set(words) >= _MUJER
+    return words.map(lambda word: word if spanish and word in _MUJER else SEXES.get(word, word))
+
+
+def odd_sexes(sexes: pd.Series) -> str:
+    """One sentence on words for a sex that are not understood; "" where there are none."""
+    other = sexes[~sexes.isin(["female", "male", ""])]
+    if other.empty:
+        return ""
+    listed = ", ".join(f"{word!r} ({count})" for word, count in Counter(other).most_common(8))
+    return (
+        f"{len(other)} words for a sex are not known, and no model learns from them: {listed}. "
+        "Write female or male, or leave the cell empty."
+    )
 
 
 def read_sites(cells: pd.Series) -> pd.Series:
@@ -156,6 +177,33 @@ def read_metadata(
     return found
 
 
+def tell_known(
+    table: pd.DataFrame,
+    fields: Sequence[str],
+    words: Mapping[str, Sequence[str]],
+    listen: Listener = silent,
+) -> None:
+    """Say of how many images of a catalogue a model learns age, sex and site, and what it does not.
+
+    Args:
+        table: age (NaN = unknown), sex and site ("" = unknown), one row per image.
+        fields: those of the three that the model takes.
+        words: of sex and site, those that the model knows.
+        listen: told.
+    """
+    counts = {}
+    for name in fields:
+        if name == "age":
+            counts[name] = int(table[name].notna().sum())
+            continue
+        other = table[name][(table[name] != "") & ~table[name].isin(list(words[name]))]
+        counts[name] = int((table[name] != "").sum()) - len(other)
+        if len(other):
+            listen(Notice(f"{_not_known(name, other, words[name])} Taken as unknown.", "warning"))
+    listed = ", ".join(f"{name} of {number:,}" for name, number in counts.items())
+    listen(Notice(f"The catalogue tells {listed} of {len(table):,} images."))
+
+
 def _rows(
     names: pd.Series, images: Sequence[str], paths: Sequence[str], listen: Listener
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -214,14 +262,19 @@ def _allowed(name: str, values: pd.Series, allowed: Sequence[str], listen: Liste
     other = values[(values != "") & ~values.isin(list(allowed))]
     if other.empty:
         return values
-    listed = ", ".join(f"{word!r} ({count})" for word, count in Counter(other).most_common(8))
-    text = f"This model does not know the {name} {listed}. It knows: {', '.join(allowed)}."
+    text = _not_known(name, other, allowed)
     if len(other) == (values != "").sum():
         raise DataError(
             f"{text} None of the column's words is known: write them so, or leave it out."
         )
     listen(Notice(f"{text} Taken as unknown.", "warning"))
     return values.where(~values.index.isin(other.index), "")
+
+
+def _not_known(name: str, other: pd.Series, allowed: Sequence[str]) -> str:
+    """One sentence on words that a model does not know."""
+    listed = ", ".join(f"{word!r} ({count})" for word, count in Counter(other).most_common(8))
+    return f"This model does not know the {name} {listed}. It knows: {', '.join(allowed)}."
 
 
 def _tell_ages(odd: Sequence[str], listen: Listener) -> None:
