@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -231,7 +232,7 @@ def to_onnx(graph: Graph, architecture: Architecture) -> bytes:
                 verbose=False,
             )
     except Exception as error:  # torch's exporter fails in many ways
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        said = _reason(error)
         raise BundleError(
             f"torch cannot make {architecture.name} into an ONNX graph ({said}). Train another "
             "network for a bundle; `lesionlab models` lists those of the house."
@@ -241,6 +242,14 @@ def to_onnx(graph: Graph, architecture: Architecture) -> bytes:
     if program is None:
         raise BundleError(f"{architecture.name} could not be made into an ONNX graph.")
     return plain(program.model_proto)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what made an export fail, below what torch says of its own steps."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
 
 
 def _forward(module: nn.Module, rows: Tensor) -> Tensor:
