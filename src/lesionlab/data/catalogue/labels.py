@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import pandas as pd
 
 from lesionlab.errors import DataError
-from lesionlab.tables import known_words
 from lesionlab.taxonomy import canonical
 
 
@@ -28,7 +27,6 @@ def classes_of_labels(
     """
     decided = {key.strip(): value for key, value in (relabel or {}).items()}
     plain = labels.astype(str).str.strip()
-    plain = known_words(plain)  # an empty list is no diagnosis
     present = sorted(set(plain) - {""})
     if lists := [each for each in present if _LIST.fullmatch(each) and each not in decided]:
         raise DataError(
@@ -92,7 +90,7 @@ def classes_of_labels(
 
 
 _NUMBER = re.compile(r"\d+([.,]\d+)?")
-_LIST = re.compile(r"[\[{(].*[\]})]", re.DOTALL)
+_LIST = re.compile(r"\[.*\]|\{.*\}", re.DOTALL)
 
 
 def _bare(label: str) -> str:
