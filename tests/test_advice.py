@@ -25,6 +25,7 @@ from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.synthetic.dataset import synthetic
 from lesionlab.embeddings import Embeddings
 from lesionlab.errors import LesionlabError
+from lesionlab.evaluation.comparison.runs import list_runs
 from lesionlab.run import Folds, Run
 from lesionlab.taxonomy import HAM7
 
@@ -247,7 +248,7 @@ def test_a_report_says_how_to_train_the_same_again(lab, tmp_path, monkeypatch):
     assert mine == again
 
 
-@runs("run.py train")
+@runs("run.py train", "evaluation/comparison/runs.py train")
 def test_what_is_no_run_says_how_to_train_one(lab, tmp_path):
     home, _ = lab
     text, code = cli("evaluate", tmp_path)
@@ -256,6 +257,11 @@ def test_what_is_no_run_says_how_to_train_one(lab, tmp_path):
     filled = {"RECIPE": home / "tiny.yaml", "DATA": home / "my images"}
     follow(text, "train", **filled, NEW_FOLDER=tmp_path / "run")
     assert Run.open(tmp_path / "run").complete
+    (tmp_path / "my runs").mkdir()
+    with pytest.raises(LesionlabError) as error:
+        list_runs(tmp_path / "my runs")
+    follow(str(error.value), "train", **filled)
+    assert list(list_runs(tmp_path / "my runs")["run"]) == ["first"]
 
 
 @runs("data/splits.py split", "data/splits.py split", "training/train.py split")

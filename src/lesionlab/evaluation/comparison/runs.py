@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from lesionlab.advice import command
 from lesionlab.errors import RunError
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.recipe import validation
@@ -40,9 +41,8 @@ def list_runs(folder: str | Path = "runs") -> pd.DataFrame:
     homes = dict.fromkeys(path.parent for path in markers if (path.parent / RECIPE).is_file())
     homes = {home: None for home in homes if not (home.parent / FOLDS).is_file()}
     if not homes:
-        raise RunError(
-            f"{folder} holds no run. Train one with --out {folder}/NAME: lesionlab train"
-        )
+        train = command("train", "RECIPE", data="DATA", out=folder / "first")
+        raise RunError(f"{folder} holds no run. Train one: {train}")
     opened = {str(home.relative_to(folder)) or ".": open_run(home) for home in homes}
     settings = {
         name: dict(validation.leaves(each.recipe.to_dict())) for name, each in opened.items()
