@@ -34,6 +34,7 @@ ROOMS = {  # in the order in which somebody meets them
     "embeddings": "Embeddings",
     "evaluation": "Evaluation",
     "explanation": "Explanation",
+    "retrieval": "Similar cases",
     "reporting": "Reports and cards",
     "deployment": "Bundles",
     "client": "Client of a server",

@@ -87,6 +87,8 @@ COMMANDS = {
     "explain --check": Entry(
         "explanation.explain_check", "whether such maps show the lesion and what was learnt", _SEE
     ),
+    "index": Entry("retrieval.index", "known cases in one file, for similar", _SEE),
+    "similar": Entry("retrieval.similar", "known cases that look like an image", _SEE),
     "export": Entry("deployment.export", "one file that answers without torch: a bundle", _SHIP),
     "serve": Entry("deployment.serve", "answer over HTTP, with a page", _SHIP),
     "serve log": Entry("deployment.serve_log", "what a server answered, if told to keep it", _SHIP),
@@ -123,7 +125,7 @@ _FIRST = {  # the overview's lines: topic, then what is explained, and what is o
         ("evaluate", "compare", "leaderboard", "report"),
         ("blend", "subgroups", "calibrate", "conformal", "triage", "outliers", "card"),
     ),
-    _SEE: (("explain",), ()),
+    _SEE: (("explain", "similar"), ("index",)),
     _SHIP: (("export", "serve"), ()),
     _OTHER: (("isic", "doctor", "completion"), ()),
 }

@@ -223,10 +223,7 @@ class Predictor:
         """
         logits, features, found = [], [], None
         for member, session in zip(self.bundle.members, self._sessions, strict=True):
-            given: dict[str, NDArray[Any]] = {"pixels": pixels}
-            if member.encoder is not None:
-                table = pd.DataFrame(index=range(len(pixels))) if metadata is None else metadata
-                given["metadata"] = member.encoder.encode(table)
+            given = _given(member, pixels, metadata)
             wanted = ["logits"] + [member.detected] * bool(member.detected)
             wanted += ["maps"] * bool(maps and member is self.bundle.members[0] and member.map_grid)
             out = dict(zip(wanted, session.run(wanted, given), strict=True))
@@ -249,6 +246,30 @@ class Predictor:
             unlike,
             found,
         )
+
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the networks make of decoded images before their classifiers, side by side.
+
+        Args:
+            pixels: from `read`, shape (n, height, width, 3).
+
+        Returns:
+            Shape (n, features of all members).
+
+        Raises:
+            BundleError: if no network of the bundle gives features.
+        """
+        made = [
+            session.run(["features"], _given(member, pixels, None))[0]
+            for member, session in zip(self.bundle.members, self._sessions, strict=True)
+            if member.features
+        ]
+        if not made:
+            raise BundleError(
+                f"{self.bundle.path} gives no features, so it cannot compare images. "
+                "Export it again, or take another."
+            )
+        return np.concatenate(made, axis=1)
 
     def read_file(self, path: str, reader: Reader) -> tuple[NDArray[np.uint8], dicom.Facts]:
         """Pixels of a file as from `read`, and what a DICOM file tells beside them.
@@ -499,6 +520,17 @@ def _blended(
         return np.asarray(logits[0])
     shares = np.array([each.weight for each in members])[:, None, None]
     return averaged(np.stack(logits), shares)
+
+
+def _given(
+    member: Member, pixels: NDArray[np.uint8], metadata: pd.DataFrame | None
+) -> dict[str, NDArray[Any]]:
+    """What a network takes."""
+    given: dict[str, NDArray[Any]] = {"pixels": pixels}
+    if member.encoder is not None:
+        table = pd.DataFrame(index=range(len(pixels))) if metadata is None else metadata
+        given["metadata"] = member.encoder.encode(table)
+    return given
 
 
 def _session(bundle: Bundle, member: Member, threads: int) -> onnxruntime.InferenceSession:

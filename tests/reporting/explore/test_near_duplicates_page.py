@@ -28,7 +28,7 @@ def test_audit_judge_merge(ham_copy, tmp_path, monkeypatch, capsys):
     one, other = plant(ham_copy)
     assert main(["audit", str(ham_copy), "--out", "found/findings.csv"]) == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert "look like one photograph: 1." in said
+    assert "look like one lesion: 1." in said
     assert "--merge found/pairs.csv" in said
     pairs = pd.read_csv("found/pairs.csv", keep_default_na=False)
     assert list(pairs.columns) == list(PAIRS)

@@ -231,8 +231,9 @@ def audit(call: Call, *, out: Path = Path("findings.csv")) -> Outcome:
 
     Decodes every image. Finds missing, empty, truncated, unreadable, blank and oddly shaped images,
     one image under two ids, lesions with two diagnoses, odd ages and sexes. Finds near-duplicates,
-    too: one photograph mirrored, turned, cropped, brightened, recoloured, resized or compressed.
-    They go into pairs.csv and pairs.html beside the findings, to be judged by eye.
+    too: one photograph mirrored, turned, cropped, brightened, recoloured, resized or compressed;
+    and other photographs of one lesion under another lesion id. They go into pairs.csv and
+    pairs.html beside the findings, to be judged by eye.
 
     `audit labels`, `audit shortcuts` and `audit drift` ask what takes a model or statistics.
 
@@ -259,7 +260,7 @@ def audit(call: Call, *, out: Path = Path("findings.csv")) -> Outcome:
             result.pairs, result.data, beside.with_suffix(".html")
         ):
             judge = (
-                f"Pairs of different lesions that look like one photograph: {number}. See "
+                f"Pairs of different lesions that look like one lesion: {number}. See "
                 f"{beside.with_suffix('.html')}, write same or different into the column verdict "
                 f"of {beside}, then: {reading.command('catalogue', merge=beside)}"
             )

@@ -10,6 +10,7 @@ from typing import ClassVar
 import pandas as pd
 
 from lesionlab.data.audit import near_duplicates
+from lesionlab.data.audit.other_photographs import other_photographs
 from lesionlab.data.catalogue.catalogue import FILE_NAME, Catalogue, examine
 from lesionlab.data.catalogue.layouts import Reading, read_layout
 from lesionlab.data.catalogue.merge_lesions import read_verdicts, with_verdicts
@@ -30,7 +31,8 @@ class Audit(Result):
         images: number of rows looked at.
         lesions: number of lesions; images without a lesion id count as one each.
         data: all rows that were looked at, faults included.
-        pairs: near-duplicates, columns `near_duplicates.PAIRS`; None where nobody looked for them.
+        pairs: near-duplicates and other photographs of one lesion, columns `near_duplicates.PAIRS`;
+            None where nobody looked for them.
     """
 
     _tables: ClassVar[tuple[str, ...]] = ("counts", "findings")
@@ -52,7 +54,7 @@ class Audit(Result):
         write_csv(Path(path), self.findings)
 
     def save_pairs(self, path: str | Path) -> None:
-        """Write the near-duplicates as CSV; with verdicts in it, `catalogue --merge` reads it."""
+        """Write the pairs as CSV; with verdicts in it, `catalogue --merge` reads it."""
         write_csv(
             Path(path),
             self.pairs
@@ -82,16 +84,16 @@ def audit(
         columns: the table's own column for each of ours.
         ignore: folders in it whose files are left out.
         relabel: what a label is to count as.
-        near: whether to look for near-duplicates, which takes minutes; None looks where there are
-            no more than 20,000 images.
+        near: whether to look for near-duplicates and other photographs of one lesion, which takes
+            minutes; None looks where there are no more than 20,000 images.
         judged: a pairs.csv of an earlier audit: its verdicts are taken over, and pairs that it
             calls different are no fault any more.
         listen: told of the progress.
 
     Returns:
         Findings (unreadable, truncated, empty, blank and oddly shaped images; identical files and
-        pixels under two ids; near-duplicates; lesions with two diagnoses; odd ages and sexes) and
-        class counts.
+        pixels under two ids; near-duplicates; other photographs of one lesion; lesions with two
+        diagnoses; odd ages and sexes) and class counts.
 
     Raises:
         DataError: if nothing readable is there at all.
@@ -122,6 +124,8 @@ def audit(
     elif near is not False:
         verdicts = read_verdicts(Path(judged)) if judged else None
         pairs = near_duplicates.near_duplicates(full, draft.root, listen=listen)
+        others = other_photographs(full, draft.root, known=pairs, listen=listen)
+        pairs = near_duplicates.in_order(pd.concat([pairs, others], ignore_index=True))
         if verdicts is not None:
             pairs = with_verdicts(pairs, verdicts)
         findings += near_duplicates.findings(

@@ -53,10 +53,14 @@ PAIRS = (
     "other_lesion",
     "target",
     "other_target",
+    "kind",  # SAME_PHOTOGRAPH or OTHER_PHOTOGRAPH
     "transform",  # what makes the other out of the image
-    "similarity",  # correlation of fine structure, 0-1
+    "similarity",  # correlation of fine structure, 0-1; of one photograph alone
+    "probability",  # that both show one lesion, 0-1; of other photographs alone
     "verdict",  # for the user: same | different | "" = not judged
 )
+SAME_PHOTOGRAPH, OTHER_PHOTOGRAPH = "same photograph", "same lesion, other photograph"
+"""Kinds of pairs; `other_photographs` finds the latter."""
 LEAST = 0.65
 """Similarity from which two pictures count as one photograph; docs/near-duplicates.md says why."""
 SMALLEST = 40
@@ -138,9 +142,15 @@ def near_duplicates(
         fits = _compared(pictures, least, workers, listen)
         if fits:
             found = _table(table, pictures, fits)
-    across = (lesions(found, "lesion_id") != lesions(found, "other_lesion")).to_numpy(bool)
-    order = np.lexsort((-found["similarity"].to_numpy(float), ~across))
-    return found.iloc[order].reset_index(drop=True)
+    return in_order(found)
+
+
+def in_order(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Pairs across lesions first, the surest of each kind first, then those within one lesion."""
+    within = (lesions(pairs, "lesion_id") == lesions(pairs, "other_lesion")).to_numpy(bool)
+    other = (pairs["kind"] == OTHER_PHOTOGRAPH).to_numpy(bool)
+    sure = pairs["similarity"].astype(float).fillna(pairs["probability"].astype(float))
+    return pairs.iloc[np.lexsort((-sure.to_numpy(), other, within))].reset_index(drop=True)
 
 
 def lesions(pairs: pd.DataFrame, column: str) -> pd.Series:
@@ -177,7 +187,7 @@ def _read(table: pd.DataFrame, reader: Reader, workers: int, listen: Listener) -
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
     parts = [look(rows[:0])]
     done = 0
-    for part in _threads(look, chunks, workers):
+    for part in threads(look, chunks, workers):
         parts.append(part)
         done += _CHUNK
         listen(Step("describing images", min(done, len(rows)), len(rows), "images"))
@@ -223,7 +233,7 @@ def _compared(
             known = best.get(hit.pair)
             if hit.pair not in sure and (known is None or known.fit < hit.fit):
                 best[hit.pair] = hit
-        for number, (hit, how) in enumerate(_threads(lay, best.values(), workers), 1):
+        for number, (hit, how) in enumerate(threads(lay, best.values(), workers), 1):
             before = made[hit.pair][1].similarity if hit.pair in made else least
             if round(how.similarity, _DIGITS) >= before:
                 made[hit.pair] = hit, how
@@ -254,16 +264,16 @@ def _hits(pictures: _Pictures, square: bool, workers: int, listen: Listener) -> 
     n, done = len(described), 0
     task = f"looking for {_TASK[square]}"
     nearest = NEAREST_SQUARES if square else NEAREST
-    for hits in _threads(look, described.candidates(nearest, _LOOKS), workers):
+    for hits in threads(look, described.candidates(nearest, _LOOKS), workers):
         yield from hits
         done = min(done + BLOCK, n)
         listen(Step(task, done, n, "images"))
 
 
-def _threads(
+def threads(
     work: Callable[[Work], Result], items: Iterable[Work], workers: int
 ) -> Iterator[Result]:
-    """Results in order; no more than a few items are taken before their turn."""
+    """Results of threads in order; no more than a few items are taken before their turn."""
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -296,8 +306,10 @@ def _table(
             "other_lesion": second["lesion_id"],
             "target": first["target"],
             "other_target": second["target"],
+            "kind": SAME_PHOTOGRAPH,
             "transform": transforms,
             "similarity": [min(1.0, round(alignment.similarity, _DIGITS)) for _, alignment in fits],
+            "probability": np.nan,
             "verdict": "",
         }
     )
@@ -331,6 +343,8 @@ def position(transform: str) -> int:
 def findings(pairs: pd.DataFrame, identical: Mapping[str, str] | None = None) -> list[Finding]:
     """Pairs as findings: a warning for each across lesions, one note for all within lesions.
 
+    Other photographs that are less than 50 % probable are notes.
+
     Args:
         pairs: from `near_duplicates`.
         identical: a key of each image's content, by image_id; pairs of one key are left to the
@@ -346,14 +360,19 @@ def findings(pairs: pd.DataFrame, identical: Mapping[str, str] | None = None) ->
         if identical and identical[image] and identical[image] == identical[other]:
             continue
         clash = labels[0] != labels[1]
-        text = f"{other} looks like {image} ({row.transform}; similarity {row.similarity:.2f})"
+        if row.kind == OTHER_PHOTOGRAPH:
+            code = "same_lesion"
+            text = f"{other} may show the lesion of {image} ({row.probability:.0%} probable)"
+        else:
+            code = "near_duplicate"
+            text = f"{other} looks like {image} ({row.transform}; similarity {row.similarity:.2f})"
         if clash:
             text += f", with two diagnoses: {labels[0]} and {labels[1]}"
         found.append(
             Finding(
-                "near_duplicate_with_two_diagnoses" if clash else "near_duplicate",
+                f"{code}_with_two_diagnoses" if clash else code,
                 text,
-                severity="warning",
+                severity="note" if row.probability < 0.5 else "warning",
                 column="lesion_id",
                 image_id=other,
             )

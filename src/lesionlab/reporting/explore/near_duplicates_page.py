@@ -1,4 +1,4 @@
-"""The page of near-duplicates: pairs side by side, to be judged by eye."""
+"""The page of pairs that may show one lesion: side by side, to be judged by eye."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Pair:
 
     Attributes:
         number: of its row in pairs.csv, from 1.
-        row: image_id, other, lesions, targets, transform, similarity and verdict by name.
+        row: of the pairs, columns `near_duplicates.PAIRS`, as text.
         pictures: the image, the other, and the other turned back where it was turned; each as a
             JPEG in a `data:` address, "" where it cannot be read.
     """
@@ -46,6 +46,11 @@ class Pair:
     number: int
     row: dict[str, str]
     pictures: tuple[str, ...]
+
+    @property
+    def other_photograph(self) -> bool:
+        """Whether it has a probability instead of a similarity."""
+        return self.row["kind"] == near_duplicates.OTHER_PHOTOGRAPH
 
     @property
     def clash(self) -> bool:
@@ -57,7 +62,7 @@ def write(pairs: pd.DataFrame, data: Catalogue, path: Path) -> int:
     """Write the page of all pairs across lesions.
 
     Args:
-        pairs: from `near_duplicates.near_duplicates`.
+        pairs: of an audit.
         data: the catalogue that they are of.
         path: the page.
 

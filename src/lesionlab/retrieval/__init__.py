@@ -1,0 +1,1 @@
+"""Cases like this one: known images near a new one, with their diagnoses."""
