@@ -26,6 +26,7 @@ _TOLERANCE = 5.0  # pixels between a patch and where the transform takes its lik
 _SCALE, _TURN = 0.6, 0.6  # by which a patch's own size (natural log) and angle (radians) may differ
 _LEAST_SIZE = 0.4  # of one picture in the other, and its inverse
 _ROUNDS = 4
+_BLACK, _AROUND = 50, 25  # of 255; pixels around it that its edge reaches
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def patches(pixels: NDArray[np.uint8]) -> Patches:
 
     # One thread and few patches: the callers have threads of their own.
     sift = cv2.SIFT.create(nfeatures=MOST, contrastThreshold=0.02, edgeThreshold=10, sigma=1.4)
-    found, described = sift.detectAndCompute(_levelled(pixels), None)
+    found, described = sift.detectAndCompute(_levelled(pixels), _skin(pixels))
     if described is None or not len(found):
         return NOTHING
     order = np.argsort([-each.response for each in found], kind="stable")[:MOST]
@@ -111,6 +112,20 @@ def _levelled(pixels: NDArray[np.uint8]) -> NDArray[Any]:
     above = grey - cv2.GaussianBlur(grey, (0, 0), 12)
     contrast = np.sqrt(cv2.GaussianBlur(above * above, (0, 0), 16)) + 0.02
     return np.clip(128 + 40 * above / contrast, 0, 255).astype(np.uint8)
+
+
+def _skin(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """255 where patches may lie: not near the black frame of a camera, which all its images have."""
+    import cv2
+
+    dark = (pixels.max(-1) < _BLACK).astype(np.uint8)
+    if not np.concatenate([dark[0], dark[-1], dark[:, 0], dark[:, -1]]).any():
+        return np.full(dark.shape, 255, np.uint8)
+    parts = cv2.connectedComponents(dark)[1]
+    edges = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    frame = (np.isin(parts, edges) & (dark > 0)).astype(np.uint8)
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_AROUND, _AROUND))
+    return np.where(cv2.dilate(frame, around) > 0, 0, 255).astype(np.uint8)
 
 
 def fit(one: Patches, other: Patches) -> Fit:

@@ -37,7 +37,7 @@ _VOTES = 3  # that agree on how one picture lies in the other, at least
 _CHUNK = 16
 _SMALLEST = 100  # pixels on the shorter side: below it patches are of the blur
 _DIGITS = 3
-_LEVEL, _SLOPE = -9.0, 1.5  # of the logit, and by which each patch raises it
+_LEVEL, _SLOPE = -13.4, 1.3  # of the logit, and by which each patch raises it
 
 
 def probability(how: Fit) -> float:
@@ -76,15 +76,15 @@ def other_photographs(
     workers = workers or os.cpu_count() or 1
     table = table.sort_values("image_id", kind="stable").reset_index(drop=True)
     with threadpool_limits(1):  # the products are small: threads of BLAS would only wait
-        described = _read(table, Reader(root), workers, listen)
-        pairs = _candidates(described, lesions_of(table).to_numpy(), workers, listen)
+        pictures = described(table, Reader(root), workers, listen)
+        pairs = _candidates(pictures, lesions_of(table).to_numpy(), workers, listen)
         if known is not None:
             ids = table["image_id"].to_numpy()
             before = set(map(frozenset, zip(known["image_id"], known["other"], strict=True)))
             pairs = [(a, b) for a, b in pairs if frozenset((ids[a], ids[b])) not in before]
 
         def compare(pair: tuple[int, int]) -> Fit:
-            return fit(described[pair[0]], described[pair[1]])
+            return fit(pictures[pair[0]], pictures[pair[1]])
 
         fits = []
         for number, how in enumerate(threads(compare, pairs, workers), 1):
@@ -94,7 +94,7 @@ def other_photographs(
     return _table(table, pairs, fits, most)
 
 
-def _read(table: pd.DataFrame, reader: Reader, workers: int, listen: Listener) -> list[Patches]:
+def described(table: pd.DataFrame, reader: Reader, workers: int, listen: Listener) -> list[Patches]:
     """The patches of every picture; none of one that cannot be read."""
     paths = table["path"].to_numpy()
     shorter = table[["width", "height"]].astype(float).min(axis=1, skipna=False).to_numpy()
@@ -131,22 +131,22 @@ def _side(pixels: float) -> int:
 
 
 def _candidates(
-    described: Sequence[Patches], lesions: NDArray[np.object_], workers: int, listen: Listener
+    pictures: Sequence[Patches], lesions: NDArray[np.object_], workers: int, listen: Listener
 ) -> list[tuple[int, int]]:
     """Pairs of pictures of different lesions that share patches, in order."""
-    index = PatchIndex(described)
+    index = PatchIndex(pictures)
 
     def ask(rows: range) -> list[tuple[int, int]]:
         pairs = []
         for row in rows:
-            pictures, votes = index.votes(described[row])
-            usable = (votes >= _VOTES) & (lesions[pictures] != lesions[row])
-            pictures, votes = pictures[usable], votes[usable]
-            for each in pictures[np.lexsort((pictures, -votes))][:NEAREST].tolist():
+            others, votes = index.votes(pictures[row])
+            usable = (votes >= _VOTES) & (lesions[others] != lesions[row])
+            others, votes = others[usable], votes[usable]
+            for each in others[np.lexsort((others, -votes))][:NEAREST].tolist():
                 pairs.append((min(row, each), max(row, each)))
         return pairs
 
-    n, found = len(described), set()
+    n, found = len(pictures), set()
     blocks = [range(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
     for number, pairs in enumerate(threads(ask, blocks, workers), 1):
         found.update(pairs)
