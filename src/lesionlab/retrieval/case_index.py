@@ -215,7 +215,7 @@ def _write(
     path: Path, info: dict[str, Any], table: pd.DataFrame, arrays: dict[str, NDArray[Any]]
 ) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)
     content = {
         INFO: json.dumps(info, indent=1, ensure_ascii=False).encode(),
         TABLE: table.to_csv(index=False, lineterminator="\n").encode(),

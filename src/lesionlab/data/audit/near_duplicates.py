@@ -372,7 +372,7 @@ def findings(pairs: pd.DataFrame, identical: Mapping[str, str] | None = None) ->
             Finding(
                 f"{code}_with_two_diagnoses" if clash else code,
                 text,
-                severity="note" if row.probability < 0.5 else "warning",
+                severity="note" if float(str(row.probability)) < 0.5 else "warning",
                 column="lesion_id",
                 image_id=other,
             )
