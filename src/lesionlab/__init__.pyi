@@ -44,7 +44,6 @@ from .recipe.schema import Recipe as Recipe
 from .reporting.card.card import card as card
 from .reporting.explore.explore import explore as explore
 from .reporting.report.report import report as report
-from .retrieval.case_index import CaseIndex as CaseIndex
 from .retrieval.case_index import index as index
 from .retrieval.similar import similar as similar
 from .run import Run as Run

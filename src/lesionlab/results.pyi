@@ -31,6 +31,7 @@ from .prediction.batch_job import Predictions as Predictions
 from .reporting.card.author_answers import AuthorAnswers as AuthorAnswers
 from .reporting.card.card import Card as Card
 from .reporting.notebook.result_figures import figure_of as figure_of
+from .retrieval.case_index import CaseIndex as CaseIndex
 from .retrieval.similar import Similar as Similar
 from .run import Folds as Folds
 from .training.tuning.tune import Tuning as Tuning

@@ -10,7 +10,11 @@ from PIL import Image, ImageDraw
 from lesionlab.data.audit.audit import audit
 from lesionlab.data.audit.local_features import NOTHING, SIDE, fit, patches
 from lesionlab.data.audit.near_duplicates import OTHER_PHOTOGRAPH, PAIRS, findings
-from lesionlab.data.audit.other_photographs import other_photographs, squeezed
+from lesionlab.data.audit.other_photographs import (
+    other_photographs,
+    probability,
+    squeezed,
+)
 from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
 from lesionlab.data.images.reader import Reader
 from lesionlab.data.synthetic.dataset import synthetic
@@ -53,6 +57,16 @@ def test_the_transform_between_two_photographs_is_found(drawn):
     assert found.patches >= 12
     assert found.turn == pytest.approx(12, abs=1.5) or found.turn == pytest.approx(-12, abs=1.5)
     assert found.size == pytest.approx(1.2, abs=0.03)
+
+
+def test_two_lesions_side_by_side_are_no_sure_pair(drawn):
+    image = picture(drawn, 0).resize((640, 480))
+    left, right = image.crop((0, 0, 360, 480)), image.crop((280, 0, 640, 480))
+    one, other = (patches(np.asarray(each.resize((180, 240)))) for each in (left, right))
+    found = fit(one, other)
+    assert found.apart > 0.3
+    assert probability(found) <= 0.5
+    assert probability(fit(one, one)) > 0.9
 
 
 def test_mirrored_patches_are_those_of_the_mirrored_picture(drawn):

@@ -37,11 +37,13 @@ class Patches:
         at: column + 1j * row of each in pixels, shape (n,).
         frame: size * exp(1j * angle) of each, shape (n,).
         descriptors: RootSIFT in units of 1/512, shape (n, 128).
+        middle: of the picture, as a place like those of the patches.
     """
 
     at: NDArray[np.complex64]
     frame: NDArray[np.complex64]
     descriptors: NDArray[np.uint8]
+    middle: complex = SIDE * (0.5 + 0.375j)
 
     def __len__(self) -> int:
         return len(self.at)
@@ -50,7 +52,8 @@ class Patches:
         """The patches of the picture mirrored left to right, without looking at it again."""
         cells = self.descriptors.reshape(-1, 4, 4, 8)[:, ::-1]
         turned = cells[..., (-np.arange(8)) % 8]
-        return Patches(-self.at.conj() + SIDE, -self.frame.conj(), turned.reshape(-1, 128))
+        at = 2 * self.middle.real - self.at.conj()
+        return Patches(at, -self.frame.conj(), turned.reshape(-1, 128), self.middle)
 
 
 NOTHING = Patches(
@@ -69,12 +72,15 @@ class Fit:
         turn: by which the first has to be turned, in degrees, clockwise.
         spread: root mean square distance of those patches from their middle, in shares of the
             longer side.
+        apart: the middles of both pictures, once one lies on the other, in shares of the longer
+            side.
     """
 
     patches: int
     size: float = 1.0
     turn: float = 0.0
     spread: float = 0.0
+    apart: float = 0.0
 
 
 NO_FIT = Fit(0)
@@ -101,6 +107,7 @@ def patches(pixels: NDArray[np.uint8]) -> Patches:
         (numbers[:, 0] + 1j * numbers[:, 1]).astype(np.complex64),
         (numbers[:, 2] * np.exp(1j * numbers[:, 3])).astype(np.complex64),
         np.clip(root * _UNIT, 0, 255).round().astype(np.uint8),
+        complex(pixels.shape[1], pixels.shape[0]) / 2,
     )
 
 
@@ -115,7 +122,7 @@ def _levelled(pixels: NDArray[np.uint8]) -> NDArray[Any]:
 
 
 def _skin(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """255 where patches may lie: not near the black frame of a camera, which all its images have."""
+    """255 where patches may lie: not near a camera's black frame, which all its images have."""
     import cv2
 
     dark = (pixels.max(-1) < _BLACK).astype(np.uint8)
@@ -150,7 +157,7 @@ def fit(one: Patches, other: Patches) -> Fit:
     away = np.abs(proposed[:, None] * z + shifts[:, None] - w)
     inside = (away < 3 * _TOLERANCE) & _alike(frames, proposed[:, None])
     inside = inside[inside.sum(1).argmax()]
-    turn = np.complex64(1)
+    turn, there = np.complex64(1), other.middle
     for _ in range(_ROUNDS):
         zs, ws = z[inside], w[inside]
         centred = zs - zs.mean()
@@ -161,11 +168,14 @@ def fit(one: Patches, other: Patches) -> Fit:
         if not _LEAST_SIZE < abs(turn) < 1 / _LEAST_SIZE:
             return NO_FIT
         away = np.abs(turn * (z - zs.mean()) + ws.mean() - w)
+        there = turn * (one.middle - zs.mean()) + ws.mean()
         inside = (away < _TOLERANCE * max(1, abs(turn))) & _alike(frames, turn)
         if inside.sum() < 2:
             return NO_FIT
     spread = float(np.sqrt((np.abs(z[inside] - z[inside].mean()) ** 2).mean())) / SIDE
-    return Fit(int(inside.sum()), float(abs(turn)), float(np.rad2deg(np.angle(turn))), spread)
+    apart = float(abs(there - other.middle)) / SIDE / max(1.0, float(abs(turn)))
+    turned = float(np.rad2deg(np.angle(turn)))
+    return Fit(int(inside.sum()), float(abs(turn)), turned, spread, apart)
 
 
 def _alike(frames: NDArray[Any], turn: Any) -> NDArray[np.bool_]:

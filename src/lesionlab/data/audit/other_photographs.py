@@ -37,16 +37,19 @@ _VOTES = 3  # that agree on how one picture lies in the other, at least
 _CHUNK = 16
 _SMALLEST = 100  # pixels on the shorter side: below it patches are of the blur
 _DIGITS = 3
-_LEVEL, _SLOPE = -13.4, 1.3  # of the logit, and by which each patch raises it
+_APART = 0.3  # of the middles, in shares of the longer side
+_LEVEL, _SLOPE = -13.0, 1.3  # of the logit, and by which each patch raises it
 
 
 def probability(how: Fit) -> float:
     """That two photographs of different lesion ids show one lesion, 0-1.
 
     A logistic function of the number of patches that fit; docs/near-duplicates.md says what it was
-    fitted on.
+    fitted on. Where the middles lie far apart, the photographs show one place of skin, but perhaps
+    two lesions side by side: it is not above one half.
     """
-    return 1 / (1 + math.exp(-(_LEVEL + _SLOPE * min(how.patches, 40))))
+    fits = 1 / (1 + math.exp(-(_LEVEL + _SLOPE * min(how.patches, 40))))
+    return min(fits, 0.5) if how.apart > _APART else fits
 
 
 def other_photographs(
@@ -160,7 +163,8 @@ def _table(
 ) -> pd.DataFrame:
     """The most probable pairs as `PAIRS`."""
     likely = [k for k, how in enumerate(fits) if probability(how) >= LEAST]
-    likely = sorted(likely, key=lambda k: (-fits[k].patches, pairs[k]))[:most]
+    order = {k: (-probability(fits[k]), -fits[k].patches, pairs[k]) for k in likely}
+    likely = sorted(likely, key=lambda k: order[k])[:most]
     ends = np.array([pairs[k] for k in likely], np.intp).reshape(-1, 2)
     one, other = (table.iloc[ends[:, side]].reset_index(drop=True) for side in (0, 1))
     made = pd.DataFrame(
@@ -188,4 +192,6 @@ def _words(how: Fit) -> str:
         told.append(f"turned {abs(how.turn):.0f}° {'right' if how.turn > 0 else 'left'}")
     if abs(math.log(how.size)) > 0.07:
         told.append(f"{'closer' if how.size > 1 else 'farther'} by {how.size:.2f}")
+    if how.apart > _APART:
+        told.append("the middles lie apart: perhaps neighbours")
     return ", ".join(told)
