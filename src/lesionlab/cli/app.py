@@ -87,7 +87,6 @@ COMMANDS = {
     "explain --check": Entry(
         "explanation.explain_check", "whether such maps show the lesion and what was learnt", _SEE
     ),
-    "index": Entry("retrieval.index", "known cases in one file, for similar", _SEE),
     "similar": Entry("retrieval.similar", "known cases that look like an image", _SEE),
     "export": Entry("deployment.export", "one file that answers without torch: a bundle", _SHIP),
     "serve": Entry("deployment.serve", "answer over HTTP, with a page", _SHIP),
@@ -98,6 +97,7 @@ COMMANDS = {
     "completion": Entry("system.completion", "complete commands and options by Tab", _OTHER),
     "cache": Entry("data.cache", "decode every image once; train does it by itself"),
     "embed": Entry("training.embed", "a frozen backbone's features of every image"),
+    "index": Entry("retrieval.index", "known cases in one file, for similar"),
 }
 """Every command by the words that call it; a word like --folds may stand anywhere behind."""
 
@@ -125,7 +125,7 @@ _FIRST = {  # the overview's lines: topic, then what is explained, and what is o
         ("evaluate", "compare", "leaderboard", "report"),
         ("blend", "subgroups", "calibrate", "conformal", "triage", "outliers", "card"),
     ),
-    _SEE: (("explain", "similar"), ("index",)),
+    _SEE: (("explain", "similar"), ()),
     _SHIP: (("export", "serve"), ()),
     _OTHER: (("isic", "doctor", "completion"), ()),
 }
