@@ -65,6 +65,11 @@ class CaseIndex:
         """The lesion of each image; one of unknown lesion is a lesion by itself."""
         return lesions_of(self.table).to_numpy(object)
 
+    @cached_property
+    def hashes(self) -> NDArray[np.object_]:
+        """The SHA-256 of each image's file."""
+        return self.table["sha256"].to_numpy(object)
+
     def __len__(self) -> int:
         return len(self.table)
 

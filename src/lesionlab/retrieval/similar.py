@@ -129,11 +129,10 @@ def nearest_cases(
     """
     like = cases.vectors @ cases.projection(features[None])[0]
     distance = np.sqrt(np.maximum(2 - 2 * like, 0))
-    own = set(cases.lesion[(distance < SAME) | (cases.table["sha256"].to_numpy() == sha256)])
-    rows = _nearest_lesions(distance, cases.lesion, own, max(most, NEIGHBOURS))
+    own = set(cases.lesion[(distance < SAME) | (cases.hashes == sha256)])
+    rows = nearest_lesions(distance, cases.lesion, own, max(most, NEIGHBOURS))
     voters = rows[:NEIGHBOURS]
-    targets = cases.table["target"].to_numpy()
-    votes = pd.Series(targets[voters]).value_counts(normalize=True)
+    votes = cases.table["target"].iloc[voters].value_counts(normalize=True)
     shown = rows[:most]
     table = cases.table.iloc[shown]
     found = pd.DataFrame(
@@ -149,7 +148,7 @@ def nearest_cases(
     return Similar(name, found, votes, predicted, tuple(map(int, shown)))
 
 
-def _nearest_lesions(
+def nearest_lesions(
     distance: Floats, lesion: NDArray[np.object_], own: set[str], most: int
 ) -> NDArray[np.intp]:
     """The nearest image of each of the nearest lesions but some, the nearest first.
