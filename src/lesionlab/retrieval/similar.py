@@ -129,7 +129,10 @@ def nearest_cases(
     """
     like = cases.vectors @ cases.projection(features[None])[0]
     distance = np.sqrt(np.maximum(2 - 2 * like, 0))
-    own = set(cases.lesion[(distance < SAME) | (cases.hashes == sha256)])
+    copies = distance < SAME
+    if sha256:
+        copies |= cases.hashes == sha256
+    own = set(cases.lesion[copies])
     rows = nearest_lesions(distance, cases.lesion, own, max(most, NEIGHBOURS))
     voters = rows[:NEIGHBOURS]
     votes = cases.table["target"].iloc[voters].value_counts(normalize=True)
