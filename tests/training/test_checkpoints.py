@@ -14,10 +14,11 @@ from lesionlab.models import factory
 from lesionlab.progress import Step
 from lesionlab.recipe.schema import Plateau, Recipe
 from lesionlab.run import CHECKPOINTS, HISTORY, PREDICTIONS, Run
-from lesionlab.training import datasets, tensorboard
+from lesionlab.training import datasets
 from lesionlab.training.checkpoints import Averaging, Keeper
 from lesionlab.training.lightning_module import Classifier
 from lesionlab.training.plateau import Watch, watched
+from lesionlab.training.tracking import tensorboard
 from lesionlab.training.train import train
 
 SMALL = Recipe().but(

@@ -145,7 +145,7 @@ def train(
     run = Run.open(out)
     seen = table[table["part"].isin({"train", "val", *parts})]
     table = table[table["part"].isin(parts)]
-    with tracked(run, track) as trackers:
+    with tracked(run, track, listen) as trackers:
         after_epoch = (*trackers, *after_epoch)
         with _own_random_state(recipe.seed, accelerator), _quiet_lightning(), kept_memory():
             if recipe.probing:

@@ -55,6 +55,18 @@ def test_every_epoch_is_passed_on_once_even_if_the_run_was_stopped(run):
     ]
 
 
+def test_a_place_that_is_away_costs_no_training_and_gets_what_it_missed(run):
+    place, told = Notebook(), []
+    follower = Tracked(run, {"wandb": place}, told.append)
+    log, place.log = place.log, lambda *_: 1 / 0
+    follower(rows(1))
+    follower(rows(2))
+    place.log = log
+    follower(rows(3))
+    assert [epoch for epoch, _ in place.epochs] == [1, 2, 3]
+    assert [notice.level for notice in told] == ["warning"]
+
+
 def test_a_place_that_is_unknown_or_not_installed_is_refused_before_training(monkeypatch):
     with pytest.raises(SettingsError, match="mlflow and wandb"):
         check(["comet"])
@@ -72,6 +84,7 @@ def test_without_a_place_nothing_is_written(run):
 def test_mlflow_gets_settings_figures_and_the_end(run, monkeypatch, tmp_path):
     """The real client where it is installed, on files of this folder."""
     mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     with tracked(run, ["mlflow"]) as (follower,):
         follower(rows(2))

@@ -21,11 +21,14 @@ def of_counts(counts: pd.Series, whole: int, unit: str = "images") -> str:
         whole: what shares refer to.
         unit: what is counted.
     """
-    known = counts[[str(label) != UNKNOWN for label in counts.index]]
-    known = known[known > 0]
-    if not len(known) or not whole:
+    known = {
+        str(label): int(number)
+        for label, number in counts.items()
+        if str(label) != UNKNOWN and number > 0
+    }
+    if not known or not whole:
         return ""
-    most, least = known.idxmax(), known.idxmin()
+    most, least = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
     text = f"Most: {most}, {known[most]:,} {unit} ({percent(known[most] / whole)})"
     if most != least:
         text += f"; fewest: {least}, {known[least]:,} ({percent(known[least] / whole)})"
@@ -39,17 +42,31 @@ def of_shares(counts: pd.DataFrame, few: int = 20) -> str:
         counts: index row, one column per kind.
         few: rows with fewer images than this are passed over: their shares are luck.
     """
-    large = counts[counts.sum(axis=1) >= few]
-    large = large[[str(label) != UNKNOWN for label in large.index]]
-    columns = [name for name in large.columns if str(name) != UNKNOWN]
-    if len(large) < 2 or not columns:
+    names = [str(name) for name in counts.columns]
+    shares = {
+        str(label): dict(zip(names, map(float, row / row.sum()), strict=True))
+        for label, row in zip(counts.index, counts.to_numpy(float), strict=True)
+        if row.sum() >= few and str(label) != UNKNOWN
+    }
+    columns = [name for name in names if name != UNKNOWN]
+    if len(shares) < 2 or not columns:
         return f"Fewer than two rows have {few} images: differences between rows are luck. "
-    shares = large.div(large.sum(axis=1), axis=0)[columns]
-    name = (shares.max() - shares.min()).idxmax()
-    high, low = shares[name].idxmax(), shares[name].idxmin()
+
+    def ends(name: str) -> tuple[str, str]:
+        return (
+            max(shares, key=lambda label: shares[label][name]),
+            min(shares, key=lambda label: shares[label][name]),
+        )
+
+    def width(name: str) -> float:
+        high, low = ends(name)
+        return shares[high][name] - shares[low][name]
+
+    widest = max(columns, key=width)
+    high, low = ends(widest)
     return (
-        f"Widest difference: {name} is {percent(shares.loc[high, name])} of {high} and "
-        f"{percent(shares.loc[low, name])} of {low}. "
+        f"Widest difference: {widest} is {percent(shares[high][widest])} of {high} and "
+        f"{percent(shares[low][widest])} of {low}. "
     )
 
 
@@ -114,9 +131,10 @@ def of_history(history: pd.DataFrame) -> str:
     """How far train and val lie apart at the end of training, and when val was best."""
     if not len(history):
         return ""
-    last = history.iloc[-1]
-    best = history.loc[history["val_balanced_accuracy"].idxmax()]
-    least = history.loc[history["val_loss"].idxmin()]
+    rows = history.to_dict("records")
+    last = rows[-1]
+    best = max(rows, key=lambda row: float(row["val_balanced_accuracy"]))
+    least = min(rows, key=lambda row: float(row["val_loss"]))
     text = (
         f"Balanced accuracy on validation is highest in epoch {best['epoch']:g} "
         f"({best['val_balanced_accuracy']:.3f}), its loss lowest in epoch {least['epoch']:g}; at "

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from lesionlab.errors import MissingExtraError, SettingsError
 from lesionlab.files import read_json, write_json
+from lesionlab.progress import Listener, Notice, silent
 from lesionlab.recipe import validation
 from lesionlab.run import Run
 
@@ -34,7 +35,11 @@ class Tracking(Protocol):
 
 
 class Mlflow:
-    """MLflow, at MLFLOW_TRACKING_URI, in the experiment MLFLOW_EXPERIMENT_NAME or `lesionlab`."""
+    """MLflow, at MLFLOW_TRACKING_URI, in the experiment MLFLOW_EXPERIMENT_NAME or `lesionlab`.
+
+    Without a server its client keeps files if MLFLOW_ALLOW_FILE_STORE is true, or a database with
+    the whole package, `mlflow`.
+    """
 
     def __init__(self) -> None:
         import mlflow
@@ -106,30 +111,42 @@ class Wandb:
 class Tracked:
     """Passes each new epoch of a history on; called as every `AfterEpoch` is.
 
+    A place that cannot be begun is refused before training; one that fails later ends no training:
+    it is warned of once, and what it missed is passed on with the next epoch that it takes.
+
     Args:
         run: begun; its name, settings and folder are used.
         places: by name, where to.
+        listen: told of a place that fails.
+
+    Raises:
+        SettingsError: if a place cannot be begun; in its own words.
     """
 
-    def __init__(self, run: Run, places: Mapping[str, Tracking]) -> None:
-        self._run, self._places = run, places
+    def __init__(self, run: Run, places: Mapping[str, Tracking], listen: Listener = silent) -> None:
+        self._run, self._places, self._listen = run, places, listen
+        self._failed: set[str] = set()
         path = run.folder / IDS
         known: dict[str, Any] = read_json(path) if path.is_file() else {}
         settings = dict(validation.leaves(run.recipe.to_dict()))
         self._state: dict[str, dict[str, Any]] = {}
         for name, place in places.items():
             before = known.get(name, {})
-            identity = place.begin(run.name, settings, str(before.get("id", "")))
+            try:
+                identity = place.begin(run.name, settings, str(before.get("id", "")))
+            except Exception as error:  # every client has kinds of its own
+                raise SettingsError(f"--track {name} could not begin: {error}") from error
             self._state[name] = {"id": identity, "epochs": int(before.get("epochs", 0))}
         write_json(path, {**known, **self._state})
 
     def __call__(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Pass on what of a history was not passed on yet."""
         for name, place in self._places.items():
-            for row in rows[self._state[name]["epochs"] :]:
-                figures = {key: float(value) for key, value in row.items() if key != "epoch"}
-                place.log(figures, int(row["epoch"]))
-            self._state[name]["epochs"] = len(rows)
+            with self._forgiven(name):
+                for row in rows[self._state[name]["epochs"] :]:
+                    figures = {key: float(value) for key, value in row.items() if key != "epoch"}
+                    place.log(figures, int(row["epoch"]))
+                    self._state[name]["epochs"] += 1
         path = self._run.folder / IDS
         write_json(path, {**read_json(path), **self._state})
 
@@ -139,22 +156,37 @@ class Tracked:
         finished = info["state"] == "complete"
         names = ("kept_epoch", "kept_value", "minutes", "parameters", "trainable")
         facts = {name: info[name] for name in names if name in info}
-        for place in self._places.values():
-            place.end(facts if finished else {}, finished=finished)
+        for name, place in self._places.items():
+            with self._forgiven(name):
+                place.end(facts if finished else {}, finished=finished)
+
+    @contextmanager
+    def _forgiven(self, name: str) -> Iterator[None]:
+        """Warn of what a place raises, once, and go on."""
+        try:
+            yield
+        except Exception as error:  # a server that is away must not cost a night of training
+            if name not in self._failed:
+                self._failed.add(name)
+                self._listen(Notice(f"--track {name}: {error}. Training goes on.", "warning"))
 
 
 @contextmanager
-def tracked(run: Run, track: Sequence[Tracker]) -> Iterator[list[Tracked]]:
+def tracked(
+    run: Run, track: Sequence[Tracker], listen: Listener = silent
+) -> Iterator[list[Tracked]]:
     """A tracker of a run's history for as long as it is trained; none where none is wanted.
 
     Args:
         run: begun.
         track: where to.
+        listen: told of a place that fails.
     """
     if not track:
         yield []
         return
-    follower = Tracked(run, {name: _opened(name, run.folder) for name in dict.fromkeys(track)})
+    places = {name: _opened(name, run.folder) for name in dict.fromkeys(track)}
+    follower = Tracked(run, places, listen)
     try:
         yield [follower]
     finally:
