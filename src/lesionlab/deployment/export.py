@@ -67,6 +67,9 @@ _KEPT_IN = {"fp16": "16 bits, computed with in 32", "int8": "eight-bit integers"
 CALIBRATION = 512
 """Training images that activations are measured on."""
 
+_OWN_QUANTILE = 15
+"""Lesions of a class in val from which it has a conformal quantile of its own."""
+
 _ALARMS = 0.03
 """How often a bundle may call an image like those of training unlike, and refer it for nothing."""
 
@@ -449,9 +452,7 @@ def _fit(
     twice = len(logs)
     scaling, _ = fit(np.concatenate(logs), np.tile(targets, twice), np.tile(codes, twice), classes)
     probabilities = [np.exp(scaling.logits(rows)) for rows in logs]
-    limit = max(
-        quantile(1 - rows[np.arange(len(targets)), targets], codes, ALPHA) for rows in probabilities
-    )
+    limits = _limits(probabilities, targets, codes, len(classes))
     thresholds = {
         point_name(share, label, "sensitivity"): min(
             threshold_at_sensitivity(targets == place, rows[:, place], share)
@@ -477,13 +478,44 @@ def _fit(
         "conformal": {
             "method": "lac",
             "alpha": ALPHA,
-            "quantiles": {label: None if np.isinf(limit) else limit for label in classes},
+            "quantiles": {
+                label: None if np.isinf(limit) else float(limit)
+                for label, limit in zip(classes, limits, strict=True)
+            },
             "val_lesions": lesions,
         },
         "thresholds": thresholds,
         "detector": detector.to_json() if detector else None,
     }
     return fitted, detector.arrays if detector else {}
+
+
+def _limits(
+    probabilities: Sequence[NDArray[np.floating]],
+    targets: NDArray[np.intp],
+    codes: NDArray[np.intp],
+    classes: int,
+) -> NDArray[np.float64]:
+    """Conformal quantiles of every class: its own where it has lesions enough, else that of all.
+
+    One quantile for all keeps its promise at the expense of the classes that are hard to tell.
+
+    Args:
+        probabilities: scaled, shape (n, classes), one table for each state of the metadata.
+        targets: true classes as positions, shape (n,).
+        codes: numbers of the lesions, shape (n,).
+        classes: how many.
+    """
+    limits = np.zeros(classes)
+    for rows in probabilities:
+        own = 1 - rows[np.arange(len(targets)), targets]
+        for place in range(classes):
+            of_class = targets == place
+            if len(np.unique(codes[of_class])) < _OWN_QUANTILE:
+                of_class = np.ones(len(targets), bool)
+            lesions = lesion_codes(codes[of_class])[0]
+            limits[place] = max(limits[place], quantile(own[of_class], lesions, ALPHA))
+    return limits
 
 
 def _known_or_not(made: Sequence[_Network]) -> tuple[bool, ...]:
