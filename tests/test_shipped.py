@@ -32,12 +32,12 @@ def predictions():
 
 def test_it_is_small_calibrated_and_passed_its_gates(bundle):
     assert default_path().stat().st_size <= 8_000_000
-    assert bundle.precision == "int8"
+    assert bundle.precision == "fp16"
     gates = bundle.info["gates"]
     assert all(each["probabilities"] <= 1e-4 and each["maps"] <= 1e-4 for each in gates["parity"])
-    assert gates["int8"]["agreement"] >= 0.98
-    assert gates["int8"]["fall"] <= 0.01
-    assert gates["int8"]["pictures"] >= 2000
+    assert gates["fp16"]["agreement"] >= 0.98
+    assert gates["fp16"]["fall"] <= 0.01
+    assert gates["fp16"]["pictures"] >= 2000
     assert bundle.detector is not None
     assert bundle.map_grid is not None
     assert bundle.scaling.temperature != 1
@@ -64,6 +64,27 @@ def test_the_figures_of_its_card_follow_from_the_predictions(bundle, predictions
     assert compared >= 30
     assert "balanced_accuracy" in told["estimates"]
     assert "macro_auroc" in told["estimates"]
+
+
+def test_what_age_sex_and_site_are_worth_follows_from_both_tables(bundle, predictions):
+    with gzip.open(
+        SHIPPED / "predictions_from_the_picture_alone.csv.gz", "rt", encoding="utf-8"
+    ) as handle:
+        alone = check_predictions(pd.read_csv(handle, dtype={"lesion_id": str}))
+    assert list(alone["image_id"]) == list(predictions["image_id"])
+    worth = bundle.info["metadata_worth"]
+    for name in ("balanced_accuracy", "macro_auroc"):
+        for which, table in (("known", predictions), ("unknown", alone)):
+            value = ll.evaluate(table, replicates=0)[name].value
+            assert worth[name][which]["value"] == pytest.approx(value, abs=1e-6)
+    assert worth["balanced_accuracy"]["unknown"]["value"] >= 0.72  # the picture alone is enough
+    assert worth["text"] in bundle.card_html
+
+
+def test_photographs_of_other_things_are_called_unlike(bundle, photographs):
+    reasons = ll.Predictor(bundle)(sorted(photographs.glob("*.jpg")))["reason"]
+    assert len(reasons) == 60
+    assert (reasons == "unlike").sum() >= 57
 
 
 def test_what_its_referral_promises_and_did_follows_from_the_predictions(bundle, predictions):
