@@ -81,7 +81,7 @@ def views(
     numbers = {name: index for index, name in enumerate(data.classes)}
     targets = train["target"].map(numbers).to_numpy(np.int64)
     epoch = TrainingImages(
-        np.empty((0, 1, 1, 3), np.uint8), np.arange(len(train)), targets, recipe.sampling,
+        np.empty((0, 1, 1, 3), np.uint8), np.arange(len(train), dtype=np.int64), targets, recipe.sampling,
         recipe.seed, data.classes, views=recipe.augment.worst_of,
     )  # fmt: skip
     chosen = train.iloc[epoch.order[:images]]
@@ -135,15 +135,16 @@ def _classes(recipe: Recipe, classes: tuple[str, ...], epoch: TrainingImages) ->
     before = np.bincount(epoch.targets, minlength=len(classes))
     after = np.bincount(epoch.targets[epoch.order], minlength=len(classes))
     table = pd.DataFrame({"class": list(classes), "images": before, "shown per epoch": after})
-    scheme = getattr(recipe.loss, "weights", "none")
+    scheme: Any = getattr(recipe.loss, "weights", "none")
     if scheme != "none":
         kept = np.bincount(epoch.shown_targets, minlength=len(classes))
         table["weight"] = mean_one(class_weights(kept, scheme, getattr(recipe.loss, "beta", 0.0)))
     shares = pd.DataFrame(
         {"before": before / before.sum(), "after": after / after.sum()}, index=list(classes)
     )
-    change = (shares["after"] - shares["before"]).abs().idxmax()
-    first, then = shares.loc[change, "before"], shares.loc[change, "after"]
+    place = int((shares["after"] - shares["before"]).abs().to_numpy().argmax())
+    first, then = (float(shares[name].iloc[place]) for name in ("before", "after"))
+    change = classes[place]
     kind = recipe.sampling.kind
     finding = (
         f"Sampling {kind} changes no share of a class. "

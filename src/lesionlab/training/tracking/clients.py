@@ -185,7 +185,7 @@ def tracked(
     if not track:
         yield []
         return
-    places = {name: _opened(name, run.folder) for name in dict.fromkeys(track)}
+    places: dict[str, Tracking] = {name: _opened(name, run.folder) for name in dict.fromkeys(track)}
     follower = Tracked(run, places, listen)
     try:
         yield [follower]
