@@ -79,10 +79,10 @@ def views(
     parts = data.table["image_id"].map(split.parts(fold))
     train = data.table[parts == "train"].reset_index(drop=True)
     numbers = {name: index for index, name in enumerate(data.classes)}
-    targets = train["target"].map(numbers).to_numpy(np.int64)
+    targets = np.asarray(train["target"].map(numbers), np.int64)
     epoch = TrainingImages(
-        np.empty((0, 1, 1, 3), np.uint8), np.arange(len(train), dtype=np.int64), targets, recipe.sampling,
-        recipe.seed, data.classes, views=recipe.augment.worst_of,
+        np.empty((0, 1, 1, 3), np.uint8), np.arange(len(train), dtype=np.int64), targets,
+        recipe.sampling, recipe.seed, data.classes, views=recipe.augment.worst_of,
     )  # fmt: skip
     chosen = train.iloc[epoch.order[:images]]
     reader = Reader(data.root)
