@@ -62,10 +62,7 @@ def choose_precision(
 
 
 def _has_bfloat16() -> bool:
-    return bool(
-        torch.cpu._is_amx_tile_supported()  # type: ignore[no-untyped-call]
-        or torch.cpu._is_avx512_bf16_supported()  # type: ignore[no-untyped-call]
-    )
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def _step(network: nn.Module, images: torch.Tensor, metadata: torch.Tensor, bf16: bool) -> None:
@@ -74,4 +71,5 @@ def _step(network: nn.Module, images: torch.Tensor, metadata: torch.Tensor, bf16
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16), DepthwiseInFloat32():
         logits = logits_of(network, images, metadata)
     targets = torch.zeros(len(images), dtype=torch.int64)
-    functional.cross_entropy(logits.float(), targets).backward()
+    loss = functional.cross_entropy(logits.float(), targets)
+    torch.autograd.backward(loss)
