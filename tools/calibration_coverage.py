@@ -124,7 +124,7 @@ def simulate(
             data.lesions.astype(object),
             replicates=replicates,
             seed=run,
-        )
+        ).values
         ones, seen_classes = np.ones((size[0], 1)), data.targets[:, None]
         seen = errors(ones, seen_classes, data.probabilities, CLASSES, binned)
         null = if_calibrated(

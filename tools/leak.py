@@ -319,7 +319,7 @@ def scored(
     return pd.DataFrame(results), pd.DataFrame(singles, columns=names)
 
 
-def _paired(rows: Mapping[tuple[int, str], pd.DataFrame], seeds: Sequence[int]) -> Measure:
+def _paired(rows: Mapping[tuple[int, str], pd.DataFrame], seeds: Sequence[int]) -> Measure[str]:
     """Metrics of both arms, their means over the seeds, and the differences."""
     measures = {
         key: classification(*arrays_of(table), classes_of(table)) for key, table in rows.items()

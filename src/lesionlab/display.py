@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 SHARES = ("share", "shared", "leaked", "malignant")
 """Last words of the names of columns that hold shares."""
 
-SIGNED = ("difference", "gap")
-"""Last words of the names of columns whose values bear a sign."""
+SIGNED = ("difference", "gap", "minus")
+"""Columns with such a word in their names bear a sign, and those called "a - b"."""
+
+P_VALUES = ("p", "p_adjusted", "p_images", "adjusted_p", "p_by_image")
+"""Names of columns that hold p values."""
 
 MOST_ROWS = 60
 """Rows of a table that are shown of a result; `table()` and `save` have all."""
@@ -42,17 +45,26 @@ class Result:
             if table is not None and len(table)
         ]
 
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """How to read the tables, in sentences."""
+        return ()
+
     def _remarks(self) -> tuple[str, ...]:
         """What a reader must know before trusting a figure."""
         return tuple(getattr(self, "warnings", ()))
+
+    def _notes(self) -> tuple[str, ...]:
+        """How to read the tables, then what was left out or assumed."""
+        return *self.legend, *(f"Note: {text}" for text in getattr(self, "notes", ()))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
     def __str__(self) -> str:
         parts = [f"{title}\n{text_table(each)}".lstrip() for title, each in self.shown()]
-        parts += [f"WARNING: {text}" for text in self._remarks()]
-        return "\n\n".join([repr(self), *parts])
+        notes = [*self._notes(), *(f"WARNING: {text}" for text in self._remarks())]
+        return "\n\n".join([repr(self), *parts, *(["\n".join(notes)] if notes else [])])
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """What IPython shows in a terminal."""
@@ -65,6 +77,7 @@ class Result:
         parts = [f"<p>{escape(repr(self))}</p>"]
         parts += [f"<p><strong>Warning:</strong> {escape(text)}</p>" for text in self._remarks()]
         parts += [html_table(table, title) for title, table in self.shown()]
+        parts += [f"<p>{escape(text)}</p>" for text in self._notes()]
         figure = f'<div style="max-width:30em">{results.figure_of(self)}</div>'
         return f'<div class="lesionlab">{"".join(parts)}{figure}</div>'
 
@@ -246,13 +259,20 @@ def decimal(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
+def p_value(value: float) -> str:
+    """A p value in words: "0.012", "< 0.001"; a dash where there is none."""
+    if math.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def cells(table: pd.DataFrame) -> dict[str, Any]:
     """A table as text.
 
     Shares are in percent, whole numbers whole, others have two decimals, or three where the whole
     column lies between -1 and 1; differences and gaps bear a sign. A value with its interval
-    (columns value, low, high, or x, x_low, x_high) becomes one cell, a pair of texts: "0.587" and
-    "0.539–0.639"; with one decimal where the column reaches 100.
+    (columns value, low, high, or x, x_low, x_high, or a column of `Estimate`s) becomes one cell, a
+    pair of texts: "0.587" and "0.539–0.639"; with one decimal where the column reaches 100.
 
     Returns:
         head, rows, and in words the places of columns that are text.
@@ -260,31 +280,53 @@ def cells(table: pd.DataFrame) -> dict[str, Any]:
     head: list[str] = []
     columns: list[list[str | tuple[str, str]]] = []
     words: list[int] = []
-    names = [str(name) for name in table.columns]
-    for place, name in enumerate(names):
+    titles = [str(name) for name in table.columns]
+    texts = [not _is_numeric(table.iloc[:, place]) for place in range(len(titles))]
+    names = ["" if text else name for name, text in zip(titles, texts, strict=True)]
+    for place, name in enumerate(titles):
         values = table.iloc[:, place]
-        if _is_end(name, names):
+        if not texts[place] and _is_end(name, names):
             continue
-        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-            words.append(len(head))
-            columns.append([_text(each) for each in values])
+        words_of = name.replace("_", " ").split()
+        share, signed = bool({*words_of[-1:]} & {*SHARES}), bool({*words_of} & {*SIGNED, "-"})
+        if texts[place]:
+            if not any(map(_is_estimate, values)):
+                words.append(len(head))
+            columns.append(
+                [
+                    _estimate(each.value, each.low, each.high, share, signed, 3)
+                    if _is_estimate(each)
+                    else _text(each)
+                    for each in values
+                ]
+            )
         elif ends := _ends(name, names):
             low, high = (table.iloc[:, end].to_numpy(float, na_value=math.nan) for end in ends)
             middle = values.to_numpy(float, na_value=math.nan)
-            last = name.rpartition("_")[2]
             digits = 1 if np.nanmax(np.abs(middle), initial=0) >= 100 else 3
             columns.append(
                 [
-                    _estimate(*each, last in SHARES, last in SIGNED, digits)
+                    _estimate(*each, share, signed, digits)
                     for each in zip(middle, low, high, strict=True)
                 ]
             )
-        elif name.rpartition("_")[2] in SHARES:
+        elif share:
             columns.append([percent(each) for each in values.to_numpy(float)])
+        elif name.replace(" ", "_") in P_VALUES:
+            columns.append([p_value(each) for each in values.to_numpy(float, na_value=math.nan)])
         else:
             columns.append(_numbers(values.to_numpy(float, na_value=math.nan)))
         head.append(name.replace("_", " "))
     return {"head": head, "rows": list(zip(*columns, strict=True)), "words": words}
+
+
+def _is_numeric(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def _is_estimate(value: Any) -> bool:
+    """Whether it is an `Estimate`, which this file is below."""
+    return hasattr(value, "low") and hasattr(value, "high")
 
 
 def _ends(name: str, names: list[str]) -> tuple[int, int] | None:

@@ -85,7 +85,7 @@ def diagnose() -> tuple[pd.DataFrame, list[str]]:
             lines.append(f"An answer about an image: {command('predict', 'photo.jpg')}")
         else:
             lines.append(f"The whole chain: {command('demo')}")
-    return pd.DataFrame(rows, columns=["what", "found", "needed for"]), lines
+    return pd.DataFrame(rows, columns=["component", "found", "needed for"]), lines
 
 
 def _memory() -> str:

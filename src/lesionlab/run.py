@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ CHECKPOINTS = "checkpoints"
 FOLDS = "folds.json"
 VAL_PREDICTIONS = "val_predictions.csv"
 SUMMARY = "summary.csv"
-IDENTITY = ("catalogue", "split", "fold", "preprocessing", "recipe", "metadata")
+_HINTS = {"catalogue": " (another data set)"}
 
 
 @dataclass(frozen=True)
@@ -285,6 +285,25 @@ def holds(out: Path, marker: str) -> bool:
     if not (out / marker).is_file():
         raise RunError(f"{out} holds other files. Choose a new or empty folder with --out.")
     return True
+
+
+def identity_differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
+    """Each entry that differs as "name: its value -> yours"; those of a mapping entry by entry.
+
+    An entry that is absent is one that is "": older folders know no metadata.
+    """
+
+    def entries(identity: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+        parts = {k: v if isinstance(v, Mapping) else {k: v} for k, v in identity.items()}
+        return {(k, name): value for k, part in parts.items() for name, value in part.items()}
+
+    its, yours = entries(theirs), entries(mine)
+    return [
+        f"{key[1]}{_HINTS.get(key[1], '')}: "
+        + " -> ".join(str(each.get(key, "(absent)")) for each in (its, yours))
+        for key in dict.fromkeys([*its, *yours])
+        if its.get(key, "") != yours.get(key, "")
+    ]
 
 
 def refuse_differences(out: Path, lines: Sequence[str], kind: str = "folder") -> None:

@@ -96,10 +96,10 @@ def test_what_is_known_of_the_person(bundle_file, drawn, here, capsys):
     ("words", "message"),
     [
         ([], "Give images"),
-        (["--views", "4", "x.jpg"], "--views: for a run only"),
-        (["--cache", "c", "--device", "cpu", "x.jpg"], "--cache, --device: for a run only"),
+        (["--views", "4", "x.jpg"], "views: for a run only"),
+        (["--cache", "c", "--device", "cpu", "x.jpg"], "cache, device: for a run only"),
         (["x.jpg", "--data", "d"], "not both"),
-        (["x.jpg", "--age", "50", "--metadata", "m.csv"], "--age of all: give one of them"),
+        (["x.jpg", "--age", "50", "--metadata", "m.csv"], "age of all: give one of them"),
         (["x.jpg", "--site", "tail"], "site is one of: "),
         (["x.jpg", "--age", "200"], "a number of years"),
         (["--data", "."], "lesionlab catalogue"),
@@ -121,9 +121,9 @@ def test_a_run_is_known_by_its_folder(here, capsys):
         assert predict(*words) == 2
         assert "run is not finished" in capsys.readouterr().err
     assert predict("run", "--top", "2", "--fresh") == 2
-    assert "--top, --fresh: for a bundle only" in capsys.readouterr().err
+    assert "top, fresh: for a bundle only" in capsys.readouterr().err
     assert predict("run", "--site", "back", "--age", "50") == 2
-    assert "--age, --site: for a bundle only" in capsys.readouterr().err
+    assert "age, site: for a bundle only" in capsys.readouterr().err
     (here / "folds").mkdir()
     (here / "folds" / "folds.json").write_text("{}")
     assert predict("folds", "x.jpg") == 2

@@ -78,7 +78,7 @@ def test_table_and_words(result):
     row = table[(table["metric"] == "f1") & (table["class"] == "mel")].iloc[0]
     assert row["value"] == result["f1/mel"].value
     assert str(result["balanced_accuracy"]) in str(result)
-    assert "recall/vasc" in str(result)
+    assert str(result["recall/vasc"]) in str(result)
     assert len(repr(result)) < 200
 
 

@@ -26,7 +26,7 @@ def test_counts_are_those_of_a_cross_table():
     found = confusions(table, replicates=0).pairs
     assert len(found) == 6
     for row in found.itertuples():
-        assert row.images == counts.loc[row.truth, row.called]
+        assert row.images == counts.loc[row.truth, row.predicted]
         assert row.of == counts.loc[row.truth].sum()
         assert row.share == pytest.approx(row.images / row.of, abs=1e-15)
     assert found["share"].is_monotonic_decreasing
@@ -59,7 +59,7 @@ def test_an_interval_is_that_of_a_loop_over_drawn_lesions():
         drawn = [ids[i] for i in rng.integers(len(ids), size=len(ids))]
         sample = pd.concat([rows[rows["lesion_id"] == each] for each in drawn])
         ill = sample[sample["target"] != "nv"]
-        values.append((ill["called"] == "nv").mean())
+        values.append((ill["predicted"] == "nv").mean())
     naive = estimate(np.array([found.value, *values]), found.n, found.groups, proportion=True)
     assert (found.low, found.high) == pytest.approx((naive.low, naive.high))
     assert found.groups == rows[rows["target"] != "nv"]["lesion_id"].nunique()

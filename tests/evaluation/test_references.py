@@ -164,7 +164,7 @@ def test_the_bootstrap_of_every_metric_equals_a_naive_loop(fake, single):
         m.classification(targets, p, found.classes),
         operating_points(targets == at, p[:, at], found.thresholds),
     ]
-    values = replicate(measures, rows["lesion_id"], replicates=25, seed=8)
+    values = replicate(measures, rows["lesion_id"], replicates=25, seed=8).values
     assert set(values) == set(found)
     loop = {name: [each.value] for name, each in found.items()}
     rng = np.random.default_rng(8)

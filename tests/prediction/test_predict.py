@@ -122,7 +122,7 @@ def test_what_a_model_makes_no_use_of_is_refused(bundle_file, trained, photo, tm
             ll.predict(photo, **wrong)
     with pytest.raises(SettingsError, match="one by one"):
         ll.predict([photo.read_bytes()], model=bundle_file)
-    with pytest.raises(DataError, match="Give an image"):
+    with pytest.raises(DataError, match="Give images"):
         ll.predict(model=bundle_file)
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
     with pytest.raises(ImageFault):

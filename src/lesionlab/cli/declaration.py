@@ -102,6 +102,7 @@ class Call:
     Attributes:
         options: what was given for the function, by name of the parameter; no defaults. What the
             command itself takes under such a name is among them.
+        given: what the command's `inputs` were made of, as it was typed.
         listen: passes on what the function tells.
         warnings: texts of the warnings, each once, where they are kept for the end.
     """
@@ -112,6 +113,7 @@ class Call:
         self._target, self._extra = target, extra
         self._listen, self._last = listen, last
         self.options = dict(options)
+        self.given: Mapping[str, Any] = {}
         self.warnings: list[str] = []
 
     def __call__(self, **more: Any) -> Any:
@@ -160,6 +162,8 @@ class Declaration:
         target: the library function, as "evaluation.evaluate.evaluate"; "": it has none.
         examples: command lines, without `lesionlab`.
         without: parameters of the function that are no options.
+        inputs: opens what several commands take alike: its arguments are options, too, and what it
+            returns are arguments of the library function.
         extra: the optional part of the installation that the function needs.
         warnings_last: whether warnings are kept for the end; not where the command takes minutes.
     """
@@ -168,25 +172,27 @@ class Declaration:
     target: str = ""
     examples: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    inputs: Callable[..., dict[str, Any]] | None = None
     extra: str = "train"
     warnings_last: bool = True
 
     @property
     def takes_recipe_flags(self) -> bool:
         """Whether any setting of a recipe is an option, by its dotted name."""
-        return "changes" in self._own.parameters
+        return any("changes" in _own(each).parameters for each in self._functions)
 
     @property
     def text(self) -> str:
         """What it does, in words; the command's own word comes before the function's."""
-        own = self._own.text
+        own = _own(self.show).text
         return own or (read(self.target).text if self.target else "")
 
     def parameters(self) -> dict[str, Parameter]:
         """Those of the function, then those that the command adds; of one name, the command's."""
         given = dict(read(self.target).parameters) if self.target else {}
         given = {name: each for name, each in given.items() if name not in self.without}
-        for name, own in self._own.parameters.items():
+        added = {k: v for each in self._functions for k, v in _own(each).parameters.items()}
+        for name, own in added.items():
             if name not in ("call", "changes"):
                 text = own.help or (given[name].help if name in given else "")
                 given[name] = replace(own, help=text, own=True)
@@ -199,7 +205,6 @@ class Declaration:
             options: what was given, by name of the parameter.
             listen: told of what happens.
         """
-        own = self._own.parameters
         of_library = read(self.target).parameters if self.target else {}
         call = Call(
             self.target,
@@ -208,16 +213,26 @@ class Declaration:
             extra=self.extra,
             last=self.warnings_last,
         )
-        mine = {name: value for name, value in options.items() if name in own}
+        *inputs, mine = (
+            {name: value for name, value in options.items() if name in _own(each).parameters}
+            for each in self._functions
+        )
+        if self.inputs is not None:
+            call.given = inputs[0]
+            call.options |= self.inputs(**inputs[0])
         outcome = self.show(call, **mine)
         outcome.warnings += [text for text in call.warnings if text not in outcome.warnings]
         return outcome
 
     @property
-    def _own(self) -> Function:
-        return read(
-            f"{self.show.__module__.removeprefix('lesionlab.')}.{self.show.__name__}", own=True
-        )
+    def _functions(self) -> list[Callable[..., Any]]:
+        """The command's own functions: what opens its inputs, if any, and what shows."""
+        return [self.show] if self.inputs is None else [self.inputs, self.show]
+
+
+def _own(function: Callable[..., Any]) -> Function:
+    module = function.__module__.removeprefix("lesionlab.")
+    return read(f"{module}.{function.__name__}", own=True)
 
 
 DECLARED: dict[str, Declaration] = {}
@@ -228,6 +243,7 @@ def command(
     target: str = "",
     *examples: str,
     without: tuple[str, ...] = (),
+    inputs: Callable[..., dict[str, Any]] | None = None,
     extra: str = "train",
     warnings_last: bool = True,
 ) -> Callable[[_Show], _Show]:
@@ -235,7 +251,7 @@ def command(
 
     def declare(show: _Show) -> _Show:
         DECLARED[f"{show.__module__}.{show.__name__}"] = Declaration(
-            show, target, examples, without, extra, warnings_last
+            show, target, examples, without, inputs, extra, warnings_last
         )
         return show
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lesionlab.data.catalogue.catalogue import Catalogue
     from lesionlab.data.splits import Split
-    from lesionlab.evaluation.evaluation_result import Evaluation
+    from lesionlab.display import Result
 
 
 @dataclass
@@ -64,47 +64,17 @@ def shares(counts: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def headline(result: Evaluation, title: str) -> Outcome:
-    """The figures of an evaluation that come first, those per class, and its warnings."""
-    import pandas as pd
+def shown(result: Result, title: str = "") -> Outcome:
+    """A result as it shows itself, with its warnings.
 
-    rows = [
-        (name, str(result[key]))
-        for name, key in (
-            ("balanced accuracy (mean recall)", "balanced_accuracy"),
-            ("macro AUROC", "macro_auroc"),
-            ("macro F1", "macro_f1"),
-            ("macro precision", "macro_precision"),
-            ("weighted F1", "weighted_f1"),
-            ("weighted precision", "weighted_precision"),
-            (
-                f"{result.positive} sensitivity at 90 % specificity",
-                f"sensitivity_at_90_specificity/{result.positive}",
-            ),
-            ("accuracy", "accuracy"),
-            ("log loss (less is better)", "log_loss"),
-            ("accuracy of always guessing the majority", "majority_accuracy"),
-        )
-        if key in result
-    ]
-    per_class = [
-        (name, result[f"recall/{name}"].n, *(str(result[f"{key}/{name}"]) for key in _PER_CLASS))
-        for name in result.classes
-        if f"recall/{name}" in result
-    ]
-    return Outcome(
-        [
-            (title, pd.DataFrame(rows, columns=["metric", "value (95 % interval)"])),
-            (
-                "Per class",
-                pd.DataFrame(per_class, columns=["class", "images", *_PER_CLASS]),
-            ),
-        ],
-        warnings=list(result.warnings),
-    )
-
-
-_PER_CLASS = ("recall", "precision", "f1")
+    Args:
+        result: of a public function.
+        title: of its first table, if not its own.
+    """
+    tables = list(result.shown())
+    if title:
+        tables[0] = title, tables[0][1]
+    return Outcome(tables, list(result.legend), warnings=list(getattr(result, "warnings", ())))
 
 
 def saved(outcome: Outcome, result: Any, out: Path | None) -> Outcome:

@@ -13,7 +13,6 @@ import pandas as pd
 from lesionlab.display import Result
 from lesionlab.errors import DataError
 from lesionlab.evaluation.intervals.estimate import LEVEL, Estimate
-from lesionlab.evaluation.metrics.operating_points import fixes_specificity
 from lesionlab.evaluation.misclassifications import Confusions, confusions
 from lesionlab.files import read_json, write_json
 from lesionlab.progress import Listener, silent
@@ -115,17 +114,36 @@ class Evaluation(Result, Mapping[str, Estimate]):
         )
 
     def shown(self) -> list[tuple[str, pd.DataFrame]]:
-        """Figures of all classes together, then of each, as `Result.shown` says."""
-        table = self.table()
-        whole = table[table["class"] == ""].drop(columns=["class", "n", "lesions"])
-        rows = []
-        for label in self.classes:
-            row: dict[str, Any] = {"class": label, **self.support.loc[label]}
-            for name in ("recall", "precision", "auroc"):
-                each = self[f"{name}/{label}"]
-                row |= {name: each.value, f"{name}_low": each.low, f"{name}_high": each.high}
-            rows.append(row)
-        return [("All classes", whole), ("By class", pd.DataFrame(rows))]
+        """The figures that come first, then those of each class, as `Result.shown` says."""
+        sensitivity = f"sensitivity_at_90_specificity/{self.positive}"
+        first = {
+            "balanced accuracy (mean recall)": "balanced_accuracy",
+            "macro AUROC": "macro_auroc",
+            "macro F1": "macro_f1",
+            "macro precision": "macro_precision",
+            "weighted F1": "weighted_f1",
+            "weighted precision": "weighted_precision",
+            f"{self.positive} sensitivity at 90 % specificity": sensitivity,
+            "accuracy": "accuracy",
+            "log loss (less is better)": "log_loss",
+            "accuracy of always guessing the majority": "majority_accuracy",
+        }
+        whole = [(name, self[key]) for name, key in first.items() if key in self]
+        columns = ("recall", "precision", "f1", "auroc")
+        rows = [
+            (label, *self.support.loc[label], *(self[f"{name}/{label}"] for name in columns))
+            for label in self.classes
+            if f"recall/{label}" in self
+        ]
+        return [
+            (f"Part {self.part}", pd.DataFrame(whole, columns=["metric", "value"])),
+            ("Per class", pd.DataFrame(rows, columns=["class", "images", "lesions", *columns])),
+        ]
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """What stands in brackets, as `Result.legend` says."""
+        return ("In brackets: 95 % intervals, by lesion.",)
 
     def __getitem__(self, name: str) -> Estimate:
         if name not in self.estimates:
@@ -144,17 +162,6 @@ class Evaluation(Result, Mapping[str, Estimate]):
     def __repr__(self) -> str:
         first = ", ".join(f"{name} {self[name]}" for name in list(self)[:2])
         return f"<Evaluation of {self.part}: {first}, {len(self.warnings)} warnings>"
-
-    def __str__(self) -> str:
-        images, lesions = int(self.support["images"].sum()), self["accuracy"].groups
-        lines = [f"{self.part}: {images} images of {lesions} lesions, 95 % intervals"]
-        lines += [f"WARNING: {text}" for text in self.warnings]
-        headline = [name for name in self if "/" not in name or _shown(name)]
-        recalls = [f"recall/{label}" for label in self.classes]
-        width = max(map(len, headline + recalls))
-        for name in headline + recalls:
-            lines.append(f"  {name:{width}}  {self[name]}  n = {self[name].n}")
-        return "\n".join(lines + [f"Note: {text}" for text in self.notes])
 
     def table(self) -> pd.DataFrame:
         """All estimates, one per row.
@@ -250,10 +257,6 @@ def confusion_table(counts: Any, classes: tuple[str, ...]) -> pd.DataFrame:
         index=pd.Index(classes, name="truth"),
         columns=pd.Index(classes, name="prediction"),
     ).astype("int64")
-
-
-def _shown(name: str) -> bool:
-    return name.startswith("sensitivity") and fixes_specificity(name)
 
 
 def _plain(value: float) -> float | None:

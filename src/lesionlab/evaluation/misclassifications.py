@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,18 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lesionlab.display import Result
-from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates
-from lesionlab.evaluation.intervals.estimate import Estimate, Values
+from lesionlab.evaluation.intervals.bootstrap import estimates, shares
+from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.evaluation.metrics.classification import decide
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
-from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, silent
 from lesionlab.tables import Part, classes_of
 from lesionlab.taxonomy import GROUPINGS
 
 Mask = NDArray[np.bool_]
 
-COLUMNS = ("truth", "called", "images", "of", "share", "low", "high", "lesions")
+COLUMNS = ("truth", "predicted", "images", "of", "share", "low", "high", "lesions")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,8 +29,8 @@ class Confusions(Result):
 
     Attributes:
         pairs: a row per pair of classes that occurs, the largest share of a true class first:
-            truth, called, images, of (images of the true class), share with low and high (95 %, by
-            lesion), lesions (of the true class).
+            truth, predicted, images, of (images of the true class), share with low and high (95 %,
+            by lesion), lesions (of the true class).
         missed: of the images of a malignant class, the share called a benign one; None where
             the classes are not those that the rule knows, or one kind has no image.
         alarmed: of the images of a benign class, the share called a malignant one; or None.
@@ -79,13 +77,11 @@ def confusions(
     rows = rows_of(table, part)
     targets, probabilities = arrays_of(rows)
     called = decide(probabilities)
-    masks: dict[str, tuple[Mask, Mask]] = {}
-    pairs: dict[str, tuple[int, int]] = {}
+    masks: dict[str | tuple[int, int], tuple[Mask, Mask]] = {}
     for i, j in np.ndindex(len(classes), len(classes)):
         hit = (targets == i) & (called == j)
         if i != j and hit.any():
-            pairs[f"{i} {j}"] = (i, j)
-            masks[f"{i} {j}"] = (hit, targets == i)
+            masks[i, j] = (hit, targets == i)
     rule = GROUPINGS["malignant-benign"]
     kinds = np.array([rule.groups.get(name, "") for name in classes])
     known = bool((kinds != "").all()) and set(kinds) == {"malignant", "benign"}
@@ -94,15 +90,15 @@ def confusions(
         masks["missed"] = (ill & ~flagged, ill)
         masks["alarmed"] = (~ill & flagged, ~ill)
     lesions = rows["lesion_id"].to_numpy(dtype=object)
-    found = estimates([_shares(masks)], lesions, replicates=replicates, seed=seed, listen=listen)
-    listed = []
-    for name, (i, j) in pairs.items():
-        hit, of = masks[name]
-        each = found[name]
-        listed.append(
-            (classes[i], classes[j], int(hit.sum()), int(of.sum()), each.value, each.low, each.high,
-             each.groups)
-        )  # fmt: skip
+    found = estimates([shares(masks)], lesions, replicates=replicates, seed=seed, listen=listen)
+    listed = [
+        (
+            *(*(classes[i] for i in name), *(int(each.sum()) for each in (hit, of))),
+            *(e.value, e.low, e.high, e.groups),
+        )
+        for name, (hit, of) in masks.items()
+        if not isinstance(name, str) and (e := found[name])
+    ]
     pairs_table = pd.DataFrame(listed, columns=list(COLUMNS)).sort_values(
         ["share", "images"], ascending=False, kind="stable", ignore_index=True
     )
@@ -117,13 +113,3 @@ def confusions(
         (int(wrong.sum()), count),
         rule.rule if known else "",
     )
-
-
-def _shares(masks: Mapping[str, tuple[Mask, Mask]]) -> Measure:
-    def compute(weights: Weights) -> Mapping[str, Values]:
-        return {
-            name: ratio(weights[:, hit].sum(axis=1), weights[:, of].sum(axis=1))
-            for name, (hit, of) in masks.items()
-        }
-
-    return Measure(compute, {name: of for name, (_, of) in masks.items()}, frozenset(masks))

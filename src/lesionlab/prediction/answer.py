@@ -152,9 +152,7 @@ def answer_of_bundle(
         "name": [bundle.full_names[label] for label in bundle.classes],
         "probability": answers.probabilities[0],
         "in_set": answers.sets[0],
-        "malignant": [
-            None if label in rule.unknown else label in rule.malignant for label in bundle.classes
-        ],
+        "malignant": [rule.is_malignant(label) for label in bundle.classes],
     }
     maps = None
     if answers.maps is not None:

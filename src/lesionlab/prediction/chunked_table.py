@@ -20,7 +20,7 @@ import pandas as pd
 
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.files import discard, hash_file, read_json, replacing, write_json, write_text
-from lesionlab.run import holds, refuse_differences
+from lesionlab.run import holds, identity_differences, refuse_differences
 
 DEFAULT = "predictions.csv"
 """The table where no other is named."""
@@ -73,17 +73,7 @@ class Parts:
         if self._removed():
             return
         state = read_json(self.folder / STATE)
-        theirs = state["identity"]
-        names = dict.fromkeys([*theirs, *identity])
-        refuse_differences(
-            self.out,
-            [
-                f"{name}: {theirs.get(name, '(absent)')} -> {identity.get(name, '(absent)')}"
-                for name in names
-                if theirs.get(name) != identity.get(name)
-            ],
-            "file",
-        )
+        refuse_differences(self.out, identity_differences(state["identity"], identity), "file")
         if state["table"] and hash_file(self.out) != state["table"]["sha256"]:
             raise RunError(
                 f"{self.out} was changed since it was written. Choose another file with --out, or "

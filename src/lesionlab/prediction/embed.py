@@ -40,7 +40,7 @@ from lesionlab.prediction.run_inputs import image_files
 from lesionlab.prediction.run_predictor import CHUNK
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe.schema import Images, Model
-from lesionlab.run import SPLIT, Run, holds, refuse_differences
+from lesionlab.run import SPLIT, Run, holds, identity_differences, refuse_differences
 
 
 def embed(
@@ -299,12 +299,7 @@ def _finished(out: Path, identity: dict[str, Any], fresh: bool, listen: Listener
         listen(Notice(f"Discarding what {out} held."))
         return False
     theirs = Embeddings.open(out).info["identity"]
-    lines = [
-        f"{name}: {theirs.get(name)} -> {mine}"
-        for name, mine in identity.items()
-        if theirs.get(name) != mine
-    ]
-    refuse_differences(out, lines)
+    refuse_differences(out, identity_differences(theirs, identity))
     listen(Notice(f"{out} is complete: nothing to do. --fresh would compute it again."))
     return True
 

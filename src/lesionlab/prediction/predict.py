@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,9 @@ from lesionlab.progress import Listener, silent
 from lesionlab.recipe.schema import Images
 from lesionlab.run import Folds, Run, open_run
 
+if TYPE_CHECKING:
+    from lesionlab.models.device import Device  # its file imports torch
+
 Pixels = NDArray[np.uint8]
 OneImage = str | Path | bytes | Image.Image | Pixels
 Metadata = pd.DataFrame | str | Path
@@ -33,7 +36,7 @@ def predict(
     *,
     model: Bundle | Predictor | Run | Folds | str | Path | None = None,
     age: float | None = None,
-    sex: str | None = None,
+    sex: Literal["female", "male"] | None = None,
     site: str | None = None,
     metadata: Metadata | None = None,
     data: Catalogue | str | Path | None = None,
@@ -41,9 +44,9 @@ def predict(
     top: int = 3,
     workers: int | None = None,
     fresh: bool = False,
-    views: int = 1,
+    views: Literal[1, 2, 4, 8] = 1,
     cache: str | Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     listen: Listener = silent,
 ) -> Answer | Predictions:
     """Give class probabilities of an image, of many, or of a whole catalogue.
@@ -62,10 +65,11 @@ def predict(
         model: a bundle, a run, folds, or where one of them is; None: the bundle that comes with
             lesionlab.
         age: of the person on all images, in years; for a bundle that takes it.
-        sex: of the person on all images, female or male; for a bundle that takes it.
+        sex: of the person on all images; for a bundle that takes it.
         site: where on the body all images are from, such as back; for a bundle that takes it.
         metadata: instead of these three, a table, or a CSV, of image_id (a file's name without its
-            suffix), age, sex and site. What it lacks is unknown. None: a catalogue has its own.
+            suffix), age, sex and site. What it lacks is unknown; without it a catalogue and DICOM
+            files have their own.
         data: a catalogue to predict instead of images, or its folder.
         out: a table to write of several images, .csv, or with a bundle .parquet (which needs
             pyarrow); with a bundle the same call again goes on where one was stopped. None writes
@@ -73,8 +77,9 @@ def predict(
         top: with a bundle, how many of the likeliest classes get columns of their own.
         workers: with a bundle, threads; by default one per core.
         fresh: with a bundle, discard what an earlier call has left of the same table.
-        views: with a run, average each image's probabilities over so many of its symmetries (1, 2,
-            4 or 8).
+        views: with a run, average each image's probabilities over so many of its symmetries: 2 adds
+            the mirror image, 4 all flips, 8 all turns; each by itself goes into a second table
+            beside the first, such as predictions.views.parquet (or .csv).
         cache: with a run, folder of the image caches; by default `cache` beside the catalogue.
         device: with a run, auto takes CUDA where there is one.
         listen: told of the progress.
@@ -103,10 +108,11 @@ def predict(
     person = {"age": age, "sex": sex, "site": site}
     known = {name: value for name, value in person.items() if value is not None}
     if known and metadata is not None:
-        raise SettingsError(f"metadata says it of each image, {', '.join(known)} of all: give one.")
+        names = ", ".join(known)
+        raise SettingsError(f"metadata tells of each image, {names} of all: give one of them.")
     if images is not None and data is not None:
         raise SettingsError("Give images or a catalogue, not both: leave out one of the two.")
-    opened = _opened(model)
+    opened = open_model(model)
     if isinstance(opened, Run | Folds):
         unused = {"top": top != 3, "workers": workers is not None, "fresh": fresh}
         _refuse(unused | dict.fromkeys(known, True), "a bundle", f"{opened.folder} is a run")
@@ -115,6 +121,8 @@ def predict(
     _refuse(unused, "a run", f"{opened.bundle.path.name} is a bundle")
     if _is_one_image(images):
         return _one(opened, images, known or metadata)
+    if isinstance(data, str | Path) and not _holds_catalogue(Path(data)):
+        Catalogue.open(data)  # says how to make one
     sources = _sources(data if images is None else images)
     options: dict[str, Any] = {"metadata": known or metadata, "top": top, "workers": workers}
     if out is None:
@@ -122,7 +130,14 @@ def predict(
     return predict_files(opened, sources, out=out, fresh=fresh, **options, listen=listen)
 
 
-def _opened(model: Bundle | Predictor | Run | Folds | str | Path | None) -> Predictor | Run | Folds:
+def open_model(
+    model: Bundle | Predictor | Run | Folds | str | Path | None,
+) -> Predictor | Run | Folds:
+    """What `predict` asks, opened; None: the bundle that comes with lesionlab.
+
+    Raises:
+        BundleError, RunError: if it cannot be opened.
+    """
     if isinstance(model, Predictor | Run | Folds):
         return model
     if isinstance(model, str | Path) and Path(model).is_dir():
@@ -168,7 +183,7 @@ def _pixels_of(image: Image.Image | Pixels, images: Images) -> Pixels:
 
 def _sources(images: Any) -> list[str | Path]:
     if images is None:
-        raise DataError('Give an image to predict, such as predict("photo.jpg"), or a folder.')
+        raise DataError("Give images to predict: a file, several, or a folder of them.")
     if isinstance(images, Catalogue):
         if images.home is None:
             raise DataError("This catalogue is only in memory: save it first, `data.save(folder)`.")
@@ -191,7 +206,7 @@ def _by_run(
     out: str | Path | None,
     views: int,
     cache: str | Path | None,
-    device: str,
+    device: Device,
     listen: Listener,
 ) -> Answer | Predictions:
     try:
@@ -213,7 +228,7 @@ def _by_run(
         metadata=metadata,
         views=views,
         cache_to=cache,
-        device=device,  # type: ignore[arg-type]  # checked there
+        device=device,
         listen=listen,
     )
     if one and isinstance(run, Run):

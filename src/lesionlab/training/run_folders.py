@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,16 @@ from lesionlab.files import discard, fingerprint, hash_file, new_folder, read_js
 from lesionlab.models import published
 from lesionlab.progress import Listener, Notice
 from lesionlab.recipe.schema import FEATURES, Recipe
-from lesionlab.run import CHECKPOINTS, IDENTITY, INFO, RECIPE, SPLIT, Run, holds, refuse_differences
+from lesionlab.run import (
+    CHECKPOINTS,
+    INFO,
+    RECIPE,
+    SPLIT,
+    Run,
+    holds,
+    identity_differences,
+    refuse_differences,
+)
 from lesionlab.tables import lesions_of
 
 
@@ -40,10 +49,12 @@ def finished_run(
         return None
     run = Run.open(out)
     theirs = run.info["identity"]
-    differing = [name for name in IDENTITY if theirs.get(name, "") != identity[name]]
-    if differing:
-        lines = list(_differences(run, recipe, theirs, identity, differing))
-        refuse_differences(out, lines or [f"{name} differs" for name in differing])
+    lines = run.recipe.differences(recipe) if theirs.get("recipe") != identity["recipe"] else []
+    unsaid = {"recipe": "", "preprocessing": ""}  # what the recipe's own lines say better
+    lines += identity_differences({**theirs, **unsaid}, {**identity, **unsaid})
+    if not lines and theirs.get("preprocessing") != identity["preprocessing"]:
+        lines = ["preprocessing differs"]
+    refuse_differences(out, lines)
     if run.complete:
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
         listen(Notice(f"{out} is complete: nothing to do. --fresh would train it again."))
@@ -71,17 +82,6 @@ def check_predicted(run: Run, parts: set[str]) -> None:
             f"{' and '.join(sorted(lacking))} unseen. Train its recipe in a folder of its own: "
             f"{again}"
         )
-
-
-def _differences(
-    run: Run, recipe: Recipe, theirs: dict[str, Any], mine: dict[str, Any], names: list[str]
-) -> Iterator[str]:
-    for name in names:
-        if name == "recipe":
-            yield from run.recipe.differences(recipe)
-        elif name != "preprocessing":
-            hint = " (another data set)" if name == "catalogue" else ""
-            yield f"{name}{hint}: {theirs.get(name)} -> {mine[name]}"
 
 
 def open_run_folder(
@@ -223,18 +223,7 @@ def open_folder(
 
 def _refuse_others(out: Path, marker: str, mine: Mapping[str, Any], recipe: Recipe) -> None:
     theirs = read_json(out / marker)["identity"]
-    lines = []
-    for name, value in mine.items():
-        if name == "recipe" and theirs.get(name) != value:
-            lines += Recipe.load(out / RECIPE).differences(recipe)
-        elif isinstance(value, dict):
-            lines += _entries(theirs.get(name, {}), value)
-        elif theirs.get(name, "") != value:  # metadata is lacking in older folders
-            lines.append(f"{name}: {theirs.get(name, '')} -> {value}")
+    lines = identity_differences({**theirs, "recipe": ""}, {**mine, "recipe": ""})
+    if theirs.get("recipe") != mine["recipe"]:
+        lines += Recipe.load(out / RECIPE).differences(recipe)
     refuse_differences(out, lines)
-
-
-def _entries(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str]:
-    for key in [*theirs, *(key for key in mine if key not in theirs)]:
-        if theirs.get(key) != mine.get(key):
-            yield f"{key}: {theirs.get(key, '(absent)')} -> {mine.get(key, '(absent)')}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
@@ -45,92 +47,11 @@ _PIXEL = (  # a PNG of one pixel, so that the example of /docs can be sent as it
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mPY11MBAAPOAcNXThQNAAAAAElFTkSuQmCC"
 )
 
-_EXAMPLE = {
-    "model": {
-        "name": "mobilenetv4",
-        "version": "1.0",
-        "fingerprint": "0123456789abcdef",
-        "precision": "int8",
-    },
-    "notice": NOTICE,
-    "coverage": 0.9,
-    "referral": {
-        "promise": "For lesions like those tested, at most 5 of 100 malignant lesions and 3 of 100 "
-        "melanomas are missed by this rule.",
-        "refers_all": False,
-        "malignant": ["mel"],
-        "limits": [
-            {
-                "name": "malignancy",
-                "classes": ["mel"],
-                "threshold": 0.2,
-                "miss": 0.05,
-                "lesions": 117,
-            },
-            {
-                "name": "melanoma",
-                "classes": ["mel"],
-                "threshold": 0.06,
-                "miss": 0.03,
-                "lesions": 61,
-            },
-        ],
-        "points": {"mel": 0.06},
-        "measured": None,
-    },
-    "results": [
-        {
-            "name": "photo.jpg",
-            "width": 600,
-            "height": 450,
-            "error": None,
-            "predicted": "mel",
-            "classes": [
-                {
-                    "label": "mel",
-                    "name": "Melanoma",
-                    "probability": 0.61,
-                    "in_set": True,
-                    "malignant": True,
-                },
-                {
-                    "label": "nv",
-                    "name": "Melanocytic nevus",
-                    "probability": 0.39,
-                    "in_set": True,
-                    "malignant": False,
-                },
-            ],
-            "set": ["mel", "nv"],
-            "refer": True,
-            "reason": "malignancy_likely",
-            "reason_text": "A malignant class is the likeliest, or malignancy is likelier than "
-            "not.",
-            "malignancy": {
-                "probability": 0.61,
-                "limits": [
-                    {"name": "malignancy", "probability": 0.61, "threshold": 0.2, "reached": True},
-                    {"name": "melanoma", "probability": 0.61, "threshold": 0.06, "reached": True},
-                ],
-            },
-            "quality": None,
-            "novelty": {"score": 12.3, "threshold": 40.1, "unlike": False},
-            "thresholds": [
-                {
-                    "name": "at_90_sensitivity/mel",
-                    "label": "mel",
-                    "class_name": "Melanoma",
-                    "sensitivity": 0.9,
-                    "threshold": 0.13,
-                    "reached": True,
-                    "text": "Melanoma, 61 %: at or above 13 %, the threshold that found 90 of 100 "
-                    "of part val.",
-                }
-            ],
-            "maps": [],
-        }
-    ],
-}
+
+def _example() -> dict[str, Any]:
+    """An answer about one image."""
+    answer = json.loads(files("lesionlab.web").joinpath("example.json").read_text("utf-8"))
+    return {**answer, "notice": NOTICE}
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -191,7 +112,7 @@ def describe(app: FastAPI, bundle: Bundle, settings: Settings) -> dict[str, Any]
             "application/json": {"schema": _json(bundle, settings)},
         },
     }
-    schema["components"]["schemas"]["Prediction"]["examples"] = [_EXAMPLE]  # its nulls included
+    schema["components"]["schemas"]["Prediction"]["examples"] = [_example()]  # its nulls included
     if settings.api_keys:
         schema["components"]["securitySchemes"] = {
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -16,18 +16,16 @@ from lesionlab.web.request import Maps
 if TYPE_CHECKING:
     from lesionlab.prediction.bundle import Bundle
 
+MODEL = ("name", "version", "fingerprint", "precision")
+"""What names a model."""
+
 _DIGITS = 4  # of a map's values
 
 
 def answer(bundle: Bundle, results: list[dict[str, Any]]) -> dict[str, Any]:
     """What is sent about all images of a question."""
     return {
-        "model": {
-            "name": bundle.name,
-            "version": bundle.version,
-            "fingerprint": bundle.fingerprint,
-            "precision": bundle.precision,
-        },
+        "model": {key: getattr(bundle, key) for key in MODEL},
         "notice": NOTICE,
         "coverage": bundle.coverage,
         "referral": referral(bundle),
@@ -56,7 +54,7 @@ def result(bundle: Bundle, name: str, seen: Seen, maps: Maps) -> dict[str, Any]:
                 "name": bundle.full_names[answers.classes[i]],
                 "probability": float(probabilities[i]),
                 "in_set": bool(inside[i]),
-                "malignant": malignant(bundle, answers.classes[i]),
+                "malignant": bundle.referral.is_malignant(answers.classes[i]),
             }
             for i in order
         ],
@@ -81,36 +79,25 @@ def unread(name: str, fault: ImageFault) -> dict[str, Any]:
     from lesionlab.prediction.predictor import REASONS
 
     return {
+        **dict.fromkeys(("width", "height", "predicted", "malignancy", "quality", "novelty")),
+        **{key: [] for key in ("classes", "set", "thresholds", "maps")},
         "name": name,
-        "width": None,
-        "height": None,
         "error": {"kind": fault.kind, "message": f"{_capital(str(fault))}."},
-        "predicted": None,
-        "classes": [],
-        "set": [],
         "refer": True,
         "reason": "unreadable",
         "reason_text": REASONS["unreadable"],
-        "malignancy": None,
-        "quality": None,
-        "novelty": None,
-        "thresholds": [],
-        "maps": [],
     }
 
 
 def model(bundle: Bundle) -> dict[str, Any]:
     """What is told of the model."""
     return {
-        "name": bundle.name,
-        "version": bundle.version,
-        "fingerprint": bundle.fingerprint,
-        "precision": bundle.precision,
+        **{key: getattr(bundle, key) for key in MODEL},
         "classes": [
             {
                 "label": each,
                 "name": bundle.full_names[each],
-                "malignant": malignant(bundle, each),
+                "malignant": bundle.referral.is_malignant(each),
                 "quality": _quality(bundle, each),
             }
             for each in bundle.classes
@@ -137,20 +124,12 @@ def model(bundle: Bundle) -> dict[str, Any]:
 def referral(bundle: Bundle) -> dict[str, Any]:
     """What is told of the rule of referral: its promise, its limits and what it did."""
     rule = bundle.referral
-    told = rule.to_json()
+    rule_json = rule.to_json()
     return {
-        "promise": told["promise"],
+        **{key: rule_json[key] for key in ("promise", "malignant", "limits", "points")},
         "refers_all": rule.refers_all,
-        "malignant": told["malignant"],
-        "limits": told["limits"],
-        "points": told["points"],
         "measured": bundle.measured,
     }
-
-
-def malignant(bundle: Bundle, label: str) -> bool | None:
-    """Whether a class is malignant; None: nobody said."""
-    return None if label in bundle.referral.unknown else label in bundle.referral.malignant
 
 
 def _malignancy(bundle: Bundle, seen: Seen) -> dict[str, Any] | None:

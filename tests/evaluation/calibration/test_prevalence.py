@@ -131,7 +131,7 @@ def test_the_verb_estimates_and_reweights(shifted, tmp_path, capsys):
     write_csv(tmp_path / "p.csv", shifted)
     words = ["calibrate", "--prevalence", str(tmp_path / "p.csv"), "--replicates", "20"]
     assert main([*words, "--method", "bbse"]) == 0
-    assert "share in val" in " ".join(capsys.readouterr().out.split())
+    assert "known share" in " ".join(capsys.readouterr().out.split())
     out = tmp_path / "there.csv"
     assert main([*words, "--to", "a=0.2", "b=0.3", "c=0.5", "--out", str(out)]) == 0
     assert loss(pd.read_csv(out)) < loss(shifted) - 0.05

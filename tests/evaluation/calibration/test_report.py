@@ -96,15 +96,15 @@ def test_the_curve_is_scikit_learns(fake, kind, strategy):
             table["target"] == label, table[f"p_{label}"], n_bins=8, strategy=strategy
         )
         own = curve[curve["curve"] == label]
-        np.testing.assert_allclose(own["seen"], seen, rtol=1e-12)
-        np.testing.assert_allclose(own["said"], said, rtol=1e-12)
+        np.testing.assert_allclose(own["observed"], seen, rtol=1e-12)
+        np.testing.assert_allclose(own["predicted"], said, rtol=1e-12)
         assert own["images"].sum() == 500
         interval = own.dropna(subset=["low"])
         assert (
-            (interval["low"] <= interval["seen"]) & (interval["seen"] <= interval["high"])
+            (interval["low"] <= interval["observed"]) & (interval["observed"] <= interval["high"])
         ).all()
     top = curve[curve["curve"] == TOP]
-    ece = (top["images"] * (top["seen"] - top["said"]).abs()).sum() / 500
+    ece = (top["images"] * (top["observed"] - top["predicted"]).abs()).sum() / 500
     found = calibration_errors(table, bins=8, replicates=0)
     assert ece == pytest.approx(found[f"ece_equal_{kind}"].value, rel=1e-10)
 

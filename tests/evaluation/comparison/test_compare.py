@@ -206,28 +206,25 @@ def test_table_and_words(found, tmp_path):
 
 
 def test_reads_like_a_page(found, first, second):
-    lines = str(found).splitlines()
-    assert lines[0] == f"test: 500 images of {found.lesions} lesions, 95 % intervals"
-    for title, key, signed in (
-        ("first", ("first",), False),
-        ("second", ("second",), False),
-        ("second - first", ("second", "first"), True),
-    ):
-        at = lines.index(title)
-        for metric, line in zip(found.metrics, lines[at + 1 :], strict=False):
-            each = (found.differences if signed else found.figures)[(*key, metric)]
-            name, _, rest = line.strip().partition(" ")
-            told, _, p = rest.strip().partition("  ")
-            assert [name, told] == [metric, shown(each, signed=signed)]
-            assert p == (found.describe((*key, metric)) if signed else "")
-            assert each.low < each.high
-    end = lines[lines.index("second - first") + 1 + len(found.metrics) :]
-    assert [line.split()[0] for line in end[:3]] == ["accuracy", "recall/mel", "auroc/mel"]
-    assert re.search(r"McNemar p \S+.* \(.*\), by image", end[0])
-    assert "DeLong p" in end[2]
+    (title, figures), (_, differences), (_, tests) = found.shown()
+    assert title == f"Part test: 500 images of {found.lesions} lesions"
+    for metric, row in zip(found.metrics, figures.to_dict("records"), strict=True):
+        assert row == {"metric": metric.replace("_", " ")} | {
+            m: found.figures[m, metric] for m in found.models
+        }
+    assert list(differences["difference"]) == list(found.differences.values())
+    assert list(differences["adjusted p"]) == list(found.adjusted.values())
+    assert list(tests["metric"]) == ["accuracy", "recall/mel", "auroc/mel"]
+    assert list(tests["test"]) == ["McNemar", "McNemar", "DeLong"]
+    text = str(found)
+    for each in found.figures.values():
+        assert str(each) in text
+    assert shown(found.differences["second", "first", "accuracy"], signed=True) in text
+    assert "Differences, second - first" in text
+    assert "Adjusted p (Holm): over the 5 differences" in text
     own = second[second["part"] == "test"]
     text = str(compare({"first": first, "bare": own}, replicates=20))
-    assert re.search(r"bare\n(  .*\n)*  sensitivity_at_90_specificity/mel +none\n", text)
+    assert re.search(r"\nsensitivity at 90 specificity/mel +\S+ \(\S+\) +–\n", text)
     assert "Note: bare: Sensitivity at fixed" in text
     few = [table[table["image_id"] < "T000100"] for table in (first, second)]
     assert "\nWARNING: Fewer than 20 lesions" in str(compare(few, replicates=0))

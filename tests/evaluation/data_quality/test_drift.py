@@ -51,7 +51,7 @@ def test_what_differs_is_found_and_nothing_else():
 def test_a_word_that_becomes_commoner_is_named():
     sets = {"a": people(male=0.2, prefix="A"), "b": people(male=0.8, seed=5, prefix="B")}
     row = drift(sets, permutations=99, folds=2, replicates=0).columns.set_index("column").loc["sex"]
-    assert row["what"] in ("female", "male")
+    assert row["statistic"] in ("female", "male")
     assert abs(row["second_value"] - row["first_value"]) > 0.4
     assert row["p"] == 0.01
 

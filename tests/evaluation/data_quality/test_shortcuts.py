@@ -73,7 +73,7 @@ def test_noise_that_is_the_same_in_a_lesion_does_not_leak_through_the_folds():
         answers = out_of_fold(table, targets, codes, folds=3, seed=seed)
         assert all(len(set(answers.fold[codes == each])) == 1 for each in range(120))
         made = within_folds({"x": answers}, targets, CLASSES)(np.ones((1, 240)))
-        areas.append(made["x\0"][0])
+        areas.append(made["x", ""][0])
     assert abs(np.mean(areas) - 0.5) < 0.06  # by image it would be far above
 
 
@@ -83,7 +83,7 @@ def test_areas_are_of_pairs_within_a_fold():
     score = rng.random(60)
     answers = OutOfFold(np.stack([1 - score, score], axis=1), fold)
     weights = np.concatenate([np.ones((1, 60)), rng.integers(0, 3, (4, 60)).astype(float)])
-    made = within_folds({"x": answers}, targets, ("a", "b"))(weights)["x\0"]
+    made = within_folds({"x": answers}, targets, ("a", "b"))(weights)["x", ""]
     for row, value in zip(weights, made, strict=True):
         won = pairs = 0.0
         for i in np.flatnonzero(targets == 1):
@@ -92,7 +92,7 @@ def test_areas_are_of_pairs_within_a_fold():
                 pairs += row[i] * row[j]
         assert value == pytest.approx(won / pairs)
     one = OutOfFold(answers.probabilities, np.zeros(60, int))
-    whole = within_folds({"x": one}, targets, ("a", "b"))(weights)["x\0"]
+    whole = within_folds({"x": one}, targets, ("a", "b"))(weights)["x", ""]
     np.testing.assert_allclose(whole, auroc(weights, rank(targets == 1, score)))
 
 

@@ -280,7 +280,7 @@ def by_hand(table, low, high, prevalence):
 
 def test_patients_by_hand(table):
     found = two_thresholds(table, sensitivity=0.9, specificity=0.9, prevalence=0.03, replicates=50)
-    told = found.table().set_index("what")
+    told = found.table().set_index("zone")
     expected = by_hand(table, found.rule_out, found.rule_in, 0.03)
     assert told["patients"].to_dict() == pytest.approx(expected)
     assert ((told["low"] <= told["patients"]) & (told["patients"] <= told["high"])).all()

@@ -269,7 +269,7 @@ def test_people_are_counted_from_the_catalogue(tmp_path, catalogue):
     assert "consensus 66.7\u00a0%, histo 33.3\u00a0%" in full.facts["data.confirmation"].text
     assert "histo for 40 of 80 malignant images" in full.facts["data.histology"].text
     counted = full.tables["people"].data
-    women = counted[(counted["what"] == "sex") & (counted["value"] == "female")]
+    women = counted[(counted["characteristic"] == "sex") & (counted["value"] == "female")]
     parts = draw_predictions()["part"][:30].value_counts()
     assert women[["train", "val", "test"]].to_numpy().tolist()[0] == [
         int(parts.get(part, 0)) for part in ("train", "val", "test")

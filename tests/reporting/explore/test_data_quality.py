@@ -8,11 +8,11 @@ from lesionlab.evaluation.data_quality.label_errors import label_errors
 from lesionlab.evaluation.data_quality.shortcuts import ALL, MEAN, RECALLS, Shortcuts
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.reporting.explore.data_quality import (
-    dots,
     drift_section,
     shortcuts_section,
     suspects_section,
 )
+from lesionlab.reporting.figures.forest import dots
 
 
 def figures(**areas):
@@ -36,10 +36,10 @@ def figures(**areas):
 
 
 def test_a_figure_tells_every_value_and_draws_no_tick_beyond_them():
-    svg = dots([("a", Estimate(0.93, 0.9, 0.99, 0, 0), "#000")], "T", "share")
-    assert 'aria-label="T. a 93.0 %."' in svg
-    signed = dots([("b", Estimate(-0.1, -0.2, 0.1, 0, 0), "#000")], "T", "x", line=0.0,
-                  percent=False, signed=True)  # fmt: skip
+    svg = dots([("a", Estimate(0.93, 0.9, 0.99, 0, 0), "#000", "o")], "T", "share")
+    assert 'aria-label="T. a 93.0\u00a0%."' in svg
+    signed = dots([("b", Estimate(-0.1, -0.2, 0.1, 0, 0), "#000", "o")], "T", "x", line=0.0,
+                  shares=False, form="+.3f")  # fmt: skip
     assert "b -0.100" in signed
 
 

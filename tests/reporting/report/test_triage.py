@@ -39,7 +39,7 @@ def test_the_section_says_in_words_what_its_figures_show(table):
     assert f"100 %: {percent(risk)}" in words(by["risk_coverage"].svg)
     assert str(found["aurc"]) in by["risk_coverage"].reading
     two = two_thresholds(table, replicates=20)
-    out = by["two_thresholds"].table.set_index("what")["patients"]
+    out = by["two_thresholds"].table.set_index("zone")["patients"]
     assert out["below the lower threshold"] == two["ruled_out"].value
     others, cases = whole(two)["below the lower threshold"]
     assert f"below the lower threshold: {others + cases:,}, of them {cases:,} case" in words(

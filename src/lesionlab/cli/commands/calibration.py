@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesionlab.cli.declaration import Call, command
-from lesionlab.cli.outcome import Outcome
+from lesionlab.cli.outcome import Outcome, shown
 from lesionlab.errors import SettingsError
 
 
@@ -59,14 +59,14 @@ def calibrate(
             for name, rows in tables.items()
         }
         before = errors["before"]
-        shown = [
+        rows = [
             (name.replace("_", " "), *(result.describe(name) for result in errors.values()))
             for name in before
             if "/" not in name
         ]
         size = before["log_loss"]
         title = f"Part test: {size.n:,} images of {size.groups:,} lesions"
-        outcome.tables.append((title, pd.DataFrame(shown, columns=["figure", *tables])))
+        outcome.tables.append((title, pd.DataFrame(rows, columns=["figure", *tables])))
         if curves:
             drawn = [
                 reliability_curve(
@@ -106,8 +106,6 @@ def prevalence(
         to: the share of every class, such as mel=0.1 nv=0.9; nothing is estimated then.
         out: write predictions re-weighted to the estimated or given shares, as CSV.
     """
-    import pandas as pd
-
     from lesionlab.evaluation.calibration.prevalence import reweight
     from lesionlab.evaluation.predictions.load import open_predictions
     from lesionlab.files import write_csv
@@ -121,14 +119,7 @@ def prevalence(
     else:
         estimated = call(predictions=table)
         shares = estimated.values()
-        rows = [
-            (name, f"{estimated.known[name]:.3f}", str(share))
-            for name, share in estimated.shares.items()
-        ]
-        part = call.options.get("part", "test")
-        columns = ["class", "share in val", f"estimated share in {part}"]
-        title = f"Prevalence by {call.options.get('method', 'em')}"
-        outcome.tables.append((title, pd.DataFrame(rows, columns=columns)))
+        outcome = shown(estimated)
     if out:
         write_csv(out, reweight(table, shares, listen=call.listen))
         outcome.lines.append(f"Written: {out}")
@@ -151,21 +142,8 @@ def conformal(call: Call, *, deterministic: bool = False, out: Path | None = Non
         deterministic: of aps and raps, without a random draw per image; sets are larger.
         out: write the sets as CSV, and beside it, as JSON, quantiles and figures.
     """
-    import pandas as pd
-
     sets = call(randomised=not deterministic)
-    rows = []
-    for label in ("", *sets.classes):
-        tail = f"/{label}" if label else ""
-        held, size = sets[f"coverage{tail}"], sets[f"size{tail}"]
-        lesions = sets.lesions[label]
-        rows.append((label or "all", held.n, held.groups, str(held), str(size), lesions))
-    columns = ["class", "images", "lesions", "coverage", "classes in a set", "val lesions"]
-    title = f"Sets that hold the true class with {1 - call.options.get('alpha', 0.1):.4g}"
-    outcome = Outcome(
-        [(title, pd.DataFrame(rows, columns=columns))],
-        [f"Sets of one class: {sets['single']}. Empty sets: {sets['empty']}."],
-    )
+    outcome = shown(sets)
     if out:
         sets.save(out)
         outcome.lines.append(f"Written: {out} and {out.with_suffix('.json')}")

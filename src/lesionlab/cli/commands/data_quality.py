@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lesionlab.cli.declaration import Call, command
 from lesionlab.cli.outcome import Outcome, catalogue_and_split
-from lesionlab.cli.render import interval_column, with_p
+from lesionlab.cli.render import columns
 from lesionlab.errors import SettingsError
 from lesionlab.progress import Listener
 
@@ -79,20 +79,24 @@ def labels(
         }
     )
     outcome = Outcome([(f"Suspect labels, part {result.part}", counts)])
-    shown = result.by_class.assign(share=interval_column(result.by_class, "share"))
-    columns = ["class", "images", "lesions", "suspects", "share", "suspect_lesions"]
-    outcome.tables.append(("By label", shown[columns]))
-    if len(result.by_dx_type):
-        table = result.by_dx_type.assign(share=interval_column(result.by_dx_type, "share"))
-        columns = ["class", "dx_type", "images", "lesions", "suspects", "share"]
-        outcome.tables.append(("By how the diagnosis was confirmed", table[columns]))
-    if len(result.differences):
-        outcome.tables.append(
+    by_class = ("class", "images", "lesions", "suspects", "share", "suspect_lesions")
+    outcome.tables += [
+        (title, columns(table, *names))
+        for title, table, names in (
+            ("By label", result.by_class, by_class),
+            (
+                "By how the diagnosis was confirmed",
+                result.by_dx_type,
+                ("class", "dx_type", *by_class[1:5]),
+            ),
             (
                 "Share of suspects less that of histology",
-                with_p(result.differences, "difference", ["class", "dx_type"]),
-            )
+                result.differences,
+                ("class", "dx_type", "difference", "p", "p_adjusted"),
+            ),
         )
+        if len(table)
+    ]
     outcome.lines = [
         "A suspect is a request to look, not a mistake: a hard image of a right label looks the "
         "same.",
@@ -142,7 +146,7 @@ def shortcuts(
         .drop_duplicates("artefacts")
         .set_index("artefacts")
     )
-    table = with_p(means, "auroc", ["artefacts", "kind"])
+    table = columns(means, "artefacts", "kind", "auroc", "p", "p_adjusted")
     if len(most):
         table["best of a class"] = [
             f"{most.loc[name, 'class']} {most.loc[name, 'auroc']:.3f}"
@@ -153,10 +157,9 @@ def shortcuts(
     if len(result.recalls):
         recalls = result.recalls
         rows = recalls[(recalls["class"] == MEAN) | (recalls["p_adjusted"] < 0.05)]
-        shown = with_p(rows, "difference", ["artefact", "class"])
-        for place, end in enumerate(("low", "high"), start=2):
-            texts = rows[f"recall_{end}"].map("{:.3f}".format).to_list()
-            shown.insert(place, f"recall, {end}", texts)
+        recall = {"recall_low": "recall where low", "recall_high": "recall where high"}
+        names = ("artefact", "class", *recall.values(), "difference", "p", "p_adjusted")
+        shown = columns(rows.rename(columns=recall), *names)
         title = "Recall in the lowest and the highest third of a class: means, and what differs"
         outcome.tables.append((title, shown))
     if result.constant:
@@ -226,26 +229,24 @@ def drift(
         [
             (
                 "How well all columns tell them apart (area under the ROC curve)",
-                with_p(result.together, "auroc", ["first", "second", "images", "lesions"]),
+                result.together,
             )
         ]
     )
-    shown = result.columns.sort_values(
+    rows = result.columns.sort_values(
         ["p_adjusted", "p", "divergence"], ascending=[True, True, False]
     )
     table = pd.DataFrame(
         {
-            "sets": shown["first"] + " – " + shown["second"],
-            "column": shown["column"],
-            "divergence": shown["divergence"].map("{:.4f}".format),
+            "sets": rows["first"] + " – " + rows["second"],
+            "column": rows["column"],
+            "divergence": rows["divergence"].map("{:.4f}".format),
             "from, to": [
-                f"{first:.3g}, {second:.3g} ({what})"
-                for first, second, what in zip(
-                    shown["first_value"], shown["second_value"], shown["what"], strict=True
-                )
+                "{first_value:.3g}, {second_value:.3g} ({statistic})".format(**row)
+                for row in rows.to_dict("records")
             ],
-            "p": shown["p"].map("{:.3f}".format),
-            "adjusted": shown["p_adjusted"].map("{:.3f}".format),
+            "p": rows["p"],
+            "p_adjusted": rows["p_adjusted"],
         }
     )
     outcome.tables.append(("Columns, the surest differences first", table.head(12)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesionlab.cli.declaration import Call, command
-from lesionlab.cli.outcome import Outcome, headline, saved
+from lesionlab.cli.outcome import Outcome, saved, shown
 from lesionlab.errors import SettingsError
 
 
@@ -27,7 +27,7 @@ def evaluate(call: Call, *, out: Path | None = None) -> Outcome:
     """
     result = call()
     part = call.options.get("part", "test")
-    return saved(headline(result, f"{call.options['predictions']}, part {part}"), result, out)
+    return saved(shown(result, f"{call.options['predictions']}, part {part}"), result, out)
 
 
 @command(
@@ -48,10 +48,8 @@ def compare(call: Call, *, out: Path | None = None) -> Outcome:
     Args:
         out: write all figures and differences as CSV.
     """
-    from lesionlab.cli.render import comparison
-
     result = call()
-    return saved(comparison(result), result, out)
+    return saved(shown(result), result, out)
 
 
 @command(
@@ -67,10 +65,18 @@ def compare_parts(call: Call, *, out: Path | None = None) -> Outcome:
     Args:
         out: write the table as CSV.
     """
-    from lesionlab.cli.render import parts
+    from lesionlab.evaluation.intervals.estimate import Estimate
 
-    table = call()
-    return saved(parts(table), table, out)
+    result = call()
+    table = result.copy()
+    columns = [table[name] for name in ("value", "low", "high", "images", "lesions")]
+    table["figure"] = list(map(Estimate, *columns))
+    table["metric"] = table["metric"].str.replace("_", " ")
+    order = [(x, y) for x in table["metric"].unique() for y in table["model"].unique()]
+    wide = table.pivot(index=["metric", "model"], columns="part", values="figure")
+    wide = wide.reindex(index=order, columns=table["part"].unique()).dropna(how="all")
+    shown = wide.reset_index().rename_axis(columns=None)
+    return saved(Outcome([("Train, val and test", shown)]), result, out)
 
 
 @command(
@@ -111,11 +117,9 @@ def compare_baselines(call: Call, *, data: Path | None = None, out: Path) -> Out
         data: the catalogue's folder; not needed for a run whose catalogue is where it was.
         out: a folder for the tables.
     """
-    from lesionlab.cli.render import beside_baselines
-
     result = call(data=data)
     call.warnings.clear()  # those of the baselines themselves are of no use
-    outcome = beside_baselines(result)
+    outcome = shown(result)
     names = ", ".join(file.name for file in result.save(out))
     outcome.lines += [*result.notes, f"Written to {out}: {names}"]
     return outcome
@@ -156,7 +160,7 @@ def blend(call: Call, members: list[Path], *, out: Path, runs: Path = Path("runs
     path = ensemble.save(out)
     outcome = Outcome(lines=["There is no test part, so nothing was scored."])
     if (ensemble.predictions["part"] == "test").any():
-        outcome = headline(evaluate(ensemble.predictions), f"{out}, part test")
+        outcome = shown(evaluate(ensemble.predictions), f"{out}, part test")
     if ensemble.weights:
         weights = pd.DataFrame(ensemble.weights.items(), columns=["member", "weight"]).round(4)
         outcome.tables.insert(0, (f"Ensemble: {ensemble.method}", weights))
@@ -190,19 +194,16 @@ def subgroups(
             the sensitivity at 90 % specificity. --out writes all.
         out: write all figures and gaps as CSV.
     """
-    from lesionlab.cli.render import groups
-
     result = call(data=data)
-    short = {name.partition("/")[0].partition("_at_")[0]: name for name in result.metrics}
-    if metrics is None:
-        chosen = [short[name] for name in ("balanced_accuracy", "sensitivity") if name in short]
-    else:
-        known = {**short, **{name: name for name in result.metrics}}
-        known |= {name.partition("/")[0]: name for name in result.metrics}
-        if wrong := [name for name in metrics if name not in known]:
-            raise SettingsError(
-                f"There is no metric {', '.join(map(repr, wrong))} here. Choose among "
-                f"{', '.join(result.metrics)}."
-            )
-        chosen = list(dict.fromkeys(known[name] for name in metrics))
-    return saved(groups(result, chosen), result, out)
+    known: dict[str, str] = {}
+    for name in result.metrics:  # in full, without its class, and by its first word
+        known |= {name.partition("/")[0].partition("_at_")[0]: name}
+    known |= {name.partition("/")[0]: name for name in result.metrics}
+    known |= {name: name for name in result.metrics}
+    if wrong := [name for name in metrics or () if name not in known]:
+        raise SettingsError(
+            f"There is no metric {', '.join(map(repr, wrong))} here. Choose among "
+            f"{', '.join(result.metrics)}."
+        )
+    chosen = list(dict.fromkeys(known[name] for name in metrics or ()))
+    return saved(Outcome(result.shown(chosen), list(result.legend)), result, out)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from lesionlab.cli.declaration import Call, command, library
-from lesionlab.cli.outcome import Outcome, headline
+from lesionlab.cli.outcome import Outcome, shown
 
 
 @command(
@@ -23,7 +23,7 @@ def demo(call: Call, *, out: Path = Path("demo")) -> Outcome:
     """
     library("training.train.train")  # says what is missing, before anything is drawn
     result, page = call(out=out)
-    outcome = headline(result, "Test part: lesions the network has never seen")
+    outcome = shown(result, "Test part: lesions the network has never seen")
     outcome.lines.append(f"Report: {page}. Open it in a browser.")
     return outcome
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lesionlab.advice import command as typed
 from lesionlab.cli.declaration import Call, command, library
-from lesionlab.cli.outcome import Outcome, catalogue_and_split, headline
+from lesionlab.cli.outcome import Outcome, catalogue_and_split, shown
 from lesionlab.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -62,30 +62,36 @@ def models(
     return network(library("models.listing.describe")(name))
 
 
-@command(
-    "training.views.views",
-    "views recipes/d_cnn.yaml --data data/ham10000 --out views.html",
-)
-def views(
-    call: Call,
-    recipe: Path,
-    *,
-    data: Path,
-    split: Path | None = None,
-    changes: Mapping[str, Any],
-) -> Outcome:
-    """Write a page of random views beside the untouched images, and of classes before and after.
-
-    The images are the first of the first epoch, and the first view of each is the very one that
-    training begins with; the classes are counted before and after sampling. Nothing is trained. Any
-    setting of the recipe can be changed with its dotted name.
+def recipe_inputs(
+    recipe: Path, *, data: Path, split: Path | None = None, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Recipe, catalogue and split, opened: faults of the recipe come first.
 
     Args:
         recipe: a YAML file of settings.
         data: the catalogue's folder.
         split: the split's CSV; by default split.csv beside the catalogue.
     """
-    return Outcome(lines=[f"Written: {call(**_inputs(recipe, data, split, changes))}"])
+    from lesionlab.recipe.schema import Recipe
+
+    settings = Recipe.load_with(recipe, changes)
+    opened, parts = catalogue_and_split(data, split)
+    return {"recipe": settings, "data": opened, "split": parts}
+
+
+@command(
+    "training.views.views",
+    "views recipes/d_cnn.yaml --data data/ham10000 --out views.html",
+    inputs=recipe_inputs,
+)
+def views(call: Call) -> Outcome:
+    """Write a page of random views beside the untouched images, and of classes before and after.
+
+    The images are the first of the first epoch, and the first view of each is the very one that
+    training begins with; the classes are counted before and after sampling. Nothing is trained. Any
+    setting of the recipe can be changed with its dotted name.
+    """
+    return Outcome(lines=[f"Written: {call()}"])
 
 
 @command(
@@ -118,34 +124,23 @@ def runs(call: Call, folder: Path = Path("runs"), *, out: Path | None = None) ->
     "training.train.train",
     "train recipes/mobilenetv4_conv_small.yaml --data data/ham10000 --out runs/first",
     without=("parts", "after_epoch"),
+    inputs=recipe_inputs,
     warnings_last=False,
 )
-def train(
-    call: Call,
-    recipe: Path,
-    *,
-    data: Path,
-    split: Path | None = None,
-    changes: Mapping[str, Any],
-) -> Outcome:
+def train(call: Call) -> Outcome:
     """Train a network, keep the epoch that is best on val, and predict train, val and test.
 
     The same command again goes on where a stopped run was. Any setting of the recipe can be changed
     with its dotted name; the file comes first, flags win over it. `train --folds` trains every fold
     of the split instead (`lesionlab train --folds --help`).
-
-    Args:
-        recipe: a YAML file of settings.
-        data: the catalogue's folder.
-        split: the split's CSV; by default split.csv beside the catalogue.
     """
-    run = call(**_inputs(recipe, data, split, changes))
+    run = call()
     out = call.options["out"]
     how = "the last" if run.recipe.select.keep == "last" else "chosen on val"
     if (run.predictions["part"] == "test").any():
         from lesionlab.evaluation.evaluate import evaluate
 
-        outcome = headline(evaluate(run.predictions), f"{out}, part test")
+        outcome = shown(evaluate(run.predictions), f"{out}, part test")
     else:
         outcome = Outcome(lines=["The split has no test part, so nothing was scored."])
     outcome.lines += [
@@ -158,33 +153,21 @@ def train(
 @command(
     "training.cross_validation.cross_validate",
     "train --folds recipes/mobilenetv4_conv_small.yaml --data data/ham10000 --out runs/cv",
+    inputs=recipe_inputs,
     warnings_last=False,
 )
-def train_folds(
-    call: Call,
-    recipe: Path,
-    *,
-    data: Path,
-    split: Path | None = None,
-    changes: Mapping[str, Any],
-) -> Outcome:
+def train_folds(call: Call) -> Outcome:
     """Train a network for every fold of a split, and pool their predictions of unseen images.
 
     Each fold is an ordinary run in OUT/fold_0, OUT/fold_1, ... OUT/predictions.csv holds every test
     image once, predicted by the network that never saw its lesion; `evaluate OUT` and `report OUT`
     read it. The same command again goes on where it was stopped. Any setting of the recipe can be
     changed with its dotted name.
-
-    Args:
-        recipe: a YAML file of settings.
-        data: the catalogue's folder.
-        split: the split's CSV, of several folds; by default split.csv beside the catalogue.
     """
-    inputs = _inputs(recipe, data, split, changes)
-    folds = call(**inputs)
+    folds = call()
     out = call.options["out"]
     if not folds.complete:
-        missing = sorted(set(range(inputs["split"].folds)) - set(folds.runs))
+        missing = sorted(set(range(call.options["split"].folds)) - set(folds.runs))
         return Outcome(
             lines=[
                 f"Trained: fold {', '.join(map(str, folds.runs))}. Still missing: fold "
@@ -194,25 +177,15 @@ def train_folds(
     from lesionlab.evaluation.evaluate import evaluate
 
     pooled = evaluate(folds.predictions)
-    outcome = headline(pooled, f"{out}, every fold's test part together")
+    outcome = shown(pooled, f"{out}, every fold's test part together")
     outcome.tables.insert(0, ("Each fold by itself", _per_fold(folds.summary, pooled)))
+    data = call.given["data"]
     outcome.lines += [
         "Pooled AUROC ranks the scores of different networks against each other: expect it below "
         "the mean of the folds.",
         f"Written: {out}. Next: {typed('report', out, data=data, out='report.html')}",
     ]
     return outcome
-
-
-def _inputs(
-    recipe: Path, data: Path, split: Path | None, changes: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Recipe, catalogue and split, opened: faults of the recipe come first."""
-    from lesionlab.recipe.schema import Recipe
-
-    settings = Recipe.load_with(recipe, changes)
-    opened, parts = catalogue_and_split(data, split)
-    return {"recipe": settings, "data": opened, "split": parts}
 
 
 def _per_fold(summary: pd.DataFrame, pooled: Evaluation) -> pd.DataFrame:
@@ -253,18 +226,10 @@ def _per_fold(summary: pd.DataFrame, pooled: Evaluation) -> pd.DataFrame:
     "training.tuning.tune.tune",
     "tune recipe.yaml --data data/ham10000 --out runs/search --trials 30 "
     "--try phases.0.optim.lr=1e-4..1e-2:log --try loss.kind=cross_entropy,focal",
+    inputs=recipe_inputs,
     warnings_last=False,
 )
-def tune(
-    call: Call,
-    recipe: Path,
-    *,
-    data: Path,
-    split: Path | None = None,
-    space: Path | None = None,
-    try_: list[str] | None = None,
-    changes: Mapping[str, Any],
-) -> Outcome:
+def tune(call: Call, *, space: Path | None = None, try_: list[str] | None = None) -> Outcome:
     """Search for better settings: train trial after trial and judge each on val, never on test.
 
     Trials are compared by the recipe's select.metric on the val part; part test is not predicted.
@@ -272,9 +237,6 @@ def tune(
     folder. The same command again finishes what was stopped, with more --trials it goes on.
 
     Args:
-        recipe: a YAML file of settings that the search starts from.
-        data: the catalogue's folder.
-        split: the split's CSV; by default split.csv beside the catalogue.
         space: a YAML file of what to try: by dotted key {low: 1e-4, high: 1e-2, log: true} or
             {choices: [...]}.
         try_: what to try, in words: key=low..high, key=low..high:log or key=a,b,c; wins over
@@ -282,26 +244,25 @@ def tune(
     """
     from lesionlab.recipe.validation import read_yaml
 
-    inputs = _inputs(recipe, data, split, changes)
     read_words = library("training.tuning.search_space.read_words")
     given = {**(read_yaml(space) if space else {}), **read_words(try_ or [])}
-    search = call(**inputs, space=given)
-    out, metric = call.options["out"], inputs["recipe"].select.metric
+    search = call(space=given)
+    out, metric = call.options["out"], call.options["recipe"].select.metric
     following = typed(
         "train",
         Path(out) / "best.yaml",
-        data=data,
-        split=split,
+        data=call.given["data"],
+        split=call.given.get("split"),
         fold=call.options.get("fold") or None,
         out="NEW_FOLDER",
     )
     table = search.trials.sort_values("value", ascending=False, kind="stable")
     states = search.trials["state"].value_counts()
-    shown = table[["trial", "state", "value", "epochs", "minutes", *given]].rename(
+    best = table[["trial", "state", "value", "epochs", "minutes", *given]].rename(
         columns={"value": metric.replace("_", " ")}
     )
     return Outcome(
-        [("The best trials, judged on val", _short(shown.head(_MOST_TRIALS)))],
+        [("The best trials, judged on val", _short(best.head(_MOST_TRIALS)))],
         [
             ", ".join(f"{count} {state}" for state, count in states.items()) + ".",
             f"Best: trial {search.best_trial}, {metric} {search.value:.3f} on val. The best of "

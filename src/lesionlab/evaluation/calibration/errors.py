@@ -112,7 +112,7 @@ def _columns(values: Floats) -> Floats:
 
 def measure(
     targets: Index, probabilities: Floats, classes: Sequence[str], binned: Binned
-) -> Measure:
+) -> Measure[str]:
     """All figures of `calibration_errors` by replicate weights; bins stay where they are.
 
     Args:

@@ -75,6 +75,11 @@ class Prevalence(Result):
         ]
         return pd.DataFrame(rows, columns=["class", "share", "low", "high", "known_share"])
 
+    def shown(self) -> list[tuple[str, pd.DataFrame]]:
+        """The shares beside the known ones, as `Result.shown` says."""
+        table = self.table().rename(columns={"known_share": "known share"})
+        return [(f"Prevalence in part {self.part} by {self.method}", table)]
+
     def values(self) -> dict[str, float]:
         """The shares alone, as `reweight` takes them."""
         return {label: each.value for label, each in self.shares.items()}

@@ -1,8 +1,7 @@
-"""Reliability curves as a table: what was said and what was seen, bin by bin, for plots."""
+"""Reliability curves as a table: predicted and observed frequencies, bin by bin, for plots."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +11,9 @@ from numpy.typing import NDArray
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.debiased_bins import Bins, Kind, bins_of
 from lesionlab.evaluation.calibration.errors import BINS
-from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, estimates, lesion_codes
-from lesionlab.evaluation.intervals.estimate import Values
+from lesionlab.evaluation.intervals.bootstrap import estimates, lesion_codes, shares
 from lesionlab.evaluation.metrics.classification import decide
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
-from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, silent
 from lesionlab.tables import Part, classes_of
 
@@ -25,7 +22,10 @@ Floats = NDArray[np.float64]
 TOP = "likeliest"
 """The curve of the likeliest class; the others are called by their class."""
 
-COLUMNS = ("curve", "bin", "above", "upto", "said", "seen", "low", "high", "images", "lesions")
+COLUMNS = (
+    *("curve", "bin", "above", "upto", "predicted", "observed"),
+    *("low", "high", "images", "lesions"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +59,8 @@ def reliability_curve(
 
     Returns:
         One row per curve and bin that holds an image: curve ("likeliest" or a class), bin, above
-        and upto (its edges; the first holds its lower edge too), said (mean probability), seen
-        (frequency) with low and high (95 %, by lesion), images, lesions.
+        and upto (its edges; the first holds its lower edge too), predicted (mean probability),
+        observed (frequency) with low and high (95 %, by lesion), images, lesions.
 
     Raises:
         DataError, FindingsError, SettingsError: as `calibration_errors`.
@@ -82,7 +82,12 @@ def reliability_curve(
         for name, each in scores.items()
     ]
     found = estimates(
-        [_frequencies(each) for each in curves],
+        [
+            shares(
+                {(curve.name, b): (curve.true, curve.bins.index == b) for b in curve.bins.filled}
+            )
+            for curve in curves
+        ],
         lesions,
         replicates=replicates,
         seed=seed,
@@ -91,25 +96,9 @@ def reliability_curve(
     result = []
     for curve in curves:
         for number in curve.bins.filled:
-            seen = found[_key(curve.name, number)]
+            seen = found[curve.name, number]
             edges = float(curve.bins.edges[number]), float(curve.bins.edges[number + 1])
             said = float(curve.scores[curve.bins.index == number].mean())
             values = seen.value, seen.low, seen.high, seen.n, seen.groups
             result.append((curve.name, int(number) + 1, *edges, said, *values))
     return pd.DataFrame(result, columns=list(COLUMNS))
-
-
-def _frequencies(curve: _Curve) -> Measure:
-    masks = {_key(curve.name, b): curve.bins.index == b for b in curve.bins.filled}
-
-    def compute(weights: Weights) -> Mapping[str, Values]:
-        return {
-            name: ratio((weights[:, mask & curve.true]).sum(axis=1), weights[:, mask].sum(axis=1))
-            for name, mask in masks.items()
-        }
-
-    return Measure(compute, masks, frozenset(masks))
-
-
-def _key(curve: str, number: int) -> str:
-    return f"{curve}\0{number}"

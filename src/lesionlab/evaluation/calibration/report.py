@@ -69,7 +69,7 @@ class CalibrationErrors(Result):
     def reliability_curve(
         self, *, bins: int = BINS, kind: Kind = "mass", replicates: int = 1000
     ) -> pd.DataFrame:
-        """Said and seen frequencies bin by bin, see `reliability_diagram.reliability_curve`.
+        """Predicted and observed frequencies by bin, see `reliability_diagram`.
 
         Args:
             bins: how many, before equal scores are put together.

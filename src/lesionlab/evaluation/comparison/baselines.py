@@ -8,6 +8,7 @@ classes of equal share, without which it would be no opponent in balanced accura
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -76,8 +77,35 @@ class Baselines(Result):
     notes: tuple[str, ...]
 
     def shown(self) -> Sequence[tuple[str, pd.DataFrame]]:
-        """The comparison's tables, as `Result.shown` says."""
-        return self.comparison.shown()
+        """The model's figures, then each baseline's and how far the model is above it."""
+        result, model = self.comparison, self.model
+        title = (
+            f"{model}, part {result.part}: {result.images:,} images of {result.lesions:,} lesions"
+        )
+        names = {metric: metric.replace("_", " ") for metric in result.metrics}
+        figures = [(name, result.figures.get((model, metric))) for metric, name in names.items()]
+        differences = [
+            (
+                name,
+                baseline,
+                result.figures.get((baseline, metric)),
+                result.differences.get((model, baseline, metric)),
+                result.adjusted.get((model, baseline, metric), math.nan),
+            )
+            for metric, name in names.items()
+            for baseline in self.tables
+        ]
+        columns = ["metric", "baseline", "its figure", f"{model} minus it", "adjusted p"]
+        return [
+            (title, pd.DataFrame(figures, columns=["metric", "value"])),
+            ("Beside the baselines", pd.DataFrame(differences, columns=columns)),
+        ]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of the comparison, without what is said of a baseline alone."""
+        own = tuple(f"{baseline}: " for baseline in self.tables)
+        return [text for text in self.comparison.warnings if not text.startswith(own)]
 
     def save(self, folder: str | Path) -> tuple[Path, ...]:
         """Write each table as CSV, named after what it is; return the files."""

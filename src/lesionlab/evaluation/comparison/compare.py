@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from lesionlab.display import Result
 from lesionlab.errors import SettingsError
@@ -26,11 +24,10 @@ from lesionlab.evaluation.intervals.bootstrap import (
     Measure,
     Weights,
     lesion_codes,
-    ranges_of,
     replicate,
 )
-from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
-from lesionlab.evaluation.intervals.p_values import bootstrap_p, holm_by_key, shown_p, too_few
+from lesionlab.evaluation.intervals.estimate import Estimate, Values
+from lesionlab.evaluation.intervals.p_values import holm_by_key, too_few
 from lesionlab.evaluation.metrics.classification import classification
 from lesionlab.evaluation.metrics.operating_points import operating_points
 from lesionlab.evaluation.predictions.align import in_class_order, on_common_images, read_all_as
@@ -132,30 +129,42 @@ class Comparison(Result):
     def __repr__(self) -> str:
         return f"<Comparison of {' and '.join(self.models)} on {self.images} images>"
 
-    def __str__(self) -> str:
-        lines = [
-            f"{self.part}: {self.images} images of {self.lesions} lesions, 95 % intervals",
-            *(f"WARNING: {text}" for text in self.warnings),
+    def shown(self) -> list[tuple[str, pd.DataFrame]]:
+        """Figures side by side, differences, and the main tests, as `Result.shown` says."""
+        figures = [
+            (metric.replace("_", " "), *(self.figures.get((each, metric)) for each in self.models))
+            for metric in self.metrics
         ]
-        width = max(map(len, self.metrics))
-        for model in self.models:
-            lines.append(model)
-            for metric in self.metrics:
-                lines.append(f"  {metric:{width}}  {shown(self.figures.get((model, metric)))}")
-        for reference, model in pairs_of(self.models, self.focus):
-            lines.append(f"{model} - {reference}")
-            for metric in self.metrics:
-                key = model, reference, metric
-                each = self.differences.get(key)
-                known = each is not None and not math.isnan(self.p_values[key])
-                lines.append(
-                    f"  {metric:{width}}  {shown(each, signed=True)}"
-                    + (f"  {self.describe(key)}" if known else "")
-                )
-            for test in self.main_tests:
-                if (test.model, test.reference) == (model, reference):
-                    lines.append(f"  {test.metric:{width}}  {_told(test)}")
-        return "\n".join(lines + [f"Note: {text}" for text in self.notes])
+        differences = [
+            (
+                *(f"{key[0]} - {key[1]}", key[2].replace("_", " "), each),
+                *(self.p_values[key], self.adjusted[key]),
+            )
+            for key, each in self.differences.items()
+        ]
+        tests = [
+            (
+                f"{t.model} - {t.reference}",
+                {"mcnemar": "McNemar", "delong": "DeLong"}[t.test],
+                t.metric,
+                Estimate(t.difference, t.low, t.high, t.images, t.lesions),
+                *(t.p, t.adjusted, t.p_images),
+            )
+            for t in self.main_tests
+        ]
+        names = ["metric", "difference", "p", "adjusted p"]
+        below = {
+            "Differences": pd.DataFrame(differences, columns=["models", *names]),
+            "Classical tests by lesion": pd.DataFrame(
+                tests, columns=["models", "test", *names, "p by image"]
+            ),
+        }
+        if len(self.models) == 2:  # the title says it; a column would only take room
+            pair = " - ".join(self.models[::-1])
+            below = {f"{name}, {pair}": rows.drop(columns="models") for name, rows in below.items()}
+        title = f"Part {self.part}: {self.images:,} images of {self.lesions:,} lesions"
+        table = pd.DataFrame(figures, columns=["metric", *self.models])
+        return [(title, table), *below.items()]
 
     def between(self, model: str, reference: str, metric: str) -> tuple[Estimate, float]:
         """A model's figure minus another's, whichever comes first, and its adjusted p value.
@@ -171,9 +180,16 @@ class Comparison(Result):
         turned = Estimate(-each.value, -each.high, -each.low, each.n, each.groups)
         return turned, self.adjusted[key]
 
-    def describe(self, key: Key) -> str:
-        """The p value of a difference and what it is after adjustment: "p 0.012 (0.060)"."""
-        return f"p {shown_p(self.p_values[key])} ({shown_p(self.adjusted[key])})"
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """What the p values are, as `Result.legend` says."""
+        mcnemar = sum(each.test == "mcnemar" for each in self.tests)
+        return (
+            f"Adjusted p (Holm): over the {len(self.differences)} differences above; of McNemar "
+            f"over all {mcnemar} tests and of DeLong over all {len(self.tests) - mcnemar}, every "
+            "class and pair, which `save` and --out write. p by image takes images of one lesion "
+            "as independent, which they are not: it is what other programs print.",
+        )
 
     @property
     def main_tests(self) -> tuple[PairedTest, ...]:
@@ -233,7 +249,7 @@ def compare(
     positive = usual_positive(classes) if positive is None else positive
     lesions = rows_of(tables[models[0]], part)["lesion_id"].to_numpy(dtype=object)
 
-    measures: list[tuple[str, Measure]] = []
+    measures: list[tuple[str, Measure[str]]] = []
     warnings: dict[str, list[str]] = {}
     notes = [f"Read as {as_}: {grouping_of(as_).rule}."] if as_ else []
     for model, table in tables.items():
@@ -253,9 +269,21 @@ def compare(
     ]
     wanted = _wanted(metrics, alone)
     named = [_under(model, each, wanted) for model, each in measures]
-    values = replicate(named, lesions, replicates=replicates, seed=seed, listen=listen)
-    figures, differences = _estimates(values, named, models, pairs, wanted, lesions)
-    p_values = {key: _p_of(values, key, each) for key, each in differences.items()}
+    drawn = replicate(named, lesions, replicates=replicates, seed=seed, listen=listen)
+    figures = {
+        (model, metric): drawn.estimate((model, metric))
+        for model in models
+        for metric in wanted
+        if (model, metric) in drawn.values
+    }
+    paired = {
+        (model, reference, metric): drawn.difference((model, metric), (reference, metric))
+        for reference, model in pairs
+        for metric in wanted
+        if {(model, metric), (reference, metric)} <= set(figures)
+    }
+    differences = {key: each for key, (each, _) in paired.items()}
+    p_values = {key: p for key, (_, p) in paired.items()}
     tested = sum(not math.isnan(each) for each in p_values.values())
     if text := too_few(replicates, tested):
         notes.append(text)
@@ -303,78 +331,18 @@ def _wanted(metrics: Sequence[str], scored: Evaluation) -> tuple[str, ...]:
     return tuple(dict.fromkeys(full))
 
 
-def _under(model: str, measure: Measure, wanted: Sequence[str]) -> Measure:
+def _under(model: str, measure: Measure[str], wanted: Sequence[str]) -> Measure[tuple[str, str]]:
     """The wanted metrics of a measure, each under the model's name."""
 
-    def compute(weights: Weights) -> Mapping[str, Values]:
+    def compute(weights: Weights) -> Mapping[tuple[str, str], Values]:
         found = measure.compute(weights)
-        return {_key(model, name): found[name] for name in wanted if name in found}
+        return {(model, name): found[name] for name in wanted if name in found}
 
     return Measure(
         compute,
-        {_key(model, name): mask for name, mask in measure.basis.items()},
-        frozenset(_key(model, name) for name in measure.proportions),
-        {_key(model, name): each for name, each in measure.ranges.items()},
-    )
-
-
-def _key(model: str, metric: str) -> str:
-    """One name for both; what stands between them is in no file's name and in no metric's."""
-    return f"{model}\0{metric}"
-
-
-def _estimates(
-    values: Mapping[str, Values],
-    measures: Sequence[Measure],
-    models: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
-    metrics: Sequence[str],
-    lesions: NDArray[np.object_],
-) -> tuple[dict[tuple[str, str], Estimate], dict[Key, Estimate]]:
-    codes, count = lesion_codes(lesions)
-    masks = {name: mask for measure in measures for name, mask in measure.basis.items()}
-    shares = frozenset[str]().union(*(measure.proportions for measure in measures))
-    ranges = ranges_of(measures, codes)
-
-    def size(*names: str) -> tuple[int, int]:
-        """Images and lesions that some figures rest on, together."""
-        if not all(name in masks for name in names):
-            return len(codes), count
-        mask = np.any([masks[name] for name in names], axis=0)
-        return int(mask.sum()), len(np.unique(codes[mask]))
-
-    figures = {
-        (model, metric): estimate(
-            values[name], *size(name), proportion=name in shares, within=ranges.get(name)
-        )
-        for model in models
-        for metric in metrics
-        if (name := _key(model, metric)) in values
-    }
-    differences = {}
-    for reference, model in pairs:
-        for metric in metrics:
-            pair = _key(model, metric), _key(reference, metric)
-            if all(name in values for name in pair):
-                gap = estimate(values[pair[0]] - values[pair[1]], *size(*pair))
-                differences[model, reference, metric] = gap
-    return figures, differences
-
-
-def _p_of(values: Mapping[str, Values], key: Key, difference: Estimate) -> float:
-    """The p value of a difference; nan where it has no interval."""
-    if math.isnan(difference.low):
-        return math.nan
-    model, reference, metric = key
-    return bootstrap_p(values[_key(model, metric)] - values[_key(reference, metric)])
-
-
-def _told(test: PairedTest) -> str:
-    """A classical test in words."""
-    name = {"mcnemar": "McNemar", "delong": "DeLong"}[test.test]
-    return (
-        f"{test.difference:+.3f}  {name} p {shown_p(test.p)} ({shown_p(test.adjusted)}), "
-        f"by image {shown_p(test.p_images)}"
+        {(model, name): mask for name, mask in measure.basis.items()},
+        frozenset((model, name) for name in measure.proportions),
+        {(model, name): each for name, each in measure.ranges.items()},
     )
 
 

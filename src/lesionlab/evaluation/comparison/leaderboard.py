@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lesionlab.display import Result, html_table, latex_table, markdown_table, text_table
+from lesionlab.display import Result, html_table, latex_table, markdown_table, p_value, text_table
 from lesionlab.errors import DataError, FindingsError, SettingsError
 from lesionlab.evaluation.comparison.compare import compare
 from lesionlab.evaluation.comparison.train_test_gap import GAP, figures_by_part
 from lesionlab.evaluation.evaluate import evaluate, usual_positive
 from lesionlab.evaluation.intervals.estimate import Estimate
-from lesionlab.evaluation.intervals.p_values import shown_p
 from lesionlab.evaluation.predictions.load import (
     Source,
     names_of,
@@ -93,7 +92,7 @@ class Leaderboard(Result):
         made = self.table
         values = [name for name in made if str(name).endswith("_p")]
         for name in values:
-            words = ["" if math.isnan(each) else shown_p(each) for each in made[name]]
+            words = ["" if math.isnan(each) else p_value(each) for each in made[name]]
             made = made.assign(**{str(name): words})
         empty = [n for n in made if made[n].isna().all() or (made[n].astype(str) == "").all()]
         made = made.drop(columns=empty)

@@ -13,8 +13,8 @@ import pandas as pd
 
 from lesionlab.errors import DataError, SettingsError
 from lesionlab.evaluation.evaluate import choose_thresholds
-from lesionlab.evaluation.intervals.bootstrap import lesion_codes, ranges_of, replicate
-from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
+from lesionlab.evaluation.intervals.bootstrap import Replicates, replicate
+from lesionlab.evaluation.intervals.estimate import Estimate, estimate
 from lesionlab.evaluation.metrics.classification import classification
 from lesionlab.evaluation.metrics.operating_points import operating_points
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_all, rows_of
@@ -120,7 +120,7 @@ def figures_by_part(
         SettingsError: if a metric does not exist.
     """
     result: dict[tuple[str, str], Estimate] = {}
-    drawn: dict[str, dict[str, Values]] = {}
+    drawn: dict[str, Replicates[str]] = {}
     classes = classes_of(table)
     others = np.random.SeedSequence(seed).generate_state(len(PARTS))
     seeds = {part: int(each) for part, each in zip(PARTS, others, strict=True)}
@@ -135,29 +135,19 @@ def figures_by_part(
         lesions = rows["lesion_id"].to_numpy(dtype=object)
         own = seed if part == ENDS[1] else seeds[part]
         drawn[part] = replicate(measures, lesions, replicates=replicates, seed=own, listen=listen)
-        if unknown := [
-            n for n in metrics if n not in drawn[part] and not (positive and "_at_" in n)
-        ]:
-            overall = ", ".join(name for name in drawn[part] if "/" not in name)
+        known = drawn[part].values
+        if unknown := [n for n in metrics if n not in known and not (positive and "_at_" in n)]:
+            overall = ", ".join(name for name in known if "/" not in name)
             raise SettingsError(
                 f"There is no metric {', '.join(map(repr, unknown))} here. Choose among "
                 f"{overall}; and of one class as in recall/{classes[0]}."
             )
-        codes, _ = lesion_codes(lesions)
-        ranges = ranges_of(measures, codes)
-        basis = {name: mask for each in measures for name, mask in each.basis.items()}
-        shares = frozenset[str]().union(*(each.proportions for each in measures))
-        for name in (name for name in metrics if name in drawn[part]):
-            mask = basis.get(name, np.ones(len(codes), dtype=bool))
-            size = int(mask.sum()), len(np.unique(codes[mask]))
-            result[part, name] = estimate(
-                drawn[part][name], *size, proportion=name in shares, within=ranges.get(name)
-            )
+        result |= {(part, name): drawn[part].estimate(name) for name in metrics if name in known}
     for gap, (one, other) in GAPS.items():
         for name in metrics:
             if (one, name) in result and (other, name) in result:
                 first, last = result[one, name], result[other, name]
-                difference = drawn[one][name] - drawn[other][name]
+                difference = drawn[one].values[name] - drawn[other].values[name]
                 size = first.n + last.n, first.groups + last.groups
                 result[gap, name] = estimate(difference, *size)
     return result

@@ -88,6 +88,19 @@ class Conformal(Result):
         columns += ["size", "size_low", "size_high", "quantile", "val_lesions"]
         return pd.DataFrame(rows, columns=columns)
 
+    def shown(self) -> list[tuple[str, pd.DataFrame]]:
+        """Coverage and size, as `Result.shown` says."""
+        table = self.table().replace({"class": {"": "all"}})
+        return [(f"Sets that hold the true class with {1 - self.settings['alpha']:.4g}", table)]
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """What the sizes are, as `Result.legend` says."""
+        return (
+            f"Size: classes in a set. Sets of one class: {self['single']}. Empty sets: "
+            f"{self['empty']}. val lesions: that the quantile rests on.",
+        )
+
     def to_json(self) -> dict[str, Any]:
         """All but the sets, as plain values; an infinite quantile is None."""
         return {
@@ -220,7 +233,9 @@ def _check(alpha: float, method: str, penalty: float, free: int, part: str) -> N
         raise SettingsError("Conformal sets: " + "; ".join(faults) + ".", faults)
 
 
-def _measure(inside: Mask, targets: Index, lesions: Index, classes: tuple[str, ...]) -> Measure:
+def _measure(
+    inside: Mask, targets: Index, lesions: Index, classes: tuple[str, ...]
+) -> Measure[str]:
     """Shares of lesions, every lesion with the weight 1 spread over its images."""
     covered = inside[np.arange(len(targets)), targets].astype(np.float64)
     size = inside.sum(axis=1).astype(np.float64)

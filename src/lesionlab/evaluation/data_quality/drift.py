@@ -55,7 +55,8 @@ class Drift(Result):
             (Jensen-Shannon, 0 = alike, 1 = nothing in common), p, p_adjusted (Holm, over all rows),
             standardised (difference of means, second less first, over the pooled deviation;
             numbers only), first_value, second_value (means of numbers; of words the share of the
-            word in `what`, which changes most), what, first_unknown, second_unknown (shares).
+            word in `statistic`, which changes most), statistic, first_unknown, second_unknown
+            (shares).
         together: first, second, auroc, low, high, p, p_adjusted, images, lesions: how well trees
             tell the two sets apart by all columns, 0.5 = not at all; p is one-sided.
         constant: columns that are the same everywhere.
@@ -157,7 +158,7 @@ def drift(
             replicates=replicates,
             seed=seed,
             listen=listen,
-        )["all\0"]
+        ).values["all", ""]
         count = int(lesions.max()) + 1
         area = estimate(drawn, len(both), count)
         p = above_half_p(drawn)
@@ -180,7 +181,7 @@ _COLUMNS = [
     "standardised",
     "first_value",
     "second_value",
-    "what",
+    "statistic",
     "first_unknown",
     "second_unknown",
 ]

@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 
 from lesionlab.display import Result
 from lesionlab.errors import DataError, SettingsError
-from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, lesion_codes, replicate
-from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
-from lesionlab.evaluation.intervals.p_values import bootstrap_p, holm
-from lesionlab.evaluation.metrics.classification import share
+from lesionlab.evaluation.intervals.bootstrap import lesion_codes, replicate, shares
+from lesionlab.evaluation.intervals.estimate import Estimate
+from lesionlab.evaluation.intervals.p_values import holm
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, Step, silent
@@ -378,21 +377,18 @@ def _shares(
     masks |= {(name, each): (target == name) & (kind == each) for name in classes for each in kinds}
     masks = {key: mask for key, mask in masks.items() if mask.any()}
 
-    def compute(weights: Weights) -> dict[str, Values]:
-        return {"\0".join(key): share(weights[:, mask], flags[mask]) for key, mask in masks.items()}
-
-    groups = lesion_id.to_numpy(dtype=object)
-    codes, _ = lesion_codes(groups)
-    values = replicate([Measure(compute)], groups, replicates=replicates, seed=seed, listen=listen)
-    rows = []
-    found: dict[tuple[str, str], Estimate] = {}
-    for key, mask in masks.items():
-        each = estimate(
-            values["\0".join(key)], int(mask.sum()), len(np.unique(codes[mask])), proportion=True
-        )
-        found[key] = each
-        count = int(flags[mask].sum())
-        rows.append((*key, each.n, each.groups, count, each.value, each.low, each.high))
+    drawn = replicate(
+        [shares({key: (flags, mask) for key, mask in masks.items()})],
+        lesion_id.to_numpy(dtype=object),
+        replicates=replicates,
+        seed=seed,
+        listen=listen,
+    )
+    found = {key: drawn.estimate(key) for key in masks}
+    rows = [
+        (*key, e.n, e.groups, int(flags[masks[key]].sum()), e.value, e.low, e.high)
+        for key, e in found.items()
+    ]
     columns = ["class", "dx_type", "images", "lesions", "suspects", "share", "low", "high"]
     table = pd.DataFrame(rows, columns=columns)
     gaps = [
@@ -404,10 +400,8 @@ def _shares(
     ]
     made = []
     for key, other in gaps:
-        drawn = values["\0".join(key)] - values["\0".join(other)]
-        sizes = (found[key].n + found[other].n, found[key].groups + found[other].groups)
-        gap = estimate(drawn, *sizes)
-        made.append((*key, gap.value, gap.low, gap.high, bootstrap_p(drawn)))
+        gap, p = drawn.difference(key, other)
+        made.append((*key, gap.value, gap.low, gap.high, p))
     differences = pd.DataFrame(made, columns=["class", "dx_type", "difference", "low", "high", "p"])
     differences["p_adjusted"] = holm(differences["p"].tolist())
     tables = {

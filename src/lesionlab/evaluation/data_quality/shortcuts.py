@@ -26,10 +26,10 @@ from lesionlab.evaluation.data_quality.tabular_classifier import (
     out_of_fold,
     within_folds,
 )
-from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, lesion_codes, replicate
-from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
+from lesionlab.evaluation.intervals.bootstrap import Measure, lesion_codes, replicate, shares
+from lesionlab.evaluation.intervals.estimate import Estimate, estimate
 from lesionlab.evaluation.intervals.p_values import bootstrap_p, holm, too_few
-from lesionlab.evaluation.metrics.classification import decide, share
+from lesionlab.evaluation.metrics.classification import decide
 from lesionlab.evaluation.predictions.load import Source, arrays_of, open_predictions, rows_of
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, Step, silent
@@ -206,12 +206,11 @@ def _figures(
         replicates=replicates,
         seed=seed,
         listen=listen,
-    )
+    ).values
     lesions = [len(np.unique(codes[targets == i])) for i in range(len(classes))]
     sizes = np.bincount(targets, minlength=len(classes))
     rows = []
-    for key, drawn in values.items():
-        name, label = key.split("\0")
+    for (name, label), drawn in values.items():
         place = classes.index(label) if label else -1
         n, groups_of = (int(sizes[place]), lesions[place]) if label else (len(data), count)
         each = estimate(drawn, n, groups_of)
@@ -309,27 +308,21 @@ def recalls_by(
             if min(len(np.unique(codes[low])), len(np.unique(codes[high]))) >= FEW:
                 thirds[str(name), label] = low, high
 
-    def compute(weights: Weights) -> Mapping[str, Values]:
-        found: dict[str, Values] = {}
-        for (name, label), (low, high) in thirds.items():
-            found[f"{name}\0{label}\0low"] = share(weights[:, low], right[low])
-            found[f"{name}\0{label}\0high"] = share(weights[:, high], right[high])
-        return found
-
     drawn = replicate(
-        [Measure(compute)],
+        [
+            shares(
+                {(*key, end): (right, ends[end]) for key, ends in thirds.items() for end in (0, 1)}
+            )
+        ],
         rows["lesion_id"].to_numpy(dtype=object),
         replicates=replicates,
         seed=seed,
         listen=listen,
-    )
+    ).values
     made = []
     for name in dict.fromkeys(name for name, _ in thirds):
         labels = [label for other, label in thirds if other == name]
-        ends = {
-            label: tuple(drawn[f"{name}\0{label}\0{end}"] for end in ("low", "high"))
-            for label in labels
-        }
+        ends = {label: (drawn[name, label, 0], drawn[name, label, 1]) for label in labels}
         sizes = {label: tuple(int(mask.sum()) for mask in thirds[name, label]) for label in labels}
         low, high = (np.mean([ends[each][i] for each in labels], axis=0) for i in (0, 1))
         whole = tuple(sum(sizes[each][i] for each in labels) for i in (0, 1))

@@ -119,8 +119,8 @@ def above_half_p(values: Values) -> float:
 
 def within_folds(
     answers: Mapping[str, OutOfFold], targets: Index, classes: Sequence[str]
-) -> Callable[[Weights], Mapping[str, Values]]:
-    r"""Areas under the ROC curve by replicate weights, of pairs of images of the same fold.
+) -> Callable[[Weights], Mapping[tuple[str, str], Values]]:
+    """Areas under the ROC curve by replicate weights, of pairs of images of the same fold.
 
     Scores of two folds come from two models; pooled, they would put the area of a useless
     column below a half.
@@ -131,8 +131,8 @@ def within_folds(
         classes: names, length k; with two, only the second one is told.
 
     Returns:
-        A function of weights, shape (r, n), that gives "name\0class" for every class and
-        "name\0" for their mean, shape (r,).
+        A function of weights, shape (r, n), that gives (name, class) for every class and
+        (name, "") for their mean, shape (r,).
     """
     told = range(len(classes)) if len(classes) > 2 else (1,)
     plans: dict[str, list[tuple[Index, list[Ranking]]]] = {}
@@ -143,8 +143,8 @@ def within_folds(
             ranked = [rank(targets[rows] == i, each.probabilities[rows, i]) for i in told]
             plans[name].append((rows, ranked))
 
-    def compute(weights: Weights) -> Mapping[str, Values]:
-        values: dict[str, Values] = {}
+    def compute(weights: Weights) -> Mapping[tuple[str, str], Values]:
+        values: dict[tuple[str, str], Values] = {}
         for name, plan in plans.items():
             won = np.zeros((len(told), len(weights)))
             pairs = np.zeros_like(won)
@@ -158,10 +158,8 @@ def within_folds(
                     pairs[place] += count
             areas = ratio(won, pairs)
             if len(told) > 1:
-                values |= {
-                    f"{name}\0{classes[i]}": area for i, area in zip(told, areas, strict=True)
-                }
-            values[f"{name}\0"] = areas.mean(axis=0)
+                values |= {(name, classes[i]): area for i, area in zip(told, areas, strict=True)}
+            values[name, ""] = areas.mean(axis=0)
         return values
 
     return compute

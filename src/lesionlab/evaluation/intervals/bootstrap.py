@@ -8,8 +8,10 @@ ones, gives the plain value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.intervals.estimate import Estimate, Range, Values, estimate
+from lesionlab.evaluation.intervals.p_values import bootstrap_p
+from lesionlab.numerics import ratio
 from lesionlab.progress import Listener, Step, silent
+
+Key = TypeVar("Key", bound=Hashable)
+"""What a metric is called: its name, or a tuple such as model and name."""
+
+Mask = NDArray[np.bool_]
 
 Weights = NDArray[np.float64]
 """Replicate weights, shape (replicates, images), 0 or more."""
@@ -27,7 +36,7 @@ BLOCK_BYTES = 8_000_000
 
 
 @dataclass(frozen=True)
-class Measure:
+class Measure(Generic[Key]):
     """One or more metrics as a function of replicate weights.
 
     Attributes:
@@ -38,10 +47,62 @@ class Measure:
         ranges: of the metrics that have a range and are no such share.
     """
 
-    compute: Callable[[Weights], Mapping[str, Values]]
-    basis: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-    proportions: frozenset[str] = frozenset()
-    ranges: Mapping[str, Range] = field(default_factory=dict)
+    compute: Callable[[Weights], Mapping[Key, Values]]
+    basis: Mapping[Key, Mask] = field(default_factory=dict)
+    proportions: frozenset[Key] = frozenset()
+    ranges: Mapping[Key, Range] = field(default_factory=dict)
+
+
+def shares(masks: Mapping[Key, tuple[Mask, Mask]]) -> Measure[Key]:
+    """Shares of images: by name, those that count and those of which they are a share, (n,)."""
+
+    def compute(weights: Weights) -> Mapping[Key, Values]:
+        return {
+            name: ratio(weights[:, hits & of].sum(axis=1), weights[:, of].sum(axis=1))
+            for name, (hits, of) in masks.items()
+        }
+
+    return Measure(compute, {name: of for name, (_, of) in masks.items()}, frozenset(masks))
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates(Generic[Key]):
+    """Every metric on every replicate, from which estimates and differences are made.
+
+    Attributes:
+        values: each metric by name, shape (replicates + 1,), the plain value first.
+        basis: as `Measure.basis`.
+        proportions: as `Measure.proportions`.
+        ranges: of the metrics, as `ranges_of` gives them.
+        codes: numbers of the lesions, shape (n,).
+    """
+
+    values: Mapping[Key, Values]
+    basis: Mapping[Key, Mask]
+    proportions: frozenset[Key]
+    ranges: Mapping[Key, Range]
+    codes: NDArray[np.intp]
+
+    def size(self, *names: Key) -> tuple[int, int]:
+        """Images and lesions that some metrics rest on, together."""
+        if not all(name in self.basis for name in names):
+            return len(self.codes), len(np.unique(self.codes))
+        mask = np.any([self.basis[name] for name in names], axis=0)
+        return int(mask.sum()), len(np.unique(self.codes[mask]))
+
+    def estimate(self, name: Key) -> Estimate:
+        """A metric's value with its interval, and the counts it rests on."""
+        share, within = name in self.proportions, self.ranges.get(name)
+        return estimate(self.values[name], *self.size(name), proportion=share, within=within)
+
+    def difference(self, name: Key, other: Key) -> tuple[Estimate, float]:
+        """A metric minus another on the same replicates, and the p value of "there is none".
+
+        The p value is nan where there is no interval.
+        """
+        drawn = self.values[name] - self.values[other]
+        each = estimate(drawn, *self.size(name, other))
+        return each, math.nan if math.isnan(each.low) else bootstrap_p(drawn)
 
 
 def lesion_codes(groups: ArrayLike) -> tuple[NDArray[np.intp], int]:
@@ -112,7 +173,7 @@ def rows_per_block(n: int) -> int:
     return max(1, BLOCK_BYTES // (8 * max(n, 1)))
 
 
-def ranges_of(measures: Iterable[Measure], codes: NDArray[np.intp]) -> dict[str, Range]:
+def ranges_of(measures: Iterable[Measure[Key]], codes: NDArray[np.intp]) -> dict[Key, Range]:
     """The ranges of all metrics by name, with what a perfect score is worth and their lesions.
 
     What lies between 0 and 1 has no larger variance than a share with the same mean. So the mean of
@@ -133,13 +194,13 @@ def ranges_of(measures: Iterable[Measure], codes: NDArray[np.intp]) -> dict[str,
 
 
 def replicate(
-    measures: Iterable[Measure],
+    measures: Iterable[Measure[Key]],
     groups: ArrayLike,
     *,
     replicates: int,
     seed: int,
     listen: Listener = silent,
-) -> dict[str, Values]:
+) -> Replicates[Key]:
     """Compute every metric on every replicate, in one pass over blocks of weights.
 
     Args:
@@ -149,14 +210,11 @@ def replicate(
         seed: of the draws.
         listen: told of the progress.
 
-    Returns:
-        Each metric by name, shape (replicates + 1,), the plain value first.
-
     Raises:
         SettingsError: if `replicates` is negative.
     """
     measures = list(measures)
-    parts: dict[str, list[Values]] = {}
+    parts: dict[Key, list[Values]] = {}
     done = 0
     for block in weight_blocks(groups, replicates, seed, rows_per_block(np.size(groups))):
         for measure in measures:
@@ -164,32 +222,27 @@ def replicate(
                 parts.setdefault(name, []).append(values)
         done += len(block)
         listen(Step("bootstrap over lesions", done, replicates + 1, "replicates"))
-    return {name: np.concatenate(values) for name, values in parts.items()}
+    codes, _ = lesion_codes(groups)
+    return Replicates(
+        {name: np.concatenate(values) for name, values in parts.items()},
+        {name: mask for measure in measures for name, mask in measure.basis.items()},
+        frozenset[Key]().union(*(measure.proportions for measure in measures)),
+        ranges_of(measures, codes),
+        codes,
+    )
 
 
 def estimates(
-    measures: Sequence[Measure],
+    measures: Iterable[Measure[Key]],
     groups: ArrayLike,
     *,
     replicates: int,
     seed: int,
     listen: Listener = silent,
-) -> dict[str, Estimate]:
+) -> dict[Key, Estimate]:
     """Give every metric of `measures` its value, interval, and the counts it rests on.
 
     Arguments and errors are those of `replicate`; intervals are those of `estimate`.
     """
-    table = replicate(measures, groups, replicates=replicates, seed=seed, listen=listen)
-    codes, count = lesion_codes(groups)
-    masks = {name: mask for measure in measures for name, mask in measure.basis.items()}
-    shares = frozenset[str]().union(*(measure.proportions for measure in measures))
-    ranges = ranges_of(measures, codes)
-    result: dict[str, Estimate] = {}
-    for name, values in table.items():
-        mask = masks.get(name)
-        n = len(codes) if mask is None else int(mask.sum())
-        lesions = count if mask is None else len(np.unique(codes[mask]))
-        result[name] = estimate(
-            values, n, lesions, proportion=name in shares, within=ranges.get(name)
-        )
-    return result
+    found = replicate(measures, groups, replicates=replicates, seed=seed, listen=listen)
+    return {name: found.estimate(name) for name in found.values}

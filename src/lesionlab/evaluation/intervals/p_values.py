@@ -80,10 +80,3 @@ def too_few(replicates: int, tests: int) -> str:
         f"{tests} differences were tested at once, and with {replicates} replicates no single one "
         f"can get an adjusted p below {min(1.0, floor):.2g}. Take {needed} replicates or more."
     )
-
-
-def shown_p(value: float) -> str:
-    """A p value in words: "0.012", "< 0.001"; "–" where there is none."""
-    if math.isnan(value):
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

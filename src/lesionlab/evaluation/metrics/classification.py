@@ -207,7 +207,7 @@ def _hits(confusions: Floats) -> Floats:
     return np.diagonal(confusions, axis1=1, axis2=2)
 
 
-def classification(targets: Index, probabilities: Floats, classes: Sequence[str]) -> Measure:
+def classification(targets: Index, probabilities: Floats, classes: Sequence[str]) -> Measure[str]:
     """All metrics of decisions and of rankings that need nothing but the scored images.
 
     Macro means run over the classes present among `targets`; a replicate in which one of these was

@@ -86,7 +86,7 @@ def operating_points(
     positive: NDArray[np.bool_],
     scores: NDArray[np.float64],
     thresholds: Mapping[str, float],
-) -> Measure:
+) -> Measure[str]:
     """Sensitivity and specificity of fixed thresholds.
 
     The thresholds are given, so the intervals hold for these very thresholds: how they would vary

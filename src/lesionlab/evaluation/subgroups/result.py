@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,9 @@ _COLUMNS = (
     *("kind", "grouping", "group", "against", "metric", "value", "low", "high", "p", "p_adjusted"),
     *("images", "lesions", "classes", "remark"),
 )
+USUAL = ("balanced_accuracy", "sensitivity")
+"""What is shown of groups unless something else is asked for."""
+
 Key = tuple[str, str, str]
 """Grouping, group and metric."""
 
@@ -84,6 +87,57 @@ class Subgroups(Result):
     seed: int
     notes: list[str]
 
+    def shown(self, metrics: Sequence[str] = ()) -> list[tuple[str, pd.DataFrame]]:
+        """Figures of groups metric by metric, then the widest gaps, as `Result.shown` says.
+
+        Args:
+            metrics: which, by their full names; by default balanced accuracy and sensitivity.
+        """
+        usual = [name for name in self.metrics if first_word(name) in USUAL]
+        tables = []
+        for metric in metrics or usual:
+            for grouping in self.groups:
+                tables.append((f"{metric} by {grouping}", self._by_group(grouping, metric)))
+            tables.append((f"Widest gaps of {metric}", self._widest(metric)))
+        return [(title, table) for title, table in tables if len(table)]
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """What classes and p values are, as `Result.legend` says."""
+        return (
+            "Classes: those that a mean over classes ran over on both sides. An adjusted p below "
+            "0.05 is a difference; the widest gap's interval holds although it was picked for "
+            "being widest.",
+        )
+
+    def _by_group(self, grouping: str, metric: str) -> pd.DataFrame:
+        """A row per group: its size, its figure or why there is none, its gap to the rest."""
+        rows = []
+        for group in self.groups[grouping]:
+            key = grouping, group, metric
+            why = self.suppressed.get(key) or self.suppressed.get((grouping, group, ""), "")
+            figure = self.figures.get(key, f"none: {why}")
+            _, lesions, _ = self.sizes[grouping, group]
+            rows.append((group, lesions, figure, *self._gap_cells(self.gaps.get(key))))
+        return _shown_gaps(rows, ["group", "lesions", "figure", "minus the rest"])
+
+    def _widest(self, metric: str) -> pd.DataFrame:
+        rows = [
+            (grouping, f"{highest} - {gap.against}", *self._gap_cells(gap))
+            for (grouping, name), (highest, gap) in self.widest.items()
+            if name == metric
+        ]
+        return _shown_gaps(rows, ["by", "groups", "gap"])
+
+    def _gap_cells(self, gap: Gap | None) -> tuple[Estimate | None, float, str]:
+        """A gap, its adjusted p and its classes, in few letters where it has them all."""
+        if gap is None:
+            return None, math.nan, ""
+        every = max(map(len, self.classes.values()), default=0)
+        all_of_them = len(gap.classes) == every > 2
+        classes = f"all {every}" if all_of_them else " ".join(gap.classes)
+        return gap.estimate, gap.adjusted, classes
+
     def table(self) -> pd.DataFrame:
         """Everything, one figure or gap per row.
 
@@ -127,6 +181,11 @@ class Subgroups(Result):
     def __repr__(self) -> str:
         count = sum(map(len, self.groups.values()))
         return f"<Subgroups of {self.part}: {count} groups by {', '.join(self.groups)}>"
+
+
+def _shown_gaps(rows: Sequence[tuple[object, ...]], names: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=[*names, "adjusted p", "classes"])
+    return table if table["classes"].any() else table.drop(columns="classes")
 
 
 def _row(each: Estimate, p: float = math.nan, adjusted: float = math.nan) -> tuple[float, ...]:

@@ -198,7 +198,9 @@ def shift(risks: Floats, known: float, to: float) -> Floats:
     return cases / (cases + others)
 
 
-def _measure(cases: Mask, risks: Floats, thresholds: Floats, prevalence: float | None) -> Measure:
+def _measure(
+    cases: Mask, risks: Floats, thresholds: Floats, prevalence: float | None
+) -> Measure[str]:
     treated = (risks[:, None] >= thresholds).astype(np.float64)  # (n, t)
     odds = thresholds / (1 - thresholds)
     yes = cases.astype(np.float64)

@@ -35,7 +35,7 @@ ROWS = {
 """What becomes of patients, in the order of a table."""
 
 
-def zones(cases: Mask, out: Mask, into: Mask, prevalence: float, patients: int) -> Measure:
+def zones(cases: Mask, out: Mask, into: Mask, prevalence: float, patients: int) -> Measure[str]:
     """What two thresholds did, as a function of replicate weights.
 
     Args:

@@ -250,7 +250,7 @@ def _choose(
     return thresholds, reached
 
 
-def _measure(curve: Curve, *, unit_share: bool) -> Measure:
+def _measure(curve: Curve, *, unit_share: bool) -> Measure[str]:
     """AURC and the risk at the coverages of the curve."""
 
     def compute(weights: Weights) -> Mapping[str, Values]:
@@ -277,7 +277,7 @@ def _points(
     classes: tuple[str, ...],
     *,
     share: bool,
-) -> Measure:
+) -> Measure[str]:
     """Coverage, risk and each class's coverage of fixed thresholds."""
     members = {f"/{label}": targets == place for place, label in enumerate(classes)}
     members = {"": np.ones(len(targets), dtype=bool), **members}

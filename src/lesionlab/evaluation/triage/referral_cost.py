@@ -91,16 +91,16 @@ class MeasuredReferral:
     def table(self) -> pd.DataFrame:
         """Both rules: columns rule, lesions ("malignant", ...), n, missed or referred, ends."""
         rows = [
-            (rule, kind, self[name].groups, what, *ends(self[name]))
+            (rule, kind, self[name].groups, outcome, *ends(self[name]))
             for rule, start in (("risk limits", ""), (_SETS, "sets_"))
-            for kind, what, name in (
+            for kind, outcome, name in (
                 ("malignant", "not referred", f"{start}missed"),
                 ("melanoma", "not referred", f"{start}missed_melanoma"),
                 ("benign", "referred", f"{start}referred"),
             )
             if name in self.estimates
         ]
-        columns = ["rule", "lesions", "n", "what", "share", "low", "high"]
+        columns = ["rule", "lesions", "n", "outcome", "share", "low", "high"]
         return pd.DataFrame(rows, columns=columns)
 
     def to_json(self) -> dict[str, Any]:

@@ -133,6 +133,10 @@ class ReferralRule:
             or any(point <= 0 for point in self.points.values())
         )
 
+    def is_malignant(self, label: str) -> bool | None:
+        """Whether a class is malignant; None: nobody said."""
+        return None if label in self.unknown else label in self.malignant
+
     def probability(self, probabilities: Floats, classes: Sequence[str]) -> Floats:
         """Probability of some classes together, shape (n,), from shape (n, classes)."""
         places = [self.classes.index(label) for label in classes]

@@ -84,9 +84,9 @@ class TwoThresholds(Result):
         return self.estimates[name]
 
     def table(self) -> pd.DataFrame:
-        """What would have become of the patients: columns what, patients, low and high."""
+        """What would have become of the patients: columns zone, patients, low and high."""
         rows = [(text, *ends(self[name])) for name, text in ROWS.items()]
-        return pd.DataFrame(rows, columns=["what", "patients", "low", "high"])
+        return pd.DataFrame(rows, columns=["zone", "patients", "low", "high"])
 
     def figures(self) -> pd.DataFrame:
         """All estimates: columns figure, value, low, high, n (units) and lesions they rest on."""

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, lesion_codes, replicate
+from lesionlab.evaluation.intervals.bootstrap import Measure, Weights, replicate
 from lesionlab.evaluation.intervals.estimate import Estimate, Values, estimate
 from lesionlab.evaluation.metrics.ranking import auroc, rank
 from lesionlab.numerics import ratio
@@ -161,7 +161,7 @@ def mean_curves(
 
 
 def _estimates(
-    measures: Sequence[Measure], keys: _Keys, frame: _Frame, drawn: Bootstrap
+    measures: Sequence[Measure[_Key]], keys: _Keys, frame: _Frame, drawn: Bootstrap
 ) -> list[tuple[str, str, Estimate]]:
     """Figure, group and estimate of every key that rests on any image."""
     found = replicate(
@@ -171,14 +171,15 @@ def _estimates(
         seed=drawn.seed,
         listen=drawn.listen,
     )
-    codes, _ = lesion_codes(frame.lesions)
     rows = []
-    for key, (measure, group, seen) in keys.items():
+    for (measure, group), seen in keys.items():
         whole = group not in (BALANCED, DIFFERENCE, WITHIN) and " - " not in measure
         share = whole and measure.startswith(_SHARES)
-        size = int(seen.sum()), len(np.unique(codes[seen]))
+        size = int(seen.sum()), len(np.unique(found.codes[seen]))
         if size[0]:
-            rows.append((measure, group, estimate(found[key], *size, proportion=share)))
+            rows.append(
+                (measure, group, estimate(found.values[measure, group], *size, proportion=share))
+            )
     return rows
 
 
@@ -261,13 +262,15 @@ def _ratios(frame: _Frame) -> list[str]:
     return [name for name, pair in RATIOS.items() if set(pair) <= set(frame.names)]
 
 
-_Keys = dict[str, tuple[str, str, NDArray[np.bool_]]]
+_Key = tuple[str, str]
+_Keys = dict[_Key, NDArray[np.bool_]]
+"""By figure and group, the images that it rests on."""
 
 
 def _means(
     frame: _Frame, groups: Mapping[str, _Group], wanted: Sequence[str] | None = None
-) -> tuple[list[Measure], _Keys]:
-    """A measure per group; by its name, each figure, its group and the images it rests on."""
+) -> tuple[list[Measure[_Key]], _Keys]:
+    """A measure per group; of each figure and group the images it rests on."""
     known = ~np.isnan(frame.values)
     names = list(frame.names)
     for name in _ratios(frame):
@@ -278,22 +281,22 @@ def _means(
     for group, (compute, mask) in groups.items():
         if wanted is not None and group not in wanted:
             continue
-        own = {name: f"{name}\n{group}" for name in names}
+        own = [(name, group) for name in names]
 
         def named(
             weights: Weights,
             compute: Callable[[Weights], NDArray[np.float64]] = compute,
-            own: Mapping[str, str] = own,
-        ) -> dict[str, Values]:
-            return dict(zip(own.values(), compute(weights).T, strict=True))
+            own: Sequence[_Key] = own,
+        ) -> dict[_Key, Values]:
+            return dict(zip(own, compute(weights).T, strict=True))
 
         measures.append(Measure(named))
         for number, name in enumerate(names):
-            keys[own[name]] = name, group, mask & known[:, number]
+            keys[name, group] = mask & known[:, number]
     return measures, keys
 
 
-def _relations(frame: _Frame, table: pd.DataFrame) -> tuple[list[Measure], _Keys]:
+def _relations(frame: _Frame, table: pd.DataFrame) -> tuple[list[Measure[_Key]], _Keys]:
     """Rank correlation with the probability, and how well a figure tells right from wrong."""
     chance = table["probability"].to_numpy(float)
     measures, keys = [], _Keys()
@@ -305,25 +308,25 @@ def _relations(frame: _Frame, table: pd.DataFrame) -> tuple[list[Measure], _Keys
             continue
         if name != "probability":
             pair = rankdata(column[seen]), rankdata(chance[seen])
-            key = f"correlation of {name} with probability"
+            key = f"correlation of {name} with probability", ALL
             measures.append(Measure(_correlation(key, pair, seen, frame.weight)))
-            keys[key] = key, ALL, seen
+            keys[key] = seen
         if (right := frame.right[seen]).any() and not right.all():
-            key = f"auroc of {name} for right"
+            key = f"auroc of {name} for right", ALL
             measures.append(Measure(_auroc(key, right, column[seen], seen, frame.weight)))
-            keys[key] = key, ALL, seen
+            keys[key] = seen
     return measures, keys
 
 
 def _correlation(
-    key: str,
+    key: _Key,
     pair: tuple[NDArray[np.float64], NDArray[np.float64]],
     seen: NDArray[np.bool_],
     weight: NDArray[np.float64],
-) -> Callable[[Weights], dict[str, Values]]:
+) -> Callable[[Weights], dict[_Key, Values]]:
     """Pearson's correlation of ranks that were taken once, over all images."""
 
-    def compute(weights: Weights) -> dict[str, Values]:
+    def compute(weights: Weights) -> dict[_Key, Values]:
         own = (weights * weight)[:, seen]
         own = ratio(own, own.sum(axis=1, keepdims=True))
         x, y = (each - (own @ each)[:, None] for each in pair)
@@ -334,12 +337,12 @@ def _correlation(
 
 
 def _auroc(
-    key: str,
+    key: _Key,
     right: NDArray[np.bool_],
     values: NDArray[np.float64],
     seen: NDArray[np.bool_],
     weight: NDArray[np.float64],
-) -> Callable[[Weights], dict[str, Values]]:
+) -> Callable[[Weights], dict[_Key, Values]]:
     ranking = rank(right, values)
     return lambda weights: {key: auroc((weights * weight)[:, seen], ranking)}
 

@@ -14,63 +14,13 @@ import yaml
 from lesionlab.advice import command
 from lesionlab.errors import SettingsError
 from lesionlab.files import write_text
-from lesionlab.reporting.card.standards import WHO, Item, standards
+from lesionlab.reporting.card.standards import WHO, Item, read_data, standards
 
 NOT_APPLICABLE = "not applicable:"
 """An answer that begins so says why an item asks nothing of this model."""
 
 FIELDS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "intended_use": ("intended use", "What is the model for?"),
-        "out_of_scope": ("uses that are out of scope", "What is it not for?"),
-        "users": ("users", "Who is to use it, at which step of care, knowing what?"),
-        "context": ("clinical background", "Which medical question is it, answered how today?"),
-        "objectives": ("aims", "What is the aim: a new model, a test of one, a feasibility study?"),
-        "design": ("study design", "Was the study planned before or after the data were there?"),
-        "population": (
-            "people that it is meant for",
-            "For which people, and are they in the data?",
-        ),
-        "inequalities": ("known inequalities", "Which inequalities of health are known here?"),
-        "device": ("devices", "Which cameras, dermatoscopes and settings, used by whom?"),
-        "artefacts": ("what disturbs the images", "Hair, ink, rulers, gel, uneven light?"),
-        "setting": ("setting and centres", "Where were the images taken, at how many centres?"),
-        "dates": ("dates", "From when to when were they taken?"),
-        "eligibility": ("who was included", "Which cases were taken, which left out, and why?"),
-        "treatments": ("treatments", "Were lesions treated before the image was taken?"),
-        "skin_tone": ("skin tones", "Which skin tones are there, and how was that judged?"),
-        "deidentification": ("anonymity", "How were the data made anonymous?"),
-        "labelling": ("who labelled, and how", "Who gave the diagnoses, how trained, and why so?"),
-        "agreement": ("agreement of those who labelled", "How far do they agree?"),
-        "blinding": ("blinding", "Was the diagnosis made without sight of what the model sees?"),
-        "sample_size": ("reason for the sample size", "Why this many cases?"),
-        "tuning": ("search for settings", "Which settings were tried, and how were they compared?"),
-        "fairness": ("what was done for fairness", "What was done so that no group is worse off?"),
-        "clusters": ("differences between clinics", "How does it differ between clinics?"),
-        "external": ("test on images from elsewhere", "How does it do on images from elsewhere?"),
-        "unlike": ("images unlike those it knows", "What does it do with images unlike its own?"),
-        "robustness": ("robustness", "How does it bear poor light, blur, other crops?"),
-        "explanation": ("explanations", "How are its answers explained, and was that checked?"),
-        "comparison": ("other models and physicians", "How do others do on the same images?"),
-        "interpretation": ("interpretation", "What do the results mean, for fairness too?"),
-        "limitations": ("limitations", "What limits them?"),
-        "impact": ("effect on care", "What could it change for patients and those who treat them?"),
-        "poor_input": ("poor or missing input", "What is to be done with a poor image?"),
-        "next_steps": ("next steps", "What should be studied next?"),
-        "ethics": ("ethics approval and consent", "Who approved it, and did people consent?"),
-        "involvement": ("patients and public", "Which part did patients and the public have?"),
-        "funding": ("funding", "Who paid for it, and what did they decide?"),
-        "conflicts": ("conflicts of interest", "Which interests conflict?"),
-        "protocol": ("protocol", "Where is it, or was there none?"),
-        "registration": ("registration", "Where is the study registered, or is it not?"),
-        "availability": (
-            "availability",
-            "Where are weights, code and data to be had, on what terms?",
-        ),
-        "weights_licence": ("licence of the weights", "Under which licence are the weights?"),
-        "citation": ("how to cite it", "Which publication is to be cited?"),
-        "contacts": ("contacts", "Whom can one ask?"),
-    }
+    {name: (label, ask) for name, (label, ask) in read_data("outline.yaml")["fields"].items()}
 )
 """Fields of an answers file: what each is called, and what it asks."""
 

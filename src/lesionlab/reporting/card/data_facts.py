@@ -334,7 +334,7 @@ def _people(table: pd.DataFrame) -> pd.DataFrame:
         order = sorted(counts.index, key=lambda name: (name == "not known", _order(name, counts)))
         for name in order:
             rows.append((_COLUMNS[column], name, *map(int, counts.loc[name])))
-    return pd.DataFrame(rows, columns=["what", "value", *parts])
+    return pd.DataFrame(rows, columns=["characteristic", "value", *parts])
 
 
 def _order(name: str, counts: pd.DataFrame) -> tuple[int, str]:
@@ -345,7 +345,7 @@ def _order(name: str, counts: pd.DataFrame) -> tuple[int, str]:
 
 def _shares(people: pd.DataFrame) -> dict[str, list[float]]:
     """Each part's counts as shares of that part, by column."""
-    totals = people.groupby("what")[list(people.columns[2:])].transform("sum")
+    totals = people.groupby("characteristic")[list(people.columns[2:])].transform("sum")
     return {name: (people[name] / totals[name]).tolist() for name in totals.columns}
 
 

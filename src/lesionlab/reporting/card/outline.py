@@ -16,6 +16,7 @@ from lesionlab.evaluation.comparison.metadata_worth import MetadataWorth
 from lesionlab.evaluation.evaluation_result import Evaluation
 from lesionlab.evaluation.triage.referral_cost import MeasuredReferral
 from lesionlab.reporting.card.author_answers import FIELDS
+from lesionlab.reporting.card.standards import read_data
 from lesionlab.run import Folds, Run
 
 By = Literal["run", "publication", "author"]
@@ -138,178 +139,13 @@ class Heading:
     tables: tuple[str, ...] = ()
 
 
-def _heading(
-    name: str, title: str, /, *keys: str, tables: tuple[str, ...] = (), **own: str
-) -> Heading:
-    """A heading; author's fields by name, facts of the section as keyword and label."""
-    labels = {f"{name}.{key}": label for key, label in own.items()}
-    labels |= {f"author.{key}": FIELDS[key][0] for key in keys}
-    return Heading(name, title, MappingProxyType(labels), tables)
+def _heading(name: str, entry: Mapping[str, Any]) -> Heading:
+    labels = {f"{name}.{key}": label for key, label in entry.get("facts", {}).items()}
+    labels |= {f"author.{key}": FIELDS[key][0] for key in entry.get("fields", ())}
+    return Heading(name, entry["title"], MappingProxyType(labels), tuple(entry.get("tables", ())))
 
 
-OUTLINE = (
-    _heading(
-        "card",
-        "In short",
-        title="title",
-        summary="summary",
-    ),
-    _heading(
-        "answer",
-        "What an answer is worth",
-        tables=("answers", "referral"),
-        promise="promise of referral",
-        referral="what that promise cost and kept",
-        metadata="what age, sex and site are worth",
-    ),
-    _heading(
-        "use",
-        "What it is for, and what not",
-        "intended_use",
-        "out_of_scope",
-        "users",
-        "context",
-        "objectives",
-        "population",
-        "impact",
-        "poor_input",
-        "unlike",
-        limits="limits of use",
-        classes="conditions that it knows",
-    ),
-    _heading(
-        "data",
-        "The data",
-        "device",
-        "artefacts",
-        "setting",
-        "dates",
-        "eligibility",
-        "treatments",
-        "skin_tone",
-        "labelling",
-        "agreement",
-        "blinding",
-        "deidentification",
-        "ethics",
-        tables=("classes", "people"),
-        collection="collection",
-        kind="kind of image",
-        centres="where they come from",
-        period="when they were taken",
-        files="files",
-        balance="classes",
-        demographics="age, sex and site",
-        missing="values that are not known",
-        confirmation="how diagnoses were confirmed",
-        confirmation_test="how those of the scored part were confirmed",
-        histology="malignant lesions confirmed under the microscope",
-        labelling="how diagnoses were made, as published",
-        shift="training and scored part compared",
-        citation="citation of the data",
-        licence="licence of the data",
-        homepage="where the data are",
-    ),
-    _heading(
-        "split",
-        "How the data were divided",
-        "design",
-        "sample_size",
-        how="split",
-        sizes="sizes",
-        disjoint="lesions in two parts",
-        patients="patients in two parts",
-        same="differences between training and test by design",
-    ),
-    _heading(
-        "preprocessing",
-        "What happens to an image",
-        images="decoding and size",
-        normalisation="normalisation",
-        missing="missing values",
-        left_out="images left out",
-        alike="alike for everybody",
-    ),
-    _heading(
-        "model",
-        "The model",
-        architecture="network",
-        classes="classes",
-        predictors="what it looks at",
-        assessors="who judged what it looks at",
-        input="input",
-        output="output",
-        weights="weights at the start",
-        file="weights that were kept",
-        updating="changes after training",
-    ),
-    _heading(
-        "training",
-        "Training",
-        "tuning",
-        sampling="sampling",
-        loss="loss",
-        imbalance="treatment of rare classes",
-        augment="random views",
-        phases="phases",
-        settings="further settings",
-        selection="choice of the model",
-        ensemble="several models",
-        synthetic="made-up images",
-        time="time and machine",
-        software="software",
-        identity="fingerprints",
-        command="how to repeat it",
-    ),
-    _heading(
-        "results",
-        "How well it does",
-        "external",
-        "comparison",
-        "robustness",
-        "explanation",
-        "clusters",
-        "fairness",
-        "interpretation",
-        tables=(
-            "figures",
-            "by_class",
-            "thresholds",
-            "calibration",
-            "subgroups",
-            "confusion",
-            "mistakes",
-        ),
-        headline="headline figures",
-        measures="measures",
-        intervals="intervals",
-        classes="class by class",
-        thresholds="operating points",
-        calibration="what a probability is worth",
-        subgroups="group by group",
-        gap="training, validation and test",
-        baseline="beside the simplest answer",
-        failures="what it gets wrong",
-        warnings="warnings",
-    ),
-    _heading("caveats", "Caveats", "limitations", "inequalities", "next_steps"),
-    _heading(
-        "legal",
-        "Licences, citation and people",
-        "weights_licence",
-        "availability",
-        "citation",
-        "contacts",
-        "funding",
-        "conflicts",
-        "protocol",
-        "registration",
-        "involvement",
-        notice="regulatory notice",
-        code="code",
-        cite="what to cite",
-    ),
-)
+OUTLINE = tuple(_heading(*each) for each in read_data("outline.yaml")["outline"].items())
 """The sections of a card in order, with every fact that there is."""
 
 

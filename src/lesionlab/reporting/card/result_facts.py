@@ -160,7 +160,7 @@ def tables(subject: Subject) -> Iterator[CardTable]:
     mistakes = _mistakes(subject)
     shown = mistakes.assign(
         truth=mistakes["truth"].map(full_name),
-        called=mistakes["called"].map(full_name),
+        predicted=mistakes["predicted"].map(full_name),
         probability=mistakes["probability"].map(percent),
     )
     yield CardTable(
@@ -200,7 +200,7 @@ def _referral(measured: MeasuredReferral) -> CardTable:
             (
                 {"risk limits": "the rule", "one class in the set": _SETS}[row["rule"]],
                 f"{row['n']:,} {_KINDS[row['lesions']]}",
-                f"{percent(row['share'])} {row['what']}",
+                f"{percent(row['share'])} {row['outcome']}",
                 f"{percent(row['low'])} to {percent(row['high'])}",
             )
             for _, row in data.iterrows()
@@ -316,11 +316,11 @@ def _confused(result: Evaluation) -> str:
 def _mistakes(subject: Subject) -> pd.DataFrame:
     chosen = thumbnails.choose(subject.predictions, subject.result.part, right=0, wrong=_MISTAKES)
     rows = [
-        (each.image_id, each.truth, each.called, each.probability)
+        (each.image_id, each.truth, each.predicted, each.probability)
         for group in chosen.values()
         for each in group
     ]
-    return pd.DataFrame(rows, columns=["image", "truth", "called", "probability"])
+    return pd.DataFrame(rows, columns=["image", "truth", "predicted", "probability"])
 
 
 def _thresholds(subject: Subject) -> pd.DataFrame:

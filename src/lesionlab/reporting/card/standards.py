@@ -86,9 +86,16 @@ class Standard:
 
 
 @cache
+def read_data(name: str) -> dict[str, Any]:
+    """One of the YAML files beside this one."""
+    text = resources.files("lesionlab.reporting.card").joinpath(name).read_text("utf-8")
+    values: dict[str, Any] = yaml.safe_load(text)
+    return values
+
+
+@cache
 def standards() -> Mapping[str, Standard]:
     """The standards by key, in the order in which a card answers them."""
-    text = resources.files("lesionlab.reporting.card").joinpath("standards.yaml").read_text("utf-8")
     return MappingProxyType(
         {
             key: Standard(
@@ -98,7 +105,7 @@ def standards() -> Mapping[str, Standard]:
                 each.get("note", ""),
                 tuple(map(_item, each["items"])),
             )
-            for key, each in yaml.safe_load(text).items()
+            for key, each in read_data("standards.yaml").items()
         }
     )
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 
 from lesionlab._version import __version__
 from lesionlab.data.catalogue.catalogue import Catalogue
@@ -22,10 +20,9 @@ from lesionlab.evaluation.data_quality.shortcuts import ALL, MEAN, Shortcuts
 from lesionlab.evaluation.intervals.estimate import Estimate
 from lesionlab.files import write_text
 from lesionlab.progress import Listener, Step, silent
-from lesionlab.reporting.figures.distributions import chart, name_rows
-from lesionlab.reporting.figures.forest import whisker
-from lesionlab.reporting.figures.model import ACCENT, WARM, percent_axes
-from lesionlab.reporting.figures.style import TEXT, to_svg
+from lesionlab.reporting.figures.forest import Row, dots
+from lesionlab.reporting.figures.model import ACCENT, WARM
+from lesionlab.reporting.figures.style import TEXT
 from lesionlab.reporting.page.section import Exhibit, Section, flat
 from lesionlab.reporting.page.template import template
 from lesionlab.reporting.page.thumbnails import thumbnail
@@ -34,51 +31,51 @@ from lesionlab.taxonomy import colours, full_name
 MOST_COLUMNS = 14
 """Rows of the figure of drift, at most."""
 _KINDS = {"file": "#8A6FB0", "light": ACCENT, "mark": WARM, "all": TEXT}
-Row = tuple[str, Estimate, str]
-"""Label, estimate, colour."""
 
 
-def suspects_section(made: LabelErrors) -> Section:
+def suspects_section(result: LabelErrors) -> Section:
     """Suspect labels by class and by how the diagnosis was confirmed."""
-    rows = [
-        (str(row["class"]), _estimate(row, "share"), colours(list(made.classes))[str(row["class"])])
-        for _, row in made.by_class.iterrows()
+    shade = colours(list(result.classes))
+    rows: list[Row] = [
+        (label := str(row["class"]), _estimate(row, "share"), shade[label], "o")
+        for _, row in result.by_class.iterrows()
     ]
-    title = f"Suspect labels of each class, part {made.part}, n = {len(made.table):,} images"
+    title = f"Suspect labels of each class, part {result.part}, n = {len(result.table):,} images"
     shown = [
         Exhibit(
             "suspects_by_class",
             title,
-            f"{len(made.images):,} images carry a label that the model confidently contradicts. If "
-            f"every label and every probability were right there would be {made.expected}. "
-            f"{_verdict(made)} Lines: 95 % intervals over lesions.",
-            made.by_class,
+            f"{len(result.images):,} images carry a label that the model confidently contradicts. "
+            f"If every label and every probability were right there would be {result.expected}. "
+            f"{_verdict(result)} Lines: 95 % intervals over lesions.",
+            result.by_class,
             dots(rows, title, "share of the class's images"),
-            {"suspects_joint": flat(made.joint)},
+            {"suspects_joint": flat(result.joint)},
         )
     ]
     absent = []
-    if len(made.by_dx_type):
-        shown.append(_confirmed(made))
+    if len(result.by_dx_type):
+        shown.append(_confirmed(result))
     else:
         absent.append("No dx_type is known: suspects are not set beside histology.")
     return Section("suspects", "Labels to look at", tuple(shown), tuple(absent))
 
 
-def _verdict(made: LabelErrors) -> str:
-    if len(made.images) <= made.expected.high:
+def _verdict(result: LabelErrors) -> str:
+    if len(result.images) <= result.expected.high:
         return "Their number is no sign of wrong labels: a hard image looks the same."
     return "There are more: labels are wrong, or the model is surer than it should be."
 
 
-def _confirmed(made: LabelErrors) -> Exhibit:
-    table = made.by_dx_type
+def _confirmed(result: LabelErrors) -> Exhibit:
+    table = result.by_dx_type
     several = table.groupby("class")["dx_type"].transform("nunique") > 1
-    rows = [
+    rows: list[Row] = [
         (
             f"{row['class']}, {row['dx_type']}",
             _estimate(row, "share"),
             ACCENT if row["dx_type"] == HISTOLOGY else WARM,
+            "o",
         )
         for _, row in table[several].iterrows()
     ]
@@ -91,19 +88,24 @@ def _confirmed(made: LabelErrors) -> Exhibit:
         "does not prove better labels: what was followed up looked harmless from the start.",
         table,
         svg,
-        {"suspects_dx_type_differences": made.differences} if len(made.differences) else {},
+        {"suspects_dx_type_differences": result.differences} if len(result.differences) else {},
     )
 
 
-def shortcuts_section(made: Shortcuts) -> Section:
+def shortcuts_section(result: Shortcuts) -> Section:
     """What artefacts tell of the diagnosis, and whether a model's recall depends on them."""
-    means = made.figures[made.figures["class"] == MEAN]
-    rows = [
-        (str(row["artefacts"]).replace("_", " "), _estimate(row, "auroc"), _KINDS[str(row["kind"])])
+    means = result.figures[result.figures["class"] == MEAN]
+    rows: list[Row] = [
+        (
+            str(row["artefacts"]).replace("_", " "),
+            _estimate(row, "auroc"),
+            _KINDS[str(row["kind"])],
+            "o",
+        )
         for _, row in means.iterrows()
     ]
     title = "How well artefacts alone tell the classes apart"
-    together = made.auroc(ALL) if (means["artefacts"] == ALL).any() else None
+    together = result.auroc(ALL) if (means["artefacts"] == ALL).any() else None
     said = f" All together: {together}." if together else ""
     shown = [
         Exhibit(
@@ -113,33 +115,40 @@ def shortcuts_section(made: Shortcuts) -> Section:
             f"measures, on lesions that they have not learnt from; 0.5 is chance.{said} A network "
             "can learn the same in place of the lesion. Purple: the file; blue: light and camera; "
             "orange: what lies on the skin.",
-            made.figures,
+            result.figures,
             dots(
-                rows, title, "area under the ROC curve, mean over classes", line=0.5, percent=False
+                rows,
+                title,
+                "area under the ROC curve, mean over classes",
+                line=0.5,
+                shares=False,
+                form=".3f",
+                from_zero=False,
             ),
-            {"artefacts_by_class": made.values},
+            {"artefacts_by_class": result.values},
         )
     ]
-    absent = [f"The same in all images, or unknown: {', '.join(made.constant)}."]
-    if len(made.recalls):
-        shown.append(_recalls(made))
+    absent = [f"The same in all images, or unknown: {', '.join(result.constant)}."]
+    if len(result.recalls):
+        shown.append(_recalls(result))
     else:
         absent.append("Without predictions it is not known whether a model minds.")
     return Section(
         "shortcuts",
         "Shortcuts",
         tuple(shown),
-        tuple(absent if made.constant else absent[1:]),
+        tuple(absent if result.constant else absent[1:]),
     )
 
 
-def _recalls(made: Shortcuts) -> Exhibit:
-    means = made.recalls[made.recalls["class"] == MEAN]
-    rows = [
+def _recalls(result: Shortcuts) -> Exhibit:
+    means = result.recalls[result.recalls["class"] == MEAN]
+    rows: list[Row] = [
         (
             str(row["artefact"]).replace("_", " "),
             _estimate(row, "difference"),
             ACCENT if row["p_adjusted"] >= 0.05 or math.isnan(row["p_adjusted"]) else WARM,
+            "o",
         )
         for _, row in means.iterrows()
     ]
@@ -149,16 +158,16 @@ def _recalls(made: Shortcuts) -> Exhibit:
         title,
         "Mean over classes of the recall in the highest third of each class less that in the "
         "lowest. Orange: beyond chance after Holm's adjustment for the number of artefacts.",
-        made.recalls,
-        dots(rows, title, "difference of mean recall", line=0.0, percent=False, signed=True),
+        result.recalls,
+        dots(rows, title, "difference of mean recall", line=0.0, shares=False, form="+.3f"),
     )
 
 
-def drift_section(made: Drift) -> Section:
+def drift_section(result: Drift) -> Section:
     """What tells the sets apart: all columns together, then the columns that differ most."""
-    pairs = [
-        (f"{row['first']} – {row['second']}", _estimate(row, "auroc"), ACCENT)
-        for _, row in made.together.iterrows()
+    pairs: list[Row] = [
+        (f"{row['first']} – {row['second']}", _estimate(row, "auroc"), ACCENT, "o")
+        for _, row in result.together.iterrows()
     ]
     title = "Can the sets be told apart by what is known of their images?"
     shown = [
@@ -168,23 +177,38 @@ def drift_section(made: Drift) -> Section:
             "Area under the ROC curve of trees that see every column, on lesions that they have "
             "not learnt from. 0.5: not at all. Below it: more alike than chance, as stratified "
             "parts are.",
-            made.together,
-            dots(pairs, title, "area under the ROC curve", line=0.5, percent=False),
+            result.together,
+            dots(
+                pairs,
+                title,
+                "area under the ROC curve",
+                line=0.5,
+                shares=False,
+                form=".3f",
+                from_zero=False,
+            ),
         )
     ]
-    found = made.found
+    found = result.found
     if len(found):
         top = found.head(MOST_COLUMNS)
-        values = [
+        values: list[Row] = [
             (
                 _column(row, several=len(pairs) > 1),
                 Estimate(row["divergence"], math.nan, math.nan, 0, 0),
                 WARM,
+                "o",
             )
             for _, row in top.iterrows()
         ]
-        title = f"Columns that differ beyond chance, {len(found)} of {len(made.columns)}"
-        svg = dots(values, title, "Jensen-Shannon divergence (0: alike, 1: apart)", percent=False)
+        title = f"Columns that differ beyond chance, {len(found)} of {len(result.columns)}"
+        svg = dots(
+            values,
+            title,
+            "Jensen-Shannon divergence (0: alike, 1: apart)",
+            shares=False,
+            form=".3f",
+        )
     else:
         title, svg = "No column differs beyond chance", ""
     shown.append(
@@ -193,7 +217,7 @@ def drift_section(made: Drift) -> Section:
             title,
             "Every column of every pair, tested by moving whole lesions between the sets; p values "
             "are adjusted for their number (Holm).",
-            made.columns,
+            result.columns,
             svg,
         )
     )
@@ -207,57 +231,6 @@ def _column(row: pd.Series, *, several: bool) -> str:
 
 def _estimate(row: pd.Series, name: str) -> Estimate:
     return Estimate(float(row[name]), float(row["low"]), float(row["high"]), 0, 0)
-
-
-def dots(
-    rows: Sequence[Row],
-    title: str,
-    axis: str,
-    *,
-    line: float | None = None,
-    percent: bool = True,
-    signed: bool = False,
-) -> str:
-    """Draw a dot with its 95 % interval per row, and the value at the right.
-
-    Args:
-        rows: from top to bottom.
-        title: of the figure.
-        axis: what the values are.
-        line: where to draw a line of "nothing to see".
-        percent: write values as per cent.
-        signed: write values with their sign.
-    """
-    words = []
-    ends = [
-        x for _, each, _ in rows for x in (each.value, each.low, each.high) if not math.isnan(x)
-    ]
-    low, high = min([*ends, line or 0.0]), max([*ends, line or 0.0])
-    if line is not None:
-        low = min([*ends, line])
-    wide = (high - low) or 1.0
-    with chart(0.75 + 0.225 * len(rows), title, grid="x") as (figure, axes):
-        if line is not None:
-            axes.axvline(line, color=TEXT, linewidth=0.9, linestyle=(0, (1, 2)))
-        for place, (label, each, colour) in enumerate(rows):
-            if not each.defined:
-                continue
-            whisker(axes, each, place, colour, faint=True, markersize=5.5)
-            said = (
-                f"{100 * each.value:.1f} %"
-                if percent
-                else f"{each.value:{'+' if signed else ''}.3f}"
-            )
-            axes.text(high + 0.05 * wide, place, said, va="center", fontsize=8.5)
-            words.append(f"{label} {said}")
-        name_rows(axes, [label for label, *_ in rows], longest=None, margin=0.6)
-        axes.set_xlim(low - 0.04 * wide, high + 0.28 * wide)
-        ticks = MaxNLocator(5).tick_values(low, high)
-        axes.set_xticks([tick for tick in ticks if low - 0.04 * wide <= tick <= high + 0.01 * wide])
-        if percent:
-            percent_axes(axes, "x")
-        axes.set_xlabel(axis)
-        return to_svg(figure, f"{title}. {'; '.join(words)}.")
 
 
 @dataclass(frozen=True)
@@ -288,7 +261,7 @@ class Shown:
 
 
 def write_suspects(
-    made: LabelErrors,
+    result: LabelErrors,
     data: Catalogue,
     out: str | Path,
     *,
@@ -298,13 +271,13 @@ def write_suspects(
     """Write a page with the pictures of the most doubtful labels, one per lesion.
 
     Args:
-        made: from `label_errors`.
+        result: from `label_errors`.
         data: the catalogue that the images are in.
         out: the page, an HTML file that loads nothing from elsewhere.
         most: pictures.
         listen: told of the progress.
     """
-    images = made.images
+    images = result.images
     unit = images["lesion_id"].where(images["lesion_id"] != "", images["image_id"])
     chosen = images[~unit.duplicated()].head(most)
     rows = data.table.set_index("image_id")
@@ -320,9 +293,9 @@ def write_suspects(
         shown.append(Shown(**known, picture=address))
         listen(Step("pictures of suspects", number, len(chosen), "images"))
     text = template("suspects.html.jinja", "reporting/explore", "reporting/page").render(
-        made=made,
+        made=result,
         shown=shown,
-        colours=colours(list(made.classes)),
+        colours=colours(list(result.classes)),
         full_name=full_name,
         notice=NOTICE,
         version=__version__,

@@ -26,12 +26,26 @@ def dots(
     *,
     line: float | None = None,
     shares: bool = True,
+    form: str = ".2f",
+    from_zero: bool = True,
 ) -> str:
-    """Draw a value with its interval per row; a row without one is a heading."""
+    """Draw a value with its 95 % interval per row, and the value at the right.
+
+    Args:
+        rows: from top to bottom; one without an estimate is a heading.
+        title: of the figure.
+        axis: what the values are.
+        line: where to draw a line of "nothing to see".
+        shares: write values as per cent.
+        form: how to write other values.
+        from_zero: whether the axis holds 0; it always holds the line.
+    """
     words = []
     known = [each for _, each, _, _ in rows if each is not None and each.defined]
-    least = min([0.0, *(min(each.value, *_ends(each)) for each in known)])
-    most = max([line or 0.0, *(max(each.value, *_ends(each)) for each in known)])
+    ends = [x for each in known for x in (each.value, each.low, each.high) if not math.isnan(x)]
+    ends += [line] if line is not None else []
+    ends += [0.0] if from_zero or not ends else []
+    least, most = min(ends), max(ends)
     wide = (most - least) or 1.0
     with chart(0.75 + 0.205 * len(rows), title, grid="x") as (figure, axes):
         if line is not None:
@@ -45,14 +59,16 @@ def dots(
             size, edge = (10, 2) if marker == "|" else (6, 0.8)
             whisker(axes, each, place, colour, marker, faint=True, markersize=size,
                     markeredgewidth=edge)  # fmt: skip
-            said = percent(each.value) if shares else f"{each.value:.2f}"
-            axes.text(most + 0.05 * wide, place, said, va="center", fontsize=8.5)
-            words.append(f"{label} {said}")
+            text = percent(each.value) if shares else format(each.value, form)
+            axes.text(most + 0.05 * wide, place, text, va="center", fontsize=8.5)
+            words.append(f"{label} {text}")
         name_rows(axes, [label for label, *_ in rows], longest=None, margin=0.6)
         for tick, (_, each, _, _) in zip(axes.get_yticklabels(), rows, strict=True):
             tick.set_fontweight("bold" if each is None else "normal")
-        axes.set_xlim(least - 0.03 * wide, most + 0.3 * wide)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        low, high = least - 0.03 * wide, most + 0.3 * wide
+        axes.set_xlim(low, high)
+        ticks = MaxNLocator(5).tick_values(least, most)
+        axes.set_xticks([tick for tick in ticks if low <= tick <= most + 0.01 * wide])
         if shares:
             percent_axes(axes, "x")
         axes.set_xlabel(axis)
@@ -84,10 +100,3 @@ def whisker(
         look = {"linewidth": 1.8, "alpha": 0.65} if faint else {"linewidth": 1.6}
         axes.plot([each.low, each.high], [row, row], color=colour, **look)  # type: ignore[arg-type]
     axes.plot([each.value], [row], marker, color=colour, **mark)
-
-
-def _ends(each: Estimate) -> tuple[float, float]:
-    """The ends of the interval; the value twice where there is none."""
-    if math.isnan(each.low) or math.isnan(each.high):
-        return each.value, each.value
-    return each.low, each.high

@@ -1,4 +1,4 @@
-"""Charts of how a model did: figures with their intervals, and what was said against what was seen.
+"""Charts of how a model did: figures with intervals, and reliability diagrams.
 
 Each returns an `<svg>` element in the report's style whose label says in words what it shows.
 """
@@ -82,14 +82,14 @@ def dots(
 
 
 def reliability(bins: pd.DataFrame, title: str, axis: str) -> str:
-    """Draw what was said against what was seen, with intervals, and how many images said it.
+    """Draw a reliability diagram: observed against predicted, with intervals, and the bins' sizes.
 
     Args:
-        bins: columns said, seen, low, high (0-1) and images, a row per bin.
+        bins: columns predicted, observed, low, high (0-1) and images, a row per bin.
         title: of the figure.
-        axis: what was seen.
+        axis: what was observed.
     """
-    said, seen = bins["said"].to_numpy(float), bins["seen"].to_numpy(float)
+    said, seen = bins["predicted"].to_numpy(float), bins["observed"].to_numpy(float)
     low, high = bins["low"].to_numpy(float), bins["high"].to_numpy(float)
     with chart(3.6, title, grid="both") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=TEXT, linewidth=1, linestyle=(0, (1, 2)))

@@ -151,12 +151,14 @@ def of_reliability(bins: pd.DataFrame) -> str:
     """Whether a model is surer than it should be: what it gave and what was seen, on average.
 
     Args:
-        bins: columns said, seen (0-1) and images, a row per bin.
+        bins: columns predicted, observed (0-1) and images, a row per bin.
     """
     images = bins["images"].to_numpy(float)
     if not images.sum():
         return ""
-    given, seen = (float(np.average(bins[name], weights=images)) for name in ("said", "seen"))
+    given, seen = (
+        float(np.average(bins[name], weights=images)) for name in ("predicted", "observed")
+    )
     word = (
         "surer than" if given > seen + 0.005 else "less sure than" if given < seen - 0.005 else ""
     )

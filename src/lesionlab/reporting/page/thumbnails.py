@@ -32,21 +32,21 @@ class Example:
     Attributes:
         image_id: the image.
         truth: its class.
-        called: the class that the model gave it.
+        predicted: the class that the model gave it.
         probability: of the class given, 0-1.
         picture: a JPEG as a `data:` address, or "" where there is none.
     """
 
     image_id: str
     truth: str
-    called: str
+    predicted: str
     probability: float
     picture: str = ""
 
     @property
     def right(self) -> bool:
         """Whether the model is right."""
-        return self.truth == self.called
+        return self.truth == self.predicted
 
 
 @dataclass(frozen=True)
@@ -87,20 +87,20 @@ def choose(
             "image_id": rows["image_id"].to_numpy(),
             "lesion": lesions_of(rows).to_numpy(),
             "truth": rows["target"].to_numpy(),
-            "called": [classes[index] for index in answer],
+            "predicted": [classes[index] for index in answer],
             "probability": probabilities.max(axis=1),
         }
     ).sort_values(["probability", "image_id"], ascending=[False, True])
     made: dict[str, list[Example]] = {}
     for label in classes:
         of_class = table[table["truth"] == label]
-        hit = of_class["called"] == label
+        hit = of_class["predicted"] == label
         chosen = [
             group.drop_duplicates("lesion").head(number)
             for group, number in ((of_class[hit], right), (of_class[~hit], wrong))
         ]
         examples = [
-            Example(str(row.image_id), str(row.truth), str(row.called), float(row.probability))  # type: ignore[arg-type]
+            Example(str(row.image_id), str(row.truth), str(row.predicted), float(row.probability))  # type: ignore[arg-type]
             for group in chosen
             for row in group.itertuples()
         ]
@@ -129,7 +129,7 @@ def picture(examples: dict[str, list[Example]], data: Catalogue) -> Gallery:
                     address = thumbnail(reader, str(row["path"]), str(row["sha256"]))
             lost += not address
             made[label].append(
-                Example(each.image_id, each.truth, each.called, each.probability, address)
+                Example(each.image_id, each.truth, each.predicted, each.probability, address)
             )
     note = ""
     if lost == wanted:

@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from lesionlab.display import p_value
 from lesionlab.evaluation.comparison.baselines import Baselines
 from lesionlab.evaluation.comparison.compare import shown
-from lesionlab.evaluation.intervals.p_values import ALPHA, shown_p
+from lesionlab.evaluation.intervals.p_values import ALPHA
 from lesionlab.reporting.figures.distributions import name_rows, titled
 from lesionlab.reporting.figures.forest import whisker
 from lesionlab.reporting.figures.model import ACCENT, WARM
@@ -26,14 +27,14 @@ _NAMES = {
 }
 
 
-def section(found: Baselines) -> Section:
+def section(baselines: Baselines) -> Section:
     """The model and its baselines: dots with whiskers, and the differences.
 
     Args:
-        found: from `baselines`.
+        baselines: from `baselines`.
     """
-    result = found.comparison
-    title = f"{found.model} beside what sees no lesion, n = {result.images:,} images"
+    result = baselines.comparison
+    title = f"{baselines.model} beside what sees no lesion, n = {result.images:,} images"
     reading = (
         "Baselines are fitted on the same training part: age, sex and site alone (metadata), and "
         "how often each of 512 colours occurs (colours); each as it is, and re-weighted to classes "
@@ -54,22 +55,26 @@ def section(found: Baselines) -> Section:
     rows = []
     for metric in result.metrics:
         name = _name(metric)
-        rows.append((name, found.model, shown(result.figures.get((found.model, metric))), "", ""))
-        for baseline in found.tables:
-            key = found.model, baseline, metric
+        rows.append(
+            (name, baselines.model, shown(result.figures.get((baselines.model, metric))), "", "")
+        )
+        for baseline in baselines.tables:
+            key = baselines.model, baseline, metric
             rows.append(
                 (
                     name,
                     baseline,
                     shown(result.figures.get((baseline, metric))),
                     shown(result.differences.get(key), signed=True),
-                    shown_p(result.adjusted[key]) if key in result.adjusted else "–",
+                    p_value(result.adjusted[key]) if key in result.adjusted else "–",
                 )
             )
-    columns = ["figure", "model", "value", f"{found.model} minus it", "adjusted p"]
+    columns = ["figure", "model", "value", f"{baselines.model} minus it", "adjusted p"]
     table = pd.DataFrame(rows, columns=columns)
-    exhibit = Exhibit("baselines", title, reading, table, _dots(found, title))
-    return Section("baselines", "Beside what sees no lesion", (exhibit,), found.notes, "Baselines")
+    exhibit = Exhibit("baselines", title, reading, table, _dots(baselines, title))
+    return Section(
+        "baselines", "Beside what sees no lesion", (exhibit,), baselines.notes, "Baselines"
+    )
 
 
 def _name(metric: str) -> str:
@@ -80,12 +85,12 @@ def _name(metric: str) -> str:
     )
 
 
-def _dots(found: Baselines, title: str) -> str:
+def _dots(baselines: Baselines, title: str) -> str:
     """A panel per metric, a row per model."""
-    result = found.comparison
+    result = baselines.comparison
     metrics = [each for each in result.metrics if each.partition("/")[0] in _DRAWN]
     metrics = metrics or list(result.metrics[:3])
-    names = [found.model, *reversed(list(found.tables))]
+    names = [baselines.model, *reversed(list(baselines.tables))]
     height = 0.2 + len(metrics) * (0.6 + 0.23 * len(names))
     words = []
     with titled(height, title, grid="x") as figure:
@@ -97,12 +102,12 @@ def _dots(found: Baselines, title: str) -> str:
                 if each is None or not each.defined:
                     axes.text(0.01, row, "not known", va="center", fontsize=8, color=MUTED)
                     continue
-                p = result.adjusted.get((found.model, name, metric), math.nan)
-                colour = ACCENT if name == found.model else WARM
+                p = result.adjusted.get((baselines.model, name, metric), math.nan)
+                colour = ACCENT if name == baselines.model else WARM
                 whisker(
-                    axes, each, row, colour, "D" if name == found.model else "o",
+                    axes, each, row, colour, "D" if name == baselines.model else "o",
                     markersize=6, markeredgewidth=1.4,
-                    markerfacecolor=colour if name == found.model or p < ALPHA else "#ffffff",
+                    markerfacecolor=colour if name == baselines.model or p < ALPHA else "#ffffff",
                 )  # fmt: skip
                 axes.text(1.13, row, f"{each.value:.3f}", va="center", ha="right", fontsize=8)
                 words.append(f"{_name(metric)}, {name} {each}")

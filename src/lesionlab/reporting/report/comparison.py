@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from lesionlab.display import p_value
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.evaluation.comparison.compare import METRICS, Comparison, compare
 from lesionlab.evaluation.intervals.estimate import Estimate
-from lesionlab.evaluation.intervals.p_values import shown_p
 from lesionlab.reporting.figures import reliability
 from lesionlab.reporting.figures.model import short
 from lesionlab.reporting.figures.style import TEXT
@@ -65,7 +65,7 @@ def _to_the_first(found: Comparison, others: list[str]) -> pd.DataFrame:
                 each, p = found.between(model, found.models[0], metric)
             except KeyError:  # one of the two has no such figure
                 continue
-            p_words = shown_p(p)
+            p_words = p_value(p)
             rows.append((metric.replace("_", " "), model, each.value, each.low, each.high, p_words))
     columns = ["metric", "model", "difference", "difference_low", "difference_high", "adjusted p"]
     return pd.DataFrame(rows, columns=columns)

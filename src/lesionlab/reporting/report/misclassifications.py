@@ -70,13 +70,13 @@ def sentences(found: Confusions, result: Evaluation) -> list[str]:
         rows = found.pairs[found.pairs["truth"] == worst]
         if len(rows):
             most = rows.iloc[0]
-            text += f"; most often called {_name(most['called'])} instead ({most['images']:,})"
+            text += f"; most often called {_name(most['predicted'])} instead ({most['images']:,})"
         made.append(f"{text}.")
     common = found.pairs[found.pairs["of"] >= _FEW]
     if len(common):
         most = common.iloc[int(common["images"].argmax())]
         made.append(
-            f"The commonest mistake: {_name(most['truth'])} called {_name(most['called'])}, "
+            f"The commonest mistake: {_name(most['truth'])} called {_name(most['predicted'])}, "
             f"{count(int(most['images']), 'image')}, {percent(float(most['share']))} of the class."
         )
     return made
@@ -84,7 +84,8 @@ def sentences(found: Confusions, result: Evaluation) -> list[str]:
 
 def _shown(confusions: pd.DataFrame) -> pd.DataFrame:
     table = confusions.rename(columns={"low": "share_low", "high": "share_high"})
-    return table[["truth", "called", "share", "share_low", "share_high", "images", "of", "lesions"]]
+    shares = ("share", "share_low", "share_high")
+    return table[["truth", "predicted", *shares, "images", "of", "lesions"]]
 
 
 def _share(each: Estimate) -> str:

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from lesionlab.display import p_value
 from lesionlab.evaluation.comparison.compare import shown
-from lesionlab.evaluation.intervals.p_values import shown_p
-from lesionlab.evaluation.subgroups.result import Gap, Subgroups, first_word
+from lesionlab.evaluation.subgroups.result import USUAL, Gap, Subgroups, first_word
 from lesionlab.reporting.figures.distributions import titled
 from lesionlab.reporting.figures.forest import whisker
 from lesionlab.reporting.figures.model import ACCENT, short
@@ -25,7 +25,6 @@ WORDS = {
     "dx_type": "Confirmation of the diagnosis",
     "source": "Source",
 }
-_PANELS = ("balanced_accuracy", "sensitivity")
 _NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_auroc": "macro AUROC",
@@ -38,22 +37,22 @@ _NAMES = {
 }
 
 
-def section(found: Subgroups) -> Section:
+def section(result: Subgroups) -> Section:
     """Figures of groups and their gaps, a figure and a table for each way of grouping.
 
     Args:
-        found: from `subgroups`.
+        result: from `subgroups`.
     """
-    exhibits = [_of(found, each, first=not place) for place, each in enumerate(found.groups)]
-    if found.widest:
-        exhibits.append(_widest(found))
+    exhibits = [_of(result, each, first=not place) for place, each in enumerate(result.groups)]
+    if result.widest:
+        exhibits.append(_widest(result))
     return Section(
-        "subgroups", "For whom it works", tuple(exhibits), tuple(found.notes), "Subgroups"
+        "subgroups", "For whom it works", tuple(exhibits), tuple(result.notes), "Subgroups"
     )
 
 
-def _of(found: Subgroups, grouping: str, *, first: bool) -> Exhibit:
-    panels = [name for name in found.metrics if first_word(name) in _PANELS]
+def _of(result: Subgroups, grouping: str, *, first: bool) -> Exhibit:
+    panels = [name for name in result.metrics if first_word(name) in USUAL]
     names = " and ".join(WORDS[each].lower() for each in grouping.split("+"))
     title = f"{names[0].upper()}{names[1:]}: each group against all other images"
     reading = (
@@ -77,37 +76,37 @@ def _of(found: Subgroups, grouping: str, *, first: bool) -> Exhibit:
             " How a diagnosis was confirmed depends on the diagnosis, so the other figures of the "
             "table differ here for that reason alone."
         )
-    table = _table(found, grouping, found.metrics)
+    table = _table(result, grouping, result.metrics)
     return Exhibit(
         f"gaps_by_{grouping.replace('+', '_and_')}",
         title,
         reading,
         table,
-        _forest(found, grouping, panels, title),
+        _forest(result, grouping, panels, title),
     )
 
 
-def _table(found: Subgroups, grouping: str, metrics: Sequence[str]) -> pd.DataFrame:
+def _table(result: Subgroups, grouping: str, metrics: Sequence[str]) -> pd.DataFrame:
     """A row per group and metric, in words."""
     rows = []
-    for group in found.groups[grouping]:
-        images, lesions, _ = found.sizes[grouping, group]
-        if why := found.suppressed.get((grouping, group, "")):
+    for group in result.groups[grouping]:
+        images, lesions, _ = result.sizes[grouping, group]
+        if why := result.suppressed.get((grouping, group, "")):
             rows.append((group, images, lesions, "all", f"none: {why}", "", "", ""))
             continue
         for metric in metrics:
             key = grouping, group, metric
-            gap = found.gaps.get(key)
-            figure = found.figures.get(key)
+            gap = result.gaps.get(key)
+            figure = result.figures.get(key)
             rows.append(
                 (
                     group,
                     images,
                     lesions,
-                    _name(metric, found),
-                    str(figure) if figure else f"none: {found.suppressed.get(key, '')}",
+                    _name(metric, result),
+                    str(figure) if figure else f"none: {result.suppressed.get(key, '')}",
                     shown(gap.estimate, signed=True) if gap else "",
-                    shown_p(gap.adjusted) if gap else "",
+                    p_value(gap.adjusted) if gap else "",
                     " ".join(gap.classes) if gap else "",
                 )
             )
@@ -115,28 +114,28 @@ def _table(found: Subgroups, grouping: str, metrics: Sequence[str]) -> pd.DataFr
     return pd.DataFrame(rows, columns=[*columns, "classes"])
 
 
-def _name(metric: str, found: Subgroups) -> str:
+def _name(metric: str, result: Subgroups) -> str:
     """A metric for people: "sensitivity for mel"."""
     word = _NAMES[first_word(metric)]
-    return f"{word} for {found.positive}" if metric.endswith(f"/{found.positive}") else word
+    return f"{word} for {result.positive}" if metric.endswith(f"/{result.positive}") else word
 
 
-def _forest(found: Subgroups, grouping: str, panels: Sequence[str], title: str) -> str:
+def _forest(result: Subgroups, grouping: str, panels: Sequence[str], title: str) -> str:
     """One panel per metric, one row per group."""
-    groups = found.groups[grouping]
+    groups = result.groups[grouping]
     words = []
     with titled(0.85 + 0.36 * len(groups), title, grid="x") as figure:
         axes_of = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, metric in zip(axes_of, panels, strict=True):
-            gaps = [found.gaps.get((grouping, group, metric)) for group in groups]
+            gaps = [result.gaps.get((grouping, group, metric)) for group in groups]
             _draw(axes, gaps)
-            axes.set_title(_name(metric, found), fontsize=8.5, fontweight="normal", loc="center")
+            axes.set_title(_name(metric, result), fontsize=8.5, fontweight="normal", loc="center")
             for group, gap in zip(groups, gaps, strict=True):
                 if gap is not None:
-                    told = shown(gap.estimate, signed=True)
-                    words.append(f"{_name(metric, found)}, {group} {told}")
+                    text = shown(gap.estimate, signed=True)
+                    words.append(f"{_name(metric, result)}, {group} {text}")
         labels = [
-            f"{short(group, 17)}\n{found.sizes[grouping, group][1]:,} lesions" for group in groups
+            f"{short(group, 17)}\n{result.sizes[grouping, group][1]:,} lesions" for group in groups
         ]
         axes_of[0].set_yticks(range(len(groups)), labels, fontsize=7.5)
         axes_of[0].set_ylim(len(groups) - 0.5, -0.5)
@@ -171,18 +170,18 @@ def _points(value: float, _: object) -> str:
     return f"{100 * value:+.0f}" if round(100 * value) else "0"
 
 
-def _widest(found: Subgroups) -> Exhibit:
+def _widest(result: Subgroups) -> Exhibit:
     rows = [
         (
             WORDS.get(grouping, grouping.replace("+", " and ")).lower(),
-            _name(metric, found),
+            _name(metric, result),
             highest,
             gap.against,
             shown(gap.estimate, signed=True),
-            shown_p(gap.adjusted),
+            p_value(gap.adjusted),
             " ".join(gap.classes),
         )
-        for (grouping, metric), (highest, gap) in found.widest.items()
+        for (grouping, metric), (highest, gap) in result.widest.items()
     ]
     columns = ["grouped by", "figure", "highest", "lowest", "gap", "adjusted p", "classes"]
     return Exhibit(
