@@ -43,9 +43,9 @@ def section(baselines: Baselines) -> Section:
         "is no better than colours has not been shown to see more than colours."
     )
     metric = result.metrics[0]
-    values = {name: result.figures.get((name, metric)) for name in found.tables}
+    values = {name: result.figures.get((name, metric)) for name in baselines.tables}
     known = {name: each.value for name, each in values.items() if each is not None and each.defined}
-    own = result.figures.get((found.model, metric))
+    own = result.figures.get((baselines.model, metric))
     if known and own is not None and own.defined:
         best = max(known, key=known.__getitem__)
         reading = (

@@ -65,11 +65,11 @@ def _of(result: Subgroups, grouping: str, *, first: bool) -> Exhibit:
         reading = "To be read as the figure above."
     gaps = [
         (group, name)
-        for group in found.groups[grouping]
+        for group in result.groups[grouping]
         for name in panels
-        if (gap := found.gaps.get((grouping, group, name))) is not None and gap.differs
+        if (gap := result.gaps.get((grouping, group, name))) is not None and gap.differs
     ]
-    differing = "; ".join(f"{group} in {_name(name, found)}" for group, name in gaps)
+    differing = "; ".join(f"{group} in {_name(name, result)}" for group, name in gaps)
     reading = f"Beyond chance differ: {differing or 'no group'}. {reading}"
     if "dx_type" in grouping:
         reading += (
