@@ -55,6 +55,6 @@ def test_a_history_tells_the_best_epoch_and_both_ends():
 
 
 def test_reliability_tells_a_model_that_is_too_sure():
-    bins = pd.DataFrame({"said": [0.9, 0.5], "seen": [0.7, 0.4], "images": [10, 10]})
+    bins = pd.DataFrame({"predicted": [0.9, 0.5], "observed": [0.7, 0.4], "images": [10, 10]})
     assert "surer than it should be" in findings.of_reliability(bins)
-    assert "the two agree" in findings.of_reliability(bins.assign(seen=bins["said"]))
+    assert "the two agree" in findings.of_reliability(bins.assign(observed=bins["predicted"]))
