@@ -63,6 +63,8 @@ def other_photographs(
 ) -> pd.DataFrame:
     """Find pairs of photographs of different lesion ids that probably show one lesion.
 
+    Memory: some 60 kB per image.
+
     Args:
         table: a catalogue's table. Images that cannot be read, or whose shorter side has under 100
             pixels, are passed over.

@@ -25,7 +25,7 @@ _MOST_BITS = 18
 _FREE_BITS = 4  # of those nearest to their limit, both values are asked for
 _LIKE = 0.8  # least cosine of like patches
 _SAMPLE = 100_000
-_TURNS, _SIZES, _PLACES = 12, 1.2, 48.0  # bins: of a full turn; factors, natural log; pixels
+_TURNS, _SIZES, _PLACES = 12, 0.9, 48.0  # bins: of a full turn; factors, natural log; pixels
 
 
 class PatchIndex:
