@@ -6,7 +6,8 @@ Nothing of the search is learnt from lesion ids, so every lesion is a fair test.
 
 1. Recall: photographs are drawn of lesions that have several. Each is asked for among all images;
    the pictures with most votes are compared with it and ranked by the patches that fit (7 or more),
-   then by votes. Reported is how often another photograph of its lesion is among the first 1, 5 and 10.
+   then by votes. Reported is how often another photograph of its lesion is among the first 1, 5
+   and 10.
 2. Decoys: the same questions with mirrored patches, which no picture can answer. What fits them
    fits by accident, and says what a number of patches is worth.
 3. Planted: second photographs are imitated (turned by up to 15 degrees about any place, enlarged
@@ -77,7 +78,8 @@ def kept(path: Path, data: Catalogue) -> list[Patches]:
         with threadpool_limits(1):
             made = described(data.table, Reader(data.root), os.cpu_count() or 1, lambda _: None)
         parts = [np.concatenate([getattr(each, name) for each in made]) for name in PARTS]
-        np.savez(path, n=[len(each) for each in made], **dict(zip(PARTS, parts, strict=True)))
+        counts = np.array([len(each) for each in made])
+        np.savez(path, allow_pickle=False, n=counts, **dict(zip(PARTS, parts, strict=True)))
     with np.load(path) as found:
         ends = np.cumsum(found["n"])[:-1]
         columns = [np.split(found[name], ends) for name in PARTS]
@@ -153,7 +155,7 @@ def main() -> None:
             image, _ = reader.upright(data.table["path"].iloc[k])
             made = photograph(image.convert("RGB"), rng, hairs=place % 2 == 1)
             scale = SIDE / max(made.size)
-            made = made.resize(tuple(round(each * scale) for each in made.size))
+            made = made.resize((round(made.width * scale), round(made.height * scale)))
             questions.append((-1 - k, patches(np.asarray(made))))
         planted = compared(index, known, questions)
         planted["source"] = -1 - planted["asked"]

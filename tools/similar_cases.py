@@ -32,7 +32,7 @@ def histogram(picture: bytes) -> np.ndarray:
     """Square roots of the shares of 512 colours."""
     pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).reshape(-1, 3) // 32
     counts = np.bincount(pixels @ np.array([64, 8, 1]), minlength=512)
-    return np.sqrt(counts / counts.sum()).astype(np.float32)
+    return np.asarray(np.sqrt(counts / counts.sum()), np.float32)
 
 
 def shares(vectors: np.ndarray, cases: CaseIndex, asked: np.ndarray) -> np.ndarray:
