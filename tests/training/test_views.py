@@ -19,7 +19,7 @@ def page(drawn, tmp_path_factory):
             "augment.mixup": 0.2,
         }
     )
-    out = views(recipe, *drawn, out=tmp_path_factory.mktemp("views"), images=3, each=2)
+    out = views(recipe, *drawn, out=tmp_path_factory.mktemp("views"), examples=3, each=2)
     return Page(out.read_text(encoding="utf-8"))
 
 

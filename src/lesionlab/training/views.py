@@ -43,7 +43,7 @@ def views(
     *,
     out: str | Path = "views.html",
     fold: int = 0,
-    images: int = 8,
+    examples: int = 8,
     each: int = 4,
     listen: Listener = silent,
 ) -> Path:
@@ -58,7 +58,7 @@ def views(
         split: its split.
         out: the file to write; a folder gets a views.html.
         fold: which fold of the split.
-        images: how many to show.
+        examples: how many images to show.
         each: how many views of each.
         listen: told of the progress.
 
@@ -84,7 +84,7 @@ def views(
         np.empty((0, 1, 1, 3), np.uint8), np.arange(len(train), dtype=np.int64), targets,
         recipe.sampling, recipe.seed, data.classes, views=recipe.augment.worst_of,
     )  # fmt: skip
-    chosen = train.iloc[epoch.order[:images]]
+    chosen = train.iloc[epoch.order[:examples]]
     reader = Reader(data.root)
     pixels = []
     for number, row in enumerate(chosen.to_dict("records")):
@@ -103,7 +103,7 @@ def views(
     if recipe.augment.mixup > 0 or recipe.augment.cutmix > 0:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            wanted = torch.from_numpy(targets[epoch.order[:images]])
+            wanted = torch.from_numpy(targets[epoch.order[:examples]])
             mixed, _ = mix(columns[1][1], wanted, recipe.augment, len(data.classes))
         columns.append(("view 1, mixed with its neighbour's", mixed))
     rows = [
