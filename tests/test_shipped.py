@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import lesionlab as ll
 from lesionlab.evaluation.triage.referral_cost import measure_referral
@@ -141,3 +142,12 @@ def test_real_images_get_about_the_answers_of_the_predictions(real, bundle, pred
     probabilities = table.loc[drawn["image_id"], columns].to_numpy()
     same = probabilities.argmax(axis=1) == drawn[columns].to_numpy().argmax(axis=1)
     assert np.mean(same) >= 0.7
+
+
+def test_a_picture_without_colour_is_called_unlike(real, tmp_path):
+    path = real.root / real.table["path"].iloc[0]
+    grey = tmp_path / "grey.jpg"
+    Image.open(path).convert("L").save(grey)
+    table = ll.Predictor()([path, grey])
+    assert table["reason"].tolist()[1] == "unlike"
+    assert table["reason"].tolist()[0] != "unlike"

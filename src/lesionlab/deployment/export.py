@@ -44,7 +44,7 @@ from lesionlab.models.factory import Architecture
 from lesionlab.models.metadata_encoder import numbers_of
 from lesionlab.numerics import log_softmax
 from lesionlab.prediction.bundle import CARD, CARD_PAGE, DETECTOR, LICENCE, Bundle, write_bundle
-from lesionlab.prediction.predictor import session_of
+from lesionlab.prediction.predictor import colour_range, session_of
 from lesionlab.prediction.run_inputs import catalogue_of, most_learnt, parts_of
 from lesionlab.prediction.run_predictor import predict_run, predict_without_metadata
 from lesionlab.prediction.test_time_views import averaged, check_views
@@ -234,6 +234,7 @@ def export(
             "size": list(architecture.images.size),
             "fit": architecture.images.fit,
             "preprocessing": preprocessing_fingerprint(architecture.images),
+            "least_colour": images.least_colour() / 2,
         },
         "views": views,
         "members": [
@@ -327,6 +328,15 @@ class _Images:
         """Images and lesions of a part."""
         lesions = self.table.loc[self.table["part"] == part, "lesion_id"]
         return {"images": len(lesions), "lesions": lesion_codes(lesions.to_numpy(object))[1]}
+
+    def least_colour(self) -> float:
+        """The smallest range of colour of any training image: half of it is grey to the net."""
+        places = self.of("train")
+        blocks = (
+            colour_range(self.pixels[self.rows[places[start : start + 512]]])
+            for start in range(0, len(places), 512)
+        )
+        return float(min(block.min() for block in blocks))
 
     def files(self, most: int = 64) -> pd.DataFrame:
         """Some held-out images, to be read from their files."""

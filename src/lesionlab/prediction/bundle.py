@@ -196,6 +196,11 @@ class Bundle:
         return self._known("sex")
 
     @property
+    def least_colour(self) -> float:
+        """The `colour_range` below which an image is called unlike; 0 in bundles that have none."""
+        return float(self.info["images"].get("least_colour", 0))
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """The sites of the body that it knows."""
         return self._known("site")

@@ -236,6 +236,7 @@ class Predictor:
             raise BundleError(f"{self.bundle.path} gives answers that are no numbers.")
         probabilities = np.exp(self.bundle.scaling.logits(log_softmax(mean)))
         novelty, unlike = self._novelty(mean, features)
+        unlike |= colour_range(pixels) < self.bundle.least_colour
         return Answers(
             self.bundle.classes,
             mean,
@@ -378,6 +379,19 @@ class Predictor:
             return np.full(len(logits), np.nan), np.zeros(len(logits), bool)
         score = detector.score(np.concatenate(features, axis=1) if detector.arrays else logits)
         return score, score > detector.threshold
+
+
+def colour_range(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How much colour images have: the mean over places of the largest channel less the smallest.
+
+    Args:
+        pixels: shape (n, height, width, 3).
+
+    Returns:
+        0 (grey) to 255, shape (n,).
+    """
+    spread = pixels.max(axis=3) - pixels.min(axis=3)
+    return np.asarray(spread.mean(axis=(1, 2), dtype=np.float64))
 
 
 def unknown_metadata(images: int) -> pd.DataFrame:
