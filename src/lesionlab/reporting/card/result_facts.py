@@ -70,10 +70,16 @@ def of_card(subject: Subject) -> dict[str, Told]:
     unseen = ""
     if subject.run is not None and result.part == "test" and data_facts.overlap(subject)[0]:
         unseen = ", no lesion of which it was trained on"
+    scored = f"On {_size(subject)} (part {result.part}){unseen}"
+    if subject.folds is not None and unseen:
+        scored = (
+            f"Out of fold ({len(subject.folds.runs)} networks of this recipe, each on lesions that "
+            f"it was not trained on), {_size(subject)}"
+        )
     made = {
         "card.summary": Told(
-            f"{what} sorts images of skin lesions into {len(result.classes)} classes. On "
-            f"{_size(subject)} (part {result.part}){unseen}: {_headline(result)}."
+            f"{what} sorts images of skin lesions into {len(result.classes)} classes. {scored}: "
+            f"{_headline(result)}."
         ),
         "use.limits": Told(NOTICE),
         "legal.notice": Told(NOTICE),
