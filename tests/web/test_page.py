@@ -325,8 +325,8 @@ def test_an_image_is_answered(visit, server, photograph):
     for each, limit in zip(limits, right["malignancy"]["limits"], strict=True):
         assert f"{round(100 * limit['probability'], 1):g} %; referred from" in each
     [reached] = [each["reached"] for each in right["thresholds"] if each["sensitivity"] == 0.95]
-    said_point = "The threshold that finds 95 of 100 melanomas (7 %), by itself: "
-    assert point == said_point + ("refer." if reached else "do not refer.")
+    said_point = "The threshold that finds 95 of 100 melanomas (7 %): "
+    assert point == said_point + ("reached." if reached else "not reached.")
 
 
 def answered_with(monkeypatch, photograph, inside, reason):
@@ -701,6 +701,24 @@ def test_crop_sends_the_pixels_themselves(visit, server, photograph):
     assert frame_of(page) == [x, y, width, height]
     use_crop(page, "#crop-whole")
     assert server.asked[-1].content == photograph.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_crop_is_never_called_harmless(visit, photograph, monkeypatch):
+    answered_with(monkeypatch, photograph, ["nv"], "")
+    page = visit()
+    give(page, photograph)
+    assert text(page, "#verdict").startswith("Nothing malignant suspected")
+    open_crop(page)
+    use_crop(page)
+    page.wait_for_function("() => document.querySelector('#size').innerText.includes('cropped')")
+    verdict = text(page, "#verdict")
+    assert verdict.startswith("No answer from a crop")
+    assert PROMISE not in verdict
+    assert page.get_attribute("#sign", "href") == "#sign-ask"
+    [row] = exported(page)
+    assert row["refer"] == "true"
+    assert row["reason"] == "cropped"
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ export function verdict(entry) {
   }
   if (entry.state === "busy")
     return says("wait", t("wait.busy"), t("wait.retry", { count: entry.seconds }));
-  if (entry.state === "answered") return answered(entry.result, entry.answer.referral);
+  if (entry.state === "answered") return answered(entry);
   if (!state.model) return says("wait", t("wait.server"), "", t("wait.waiting"));
   return says("wait", t(entry.result ? "wait.again" : "wait.asking"), "", t("wait.short"));
 }
@@ -46,12 +46,16 @@ const LOOKS = {
   malignancy_likely: "alarm",
   malignancy_possible: "ask",
   benign_undecided: "calm",
+  cropped: "ask",
   none: "calm",
   unstated: "ask",
 };
 
-function answered(result, referral) {
-  const kind = kindOf(result, referral);
+function answered({ result, answer, crop }) {
+  const { referral } = answer;
+  const found = kindOf(result, referral);
+  // What is promised holds for whole images: zoomed in, malignant lesions have passed as benign.
+  const kind = crop && LOOKS[found] === "calm" ? "cropped" : found;
   const known = kind in LOOKS;
   const words = known ? t(`verdict.${kind}.words`) : result.reason_text || result.reason;
   return {

@@ -7,6 +7,7 @@ import {
   qualityWords,
   setWords,
   shows,
+  sizeWords,
   verdict,
 } from "./answers.js";
 import { state } from "./entries.js";
@@ -40,7 +41,7 @@ function parts(entry) {
   const { model } = entry.answer;
   const when = new Intl.DateTimeFormat(locale(), { dateStyle: "long", timeStyle: "short" });
   const about = facts([
-    [t("sheet.image"), entry.name],
+    [t("sheet.image"), [entry.name, sizeWords(entry)].filter(Boolean).join(", ")],
     ...patientWords(entry),
     [t("sheet.date"), when.format(entry.time)],
     [t("sheet.server"), location.host],
@@ -55,10 +56,10 @@ function parts(entry) {
   if (entry.drawn) said.append(element("p", t("samples.drawn")));
   return [
     element("h1", t("sheet.title")),
+    element("p", t("notice"), "sheet-notice"),
     top,
     said,
     ...(shows(entry) ? figures(entry) : []),
-    element("p", t("notice"), "sheet-notice"),
   ];
 }
 

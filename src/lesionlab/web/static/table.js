@@ -7,6 +7,9 @@ function cell(value) {
   return /[",\r\n;]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
+/** A crop is never called harmless: no figure holds for it. */
+const reasonOf = (result, frame) => (frame && !result.refer ? "cropped" : result.reason);
+
 function row(entry, labels, model) {
   const result = entry.state === "answered" ? entry.result : null;
   const frame = entry.crop;
@@ -22,8 +25,8 @@ function row(entry, labels, model) {
     ...labels.map((label) => probabilities[label] ?? ""),
     result?.set.join(" ") ?? "",
     result?.malignancy?.probability ?? "",
-    result?.refer ?? "",
-    result ? result.reason : entry.state === "failed" ? "failed" : "waiting",
+    result ? result.refer || Boolean(frame) : "",
+    result ? reasonOf(result, frame) : entry.state === "failed" ? "failed" : "waiting",
     entry.answer?.model.fingerprint ?? model.fingerprint,
   ];
 }
