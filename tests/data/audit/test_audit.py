@@ -11,7 +11,7 @@ from PIL import Image
 from lesionlab.data.audit.audit import audit
 from lesionlab.data.catalogue.catalogue import catalogue
 from lesionlab.data.splits import split
-from lesionlab.errors import FindingsError
+from lesionlab.errors import DataError, FindingsError
 
 
 def photos(folder, names):
@@ -87,3 +87,13 @@ def test_m14_a_copy_under_another_name_in_another_class_is_reported(tmp_path):
     assert set(twins["image_id"]) == {"a", "copy"}
     assert twins["detail"].str.contains("2 diagnoses").all()
     assert twins["exclude"].all()
+
+
+def test_verdicts_of_another_collection_are_not_written_over(tmp_path):
+    by_class(tmp_path / "mine")
+    judged = tmp_path / "pairs.csv"
+    judged.write_text("image_id,other,verdict\nx,y,same\n")
+    with pytest.raises(DataError, match="1 verdicts on pairs of another collection"):
+        audit(tmp_path / "mine", judged=judged)
+    judged.write_text("image_id,other,verdict\na,b,same\n")
+    assert audit(tmp_path / "mine", judged=judged).images == 6

@@ -72,7 +72,8 @@ def test_pairs_that_were_judged_different_are_no_fault(ham_copy, tmp_path):
 def test_a_page_escapes_and_stands_a_lost_picture(drawn, tmp_path):
     data, _ = drawn
     ids = data.table["image_id"]
-    row = (ids[0], ids[1], "<b>x", "", "nv", "mel", "same view", 0.7, "")
+    kind = "same photograph"
+    row = (ids[0], ids[1], "<b>x", "", "nv", "mel", kind, "same view", 0.7, float("nan"), "")
     table = data.table.assign(path=data.table["path"].where(ids != ids[1], "gone.jpg"))
     broken = type(data)(table, data.classes, data.root)
     pairs = pd.DataFrame([row], columns=list(PAIRS))

@@ -16,6 +16,7 @@ from lesionlab.data.catalogue.layouts import Reading, read_layout
 from lesionlab.data.catalogue.merge_lesions import read_verdicts, with_verdicts
 from lesionlab.data.sources.draft import Draft
 from lesionlab.display import Result
+from lesionlab.errors import DataError
 from lesionlab.files import write_csv
 from lesionlab.progress import Listener, Notice, silent
 from lesionlab.tables import Finding, findings_table
@@ -96,7 +97,8 @@ def audit(
         diagnoses; odd ages and sexes) and class counts.
 
     Raises:
-        DataError: if nothing readable is there at all.
+        DataError: if nothing readable is there at all, or if all verdicts of `judged` are on images
+            of another collection.
         FindingsError: if `judged` holds words that are no verdicts.
     """
     if not isinstance(data, Catalogue):
@@ -123,6 +125,8 @@ def audit(
         listen(Notice(f"{text} To look for them all the same: --near"))
     elif near is not False:
         verdicts = read_verdicts(Path(judged)) if judged else None
+        if verdicts is not None:
+            _check_verdicts(verdicts, full, Path(judged or ""))
         pairs = near_duplicates.near_duplicates(full, draft.root, listen=listen)
         others = other_photographs(full, draft.root, known=pairs, listen=listen)
         pairs = near_duplicates.in_order(pd.concat([pairs, others], ignore_index=True))
@@ -138,3 +142,14 @@ def audit(
             findings.append(Finding("small_class", text, "note", "target"))
     listed = findings_table(findings)
     return Audit(listed, counts, len(full), everything.lesions, everything, pairs)
+
+
+def _check_verdicts(verdicts: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
+    """Refuse verdicts of another collection: these pairs would be written over them."""
+    given = verdicts[verdicts["verdict"] != ""]
+    ids = set(table["image_id"])
+    if len(given) and not (given["image_id"].isin(ids) | given["other"].isin(ids)).any():
+        raise DataError(
+            f"{path} holds {len(given)} verdicts on pairs of another collection, which this audit "
+            "would write over. Write elsewhere: --out FOLDER/findings.csv"
+        )
