@@ -370,6 +370,8 @@ def test_pages_of_other_sites_may_not_ask(client):
     for site in ("cross-site", "same-site"):
         headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": site}
         refused(ask(client, picture(), headers=headers), 403, "foreign_page")
+    for origin in ("https://evil.example", "null"):  # over plain http browsers say no more
+        refused(ask(client, picture(), headers={"Origin": origin}), 403, "foreign_page")
     own = {"Origin": "http://127.0.0.1", "Sec-Fetch-Site": "same-origin"}
     answer = ask(client, picture(), headers=own)
     assert answer.status_code == 200

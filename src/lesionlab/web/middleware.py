@@ -7,6 +7,7 @@ import re
 import time
 import traceback
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -109,7 +110,11 @@ class Guard:
                 "unknown_host",
                 "This server does not go by that name. Start it with --hosts to add names.",
             )
-        foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        if "sec-fetch-site" in headers:
+            foreign = headers["sec-fetch-site"] in ("cross-site", "same-site")
+        else:  # browsers leave it out over plain http, as on a local network
+            origin = headers.get("origin")
+            foreign = origin is not None and urlsplit(origin).netloc != headers.get("host", "")
         if foreign and scope["method"] == "POST" and headers.get("origin") not in self._origins:
             raise Refusal(
                 403,
