@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 import shutil
+import zipfile
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -460,6 +461,25 @@ def test_detectors_are_fitted_and_asked(lab, tmp_path):
     text = follow(text, "outliers fit", RUN=home / "run 1")
     shutil.copytree(photos, "photos")
     follow(text, "outliers score")
+
+
+@pytest.mark.slow
+@runs("retrieval/case_index.py index", "retrieval/case_index.py index",
+      "retrieval/case_index.py index", "cli/commands/retrieval.py similar")  # fmt: skip
+def test_an_index_of_cases_is_made_and_asked(lab, bundle_file):
+    data = lab[0] / "my images"
+    shutil.copy(next(data.rglob("*.jpg")), "photo.jpg")
+    with zipfile.ZipFile("my old.index", "w") as archive:
+        archive.writestr("cases.json", '{"kind": "lesionlab cases 0"}')
+    for name in ("my old.index", "my new.index"):
+        text, code = cli("similar", "photo.jpg", "--index", name)
+        assert code == 2
+        text = follow(text, "index", DATA=data)
+        follow(text, "similar")
+    text, code = cli("similar", "photo.jpg", "--index", "my new.index", "--model", bundle_file)
+    assert (code, "was made with" in text) == (2, True)
+    text = follow(text, "index", DATA=data)
+    follow(text, "similar")
 
 
 # --- Pages

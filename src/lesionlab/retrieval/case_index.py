@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionlab.advice import command
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader
@@ -90,7 +91,7 @@ class CaseIndex:
                 if info["kind"] != KIND:
                     raise DataError(
                         f"{path} is a {info['kind']}, and this version of lesionlab reads {KIND}. "
-                        "Make it again: lesionlab index DATA --out cases.index"
+                        f"Make it again: {command('index', 'DATA', out=path)}"
                     )
                 table = pd.read_csv(
                     io.BytesIO(archive.read(TABLE)), dtype=str, keep_default_na=False
@@ -108,7 +109,7 @@ class CaseIndex:
             )
         except FileNotFoundError as error:
             raise DataError(
-                f"{path} does not exist. Make it: lesionlab index DATA --out {path}"
+                f"{path} does not exist. Make it: {command('index', 'DATA', out=path)}"
             ) from error
         except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
             raise DataError(f"{path} is no index of cases, or is damaged: {error}") from error
@@ -131,7 +132,7 @@ class CaseIndex:
             raise BundleError(
                 f"{self.path} was made with {self.info['bundle']} ({self.info['fingerprint']}), "
                 f"and this is {bundle.name} ({bundle.fingerprint}). Make it again: "
-                f"lesionlab index DATA --out {self.path}"
+                f"{command('index', 'DATA', model=bundle.path, out=self.path)}"
             )
 
 

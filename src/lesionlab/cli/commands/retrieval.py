@@ -5,6 +5,7 @@ Options and help come from the library function that a command names; what stand
 
 from __future__ import annotations
 
+from lesionlab.advice import command as typed
 from lesionlab.cli.declaration import Call, command
 from lesionlab.cli.outcome import Outcome
 from lesionlab.disclaimer import NOTICE
@@ -20,10 +21,12 @@ def index(call: Call) -> Outcome:
     made = call()
     lesions = len(set(made.lesion))
     size = made.path.stat().st_size / 1e6
+    model = call.options.get("model")
+    following = typed("similar", "photo.jpg", index=made.path, model=model)
     return Outcome(
         lines=[
             f"Written: {made.path} ({len(made):,} images of {lesions:,} lesions, {size:.1f} MB). "
-            f"Next: lesionlab similar photo.jpg --index {made.path}"
+            f"Next: {following}"
         ]
     )
 
