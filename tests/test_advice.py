@@ -29,6 +29,7 @@ from lesionlab.errors import LesionlabError
 from lesionlab.evaluation.comparison.runs import list_runs
 from lesionlab.run import Folds, Run
 from lesionlab.taxonomy import HAM7
+from lesionlab.training.run_folders import check_predicted
 
 SOURCE = Path(lesionlab.__file__).parent
 TINY = """\
@@ -345,10 +346,9 @@ def test_a_search_says_how_to_score_its_best(lab, tmp_path, monkeypatch):
     assert best[0] == best[1]
     assert best[0]["fold"] == 1
     trial = next(out.glob("trial_*"))
-    again = ("--data", data, "--split", split, "--fold", 1, "--out", trial)
-    text, code = cli("train", trial / "recipe.yaml", *again)
-    assert (code, "leaves part test unseen" in text) == (2, True)
-    follow(text, "train", NEW_FOLDER="trial again")
+    with pytest.raises(LesionlabError) as error:
+        check_predicted(Run.open(trial), {"test"})
+    follow(str(error.value), "train", NEW_FOLDER="trial again")
     assert "test" in set(Run.open("trial again").predictions["part"])
 
 
