@@ -130,7 +130,7 @@ def test_the_whole_chain(workshop, capsys):
         (["--phases.0.optim.lr", "-1"], "out of range"),
         (["--loss.kind", "focus"], "not one of cross_entropy"),
         (["--loss.tau", "1"], "belongs to kind logit_adjusted"),
-        (["--model.name", "resnet19"], "Did you mean resnet18"),
+        (["--model.name", "resnet19"], "did you mean 'resnet18'"),
         (["--data", "nowhere"], "lesionlab catalogue"),
         (["--split", "nowhere.csv"], "lesionlab split"),
     ],

@@ -35,7 +35,7 @@ def index(call: Call) -> Outcome:
 def similar(call: Call) -> Outcome:
     """Show the known cases that look most like an image, with their diagnoses.
 
-    None is of the image's own lesion. What the 15 nearest lesions were is said beside what the
+    No case is of the image's own lesion. What the 15 nearest lesions were is said beside what the
     model says. Distance: 0 is the same, 2 the opposite.
     """
     found = call()
