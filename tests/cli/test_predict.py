@@ -67,11 +67,15 @@ def test_the_answers_are_shown_in_words(bundle_file, drawn, here, capsys):
     assert predict("--model", bundle_file, *paths, "bad.jpg") == 0
     assert "is complete" in capsys.readouterr().err
     before = (here / "predictions.csv").read_bytes()
-    assert predict("--model", bundle_file, *paths) == 2
-    err = capsys.readouterr().err
-    assert "images: 4" in err
-    assert "--fresh" in err
-    assert "--out" in err
+    assert predict("--model", bundle_file, *paths) == 0  # shown all the same
+    text = capsys.readouterr().out
+    assert "Not written: predictions.csv holds other answers." in text
+    assert "--out" in text
+    assert "--fresh" in text
+    assert "Written:" not in text
+    assert table["image_id"][0] in text
+    assert predict("--model", bundle_file, *paths, "--out", "predictions.csv") == 2
+    assert "images: 4" in capsys.readouterr().err
     assert (here / "predictions.csv").read_bytes() == before
     assert [path.name for path in here.glob("*.csv")] == ["predictions.csv"]
     assert predict("--model", bundle_file, *paths, "--fresh") == 0

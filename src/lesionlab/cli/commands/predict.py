@@ -5,6 +5,8 @@ Options and help come from the library function that a command names; what stand
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from lesionlab.advice import command as typed
 from lesionlab.cli.declaration import Call, command, library
 from lesionlab.cli.outcome import Outcome
 from lesionlab.disclaimer import NOTICE
-from lesionlab.errors import DataError
+from lesionlab.errors import DataError, RunError
 from lesionlab.tables import count
 from lesionlab.taxonomy import full_name
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from lesionlab.prediction.bundle import Bundle
 
 _SHOWN = 20
+_TABLE = Path("predictions.csv")
 _CANNOT_JUDGE = ("unreadable", "unlike")
 
 
@@ -33,7 +36,7 @@ def predict(
     images: list[Path] | None = None,
     *,
     model: Path | None = None,
-    out: Path = Path("predictions.csv"),
+    out: Path | None = None,
 ) -> Outcome:
     """Give class probabilities for images, folders, DICOM files or a whole catalogue.
 
@@ -50,8 +53,9 @@ def predict(
         images: image files, folders that are searched through, quoted patterns, or one folder that
             holds a catalogue; a run's folder or a bundle that stands first is the model.
         model: a bundle, or a run's folder; by default the bundle that comes with lesionlab.
-        out: the table to write, .csv, or with a bundle .parquet too. With a bundle, one that holds
-            other answers is replaced with --fresh only. Of images image_id, path, predicted,
+        out: the table to write, .csv, or with a bundle .parquet too; by default predictions.csv.
+            One that holds other answers is replaced with --fresh only: without --out the answers
+            are then shown and not written. Of images image_id, path, predicted,
             p_<class>..., error; of a catalogue lesion_id, target, part and logit_<class>..., too;
             with a bundle also top_<rank>, set (classes parted by a blank, or by | where a name has
             one), malignancy, refer, reason, novelty.
@@ -69,10 +73,23 @@ def predict(
         raise DataError(
             f"Give images to predict: {typed('predict', 'photo.jpg', 'more_photos/', model=model)}"
         )
-    predictions = call(images=given or None, model=opened, out=out)
-    if hasattr(opened, "bundle"):
-        return _of_bundle(opened.bundle, predictions, given[0] if given else Path(data or ""))
-    return _of_run(predictions)
+
+    def answered(to: Path) -> Outcome:
+        predictions = call(images=given or None, model=opened, out=to)
+        if hasattr(opened, "bundle"):
+            return _of_bundle(opened.bundle, predictions, given[0] if given else Path(data or ""))
+        return _of_run(predictions)
+
+    if out is not None or not _TABLE.exists():
+        return answered(out or _TABLE)
+    try:
+        return answered(_TABLE)
+    except RunError as refusal:  # it holds other answers: who looks at one image after another
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = answered(Path(folder) / _TABLE)
+        kept = [line for line in outcome.lines if not line.startswith("Written: ")]
+        told = str(refusal).splitlines()[-1]
+        return replace(outcome, lines=[f"Not written: {_TABLE} holds other answers. {told}", *kept])
 
 
 def _of_bundle(bundle: Bundle, predictions: Predictions, source: Path) -> Outcome:
