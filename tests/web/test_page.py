@@ -832,8 +832,8 @@ def test_several_images_and_their_table(visit, server, lesions, grey, broken, tm
     rows = exported(page)
     labels = list(NAMES)
     assert list(rows[0]) == [
-        "image", "predicted", *[f"p_{label}" for label in labels], "set", "malignancy",
-        "refer", "reason", "model_fingerprint",
+        "image", "age", "sex", "site", "predicted", *[f"p_{label}" for label in labels], "set",
+        "malignancy", "refer", "reason", "model_fingerprint",
     ]  # fmt: skip
     assert rows[0]["image"] == lesions[0].name
     assert rows[1]["predicted"] == right["predicted"]

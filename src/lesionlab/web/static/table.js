@@ -1,5 +1,7 @@
 // The table of all answers, as CSV.
 
+import { FIELDS } from "./entries.js";
+
 /** A cell of a CSV file that a spreadsheet does not take for a formula. */
 function cell(value) {
   const risky = typeof value === "string" && /^[\t\r\n]|^\s*[=+\-@＝＋－＠]/.test(value);
@@ -21,6 +23,7 @@ function row(entry, labels, model) {
   );
   return [
     name,
+    ...FIELDS.map((field) => entry.patient?.[field] ?? ""),
     result?.predicted ?? "",
     ...labels.map((label) => probabilities[label] ?? ""),
     result?.set.join(" ") ?? "",
@@ -36,6 +39,7 @@ export function table(entries, model) {
   const labels = model.classes.map((each) => each.label);
   const head = [
     "image",
+    ...FIELDS,
     "predicted",
     ...labels.map((label) => `p_${label}`),
     "set",
