@@ -56,11 +56,12 @@ def test_what_is_not_registered_is_refused_before_anything_is_written(drawn, tmp
     for changes, words in (
         ({"loss": {"kind": "own", "name": "absent"}}, "loss.name: no loss 'absent'"),
         ({"augment.own": ["absent"]}, "augment.own: absent"),
-        ({"model.name": "absent"}, "timm knows no model"),
     ):
         recipe = ll.Recipe().but({"model.name": "lenet", "model.pretrained": False} | changes)
         with pytest.raises(SettingsError, match=words):
             ll.train(recipe, *drawn, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
+    with pytest.raises(SettingsError, match="timm knows no network"):
+        ll.Recipe().but({"model.name": "absent"})
     with pytest.raises(SettingsError, match="Choose another name"):
         ll.plugins.register_network("resnet18")

@@ -21,8 +21,8 @@ def draw(n: int = 300, seed: int = 0, classes=("bcc", "mel", "nv")) -> pd.DataFr
 
 def test_counts_are_those_of_a_cross_table():
     table = draw()
-    called = table[["p_bcc", "p_mel", "p_nv"]].idxmax(axis=1).str[2:]
-    counts = pd.crosstab(table["target"], called)
+    predicted = table[["p_bcc", "p_mel", "p_nv"]].idxmax(axis=1).str[2:]
+    counts = pd.crosstab(table["target"], predicted)
     found = confusions(table, replicates=0).pairs
     assert len(found) == 6
     for row in found.itertuples():
@@ -50,9 +50,9 @@ def test_malignant_called_benign_and_the_other_way_round():
 def test_an_interval_is_that_of_a_loop_over_drawn_lesions():
     table = draw(80)
     found = confusions(table, replicates=100, seed=3).missed
-    called = table[["p_bcc", "p_mel", "p_nv"]].idxmax(axis=1).str[2:]
+    predicted = table[["p_bcc", "p_mel", "p_nv"]].idxmax(axis=1).str[2:]
     ids = sorted(table["lesion_id"].unique())
-    rows = table.sort_values("image_id").assign(called=called)
+    rows = table.sort_values("image_id").assign(predicted=predicted)
     rng = np.random.default_rng(3)
     values = []
     for _ in range(100):

@@ -45,7 +45,7 @@ from lesionlab.training.datasets import EvaluationImages, TrainingImages, check_
 from lesionlab.training.lightning_module import Classifier, hash_seed
 from lesionlab.training.malloc import kept_memory
 from lesionlab.training.normalisation import normalised
-from lesionlab.training.precision import choose_precision
+from lesionlab.training.precision import IMAGES, choose_precision
 from lesionlab.training.run_folders import (
     check_predicted,
     finished_run,
@@ -241,13 +241,13 @@ def _fit_phases(
             network, architecture, recipe, phase, loss, len(loader), first_epoch=keeper.first_epoch
         )
         if "precision" not in run.info:  # a run that was stopped goes on in what it began in
-            some = next(iter(loader))
+            some = rows[part == "train"][:IMAGES]
             precision = choose_precision(
                 recipe.precision,
                 accelerator,
                 network,
-                normalise(some["image"], *architecture.normalisation),
-                some["metadata"],
+                normalise(torch.from_numpy(pixels.pixels[some]), *architecture.normalisation),
+                torch.from_numpy(metadata[part == "train"][:IMAGES]),
                 len(loader) * sum(stretch.epochs for stretch in recipe.phases),
             )
             run.update(precision=precision)

@@ -9,7 +9,13 @@ from PIL import Image, ImageOps
 
 from lesionlab.data.audit.audit import audit
 from lesionlab.data.audit.dct_index import CROPS, Descriptions, coefficients, inverse, posed
-from lesionlab.data.audit.near_duplicates import PAIRS, findings, near_duplicates, position
+from lesionlab.data.audit.near_duplicates import (
+    PAIRS,
+    SAME_PHOTOGRAPH,
+    findings,
+    near_duplicates,
+    position,
+)
 from lesionlab.data.catalogue.catalogue import catalogue
 from lesionlab.data.synthetic.dataset import synthetic
 
@@ -219,6 +225,7 @@ def test_findings_tell_lesions_and_diagnoses():
         ("f", "g", "", "", "nv", "nv", "same view", 1.0, ""),
         ("h", "i", "", "l9", "nv", "nv", "same view", 0.7, ""),
     ]
+    rows = [(*row[:6], SAME_PHOTOGRAPH, *row[6:8], np.nan, row[8]) for row in rows]
     pairs = pd.DataFrame(rows, columns=list(PAIRS))
     same = dict.fromkeys("abcdehi", "") | {"f": "x", "g": "x"}
     made = findings(pairs, same)

@@ -18,6 +18,7 @@ from lesionlab.data.sources.draft import Draft, Source
 from lesionlab.data.sources.inventory import Inventory
 from lesionlab.data.sources.matching import without_suffix
 from lesionlab.errors import DataError
+from lesionlab.tables import no_csv
 
 PARTS: Mapping[str, str] = MappingProxyType(
     {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -71,6 +72,18 @@ def _places(images: Sequence[str]) -> list[_Place]:
 
 def _known(label: str) -> bool:
     return taxonomy.canonical(label) in taxonomy.KNOWN
+
+
+def unread_table(inventory: Inventory) -> str:
+    """What a table beside class folders is that cannot be read, and may hold the labels.
+
+    "" where there is none, or where all folders bear names of diagnoses.
+    """
+    labels = {place.label for place in _places(inventory.images) if place.label}
+    tables = [table.path for table in inventory.tables if no_csv(table.path)]
+    if not tables or all(map(_known, labels)):
+        return ""
+    return f"{tables[0]} is {no_csv(tables[0])}."
 
 
 def find_folders(inventory: Inventory) -> list[Path]:

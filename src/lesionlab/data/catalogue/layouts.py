@@ -18,7 +18,7 @@ import pandas as pd
 
 from lesionlab import taxonomy
 from lesionlab.advice import command
-from lesionlab.data.catalogue.class_folders import find_folders, read_folders
+from lesionlab.data.catalogue.class_folders import find_folders, read_folders, unread_table
 from lesionlab.data.catalogue.labels import classes_of_labels
 from lesionlab.data.collections import arrays, isic_archive, isic_challenges, published
 from lesionlab.data.collections.isic_challenges import NO_GROUPS
@@ -180,6 +180,11 @@ def read_layout(reading: Reading) -> Draft:
         if table:
             tables = [table]
         if tables:
+            if name == "folders" and layout == "auto" and (unread := unread_table(inventory)):
+                raise DataError(
+                    f"{unread} If its labels count, do that; if the names of the folders are the "
+                    "classes, say --layout folders."
+                )
             return _read(name, replace(source, tables=tables))
         if layout == name:
             raise DataError(
