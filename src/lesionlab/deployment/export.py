@@ -195,7 +195,7 @@ def export(
         passed[precision] = _gate_smaller(made, graphs, images, precision, listen)
     named = ReferralRule.of(architecture.classes, malignant).malignant
     fitted, arrays = _fit(made, graphs, images, named, listen)
-    halfway = all(member.graph.middle for member in made)
+    halfway = _halfway(made)
     rule = _fit_rule(made, graphs, images, fitted, miss, miss_melanoma, malignant)
     if rule.refers_all:
         listen(Notice(rule.promise, "warning"))
@@ -622,6 +622,11 @@ def _worth(
         return None
 
 
+def _halfway(made: Sequence[_Network]) -> bool:
+    """Whether every member gives the stage halfway, which the detector then looks at."""
+    return all(member.graph.middle for member in made)
+
+
 def _detector(
     made: Sequence[_Network], graphs: Sequence[bytes], images: _Images
 ) -> Detector | None:
@@ -630,7 +635,7 @@ def _detector(
     On the means of the stage halfway where every member has one: fine-tuned on few images of rare
     classes, the last features call half of these unlike, and let photographs pass.
     """
-    middle = all(member.graph.middle for member in made)
+    middle = _halfway(made)
     if not middle and not all(member.graph.features for member in made):
         return None
     train, val = images.of("train", _DETECTED), images.of("val")

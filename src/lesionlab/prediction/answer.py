@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -95,6 +94,8 @@ class Answer(Result):
                 (width, height), Image.Resampling.BILINEAR
             )
         )
+        import matplotlib  # here: it takes a tenth of a second, and few answers are drawn
+
         warm = matplotlib.colormaps["turbo"](np.clip(spread, 0, 1), bytes=True)[..., :3]
         mixed = (1 - _OVERLAY) * self.pixels + _OVERLAY * warm
         return Image.fromarray(mixed.round().astype(np.uint8))

@@ -124,9 +124,10 @@ def audit(
         text = f"Near-duplicates are not looked for among {len(full):,} images: it would take long."
         listen(Notice(f"{text} To look for them all the same: --near"))
     elif near is not False:
-        verdicts = read_verdicts(Path(judged)) if judged else None
-        if verdicts is not None:
-            _check_verdicts(verdicts, full, Path(judged or ""))
+        verdicts = None
+        if judged:
+            verdicts = read_verdicts(Path(judged))
+            _check_verdicts(verdicts, full, Path(judged))
         pairs = near_duplicates.near_duplicates(full, draft.root, listen=listen)
         others = other_photographs(full, draft.root, known=pairs, listen=listen)
         pairs = near_duplicates.in_order(pd.concat([pairs, others], ignore_index=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -97,13 +98,10 @@ def of_values(counts: pd.Series, unit: str) -> str:
 def of_evaluation(result: Evaluation) -> dict[str, str]:
     """What the figures of recalls, of confusions and of ROC curves show; "" where nothing is."""
     made = dict.fromkeys(("recalls", "confusion", "rocs"), "")
-    recalls = {c: result[f"recall/{c}"].value for c in result.classes}
-    recalls = {c: value for c, value in recalls.items() if value == value}
-    if len(recalls) > 1:
-        best, worst = max(recalls, key=recalls.__getitem__), min(recalls, key=recalls.__getitem__)
+    if ends := _best_and_worst(result, "recall"):
+        (best, highest), (worst, lowest) = ends
         made["recalls"] = (
-            f"Best recognised: {best}, {percent(recalls[best])}; least: {worst}, "
-            f"{percent(recalls[worst])}. "
+            f"Best recognised: {best}, {percent(highest)}; least: {worst}, {percent(lowest)}. "
         )
     counts = result.confusion.to_numpy(float)
     wrong = counts - np.diag(np.diag(counts))
@@ -116,15 +114,23 @@ def of_evaluation(result: Evaluation) -> dict[str, str]:
         )
     elif counts.any():
         made["confusion"] = f"All {int(counts.sum()):,} images are right. "
-    areas = {c: result[f"auroc/{c}"].value for c in result.classes}
-    areas = {c: value for c, value in areas.items() if value == value}
-    if len(areas) > 1:
-        best, worst = max(areas, key=areas.__getitem__), min(areas, key=areas.__getitem__)
+    if ends := _best_and_worst(result, "auroc"):
+        (best, highest), (worst, lowest) = ends
         made["rocs"] = (
-            f"Best told from the rest: {best}, AUROC {areas[best]:.3f}; least: {worst}, "
-            f"{areas[worst]:.3f}. "
+            f"Best told from the rest: {best}, AUROC {highest:.3f}; least: {worst}, {lowest:.3f}. "
         )
     return made
+
+
+def _best_and_worst(
+    result: Evaluation, metric: str
+) -> tuple[tuple[str, float], tuple[str, float]] | None:
+    """The classes with the highest and the lowest value; None: fewer than two have one."""
+    values = {label: result[f"{metric}/{label}"].value for label in result.classes}
+    known = [(label, value) for label, value in values.items() if value == value]
+    if len(known) < 2:
+        return None
+    return max(known, key=itemgetter(1)), min(known, key=itemgetter(1))
 
 
 def of_history(history: pd.DataFrame) -> str:
