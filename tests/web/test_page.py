@@ -194,6 +194,19 @@ def use_crop(page, button="#crop-use"):
     settle(page)
 
 
+def tells(page, selector, part):
+    """Wait until the visible text of an element has this part; the last text stands in the failure."""
+    from playwright.sync_api import TimeoutError as Late
+
+    with suppress(Late):
+        page.wait_for_function(
+            "([selector, part]) => document.querySelector(selector)"
+            "?.innerText.replaceAll('\\u00a0', ' ').includes(part)",
+            arg=[selector, part],
+        )
+    assert part in text(page, selector)
+
+
 def text(page, selector):
     """Visible text, with plain spaces."""
     return page.inner_text(selector).replace("\u00a0", " ").strip()
@@ -316,7 +329,7 @@ def test_an_image_is_answered(visit, server, photograph):
     assert first["name"].lower() in said(page)
     assert page.locator("#card").get_attribute("href") == "v1/card"
     assert page.locator("#docs").get_attribute("href") == "docs"
-    assert "fingerprint 0123456789abcdef" in text(page, "#about")
+    tells(page, "#about", "fingerprint 0123456789abcdef")
     quality = text(page, "#quality")
     assert quality.startswith(f"Of 100 images of {first['name'].lower()} this model calls 63")
     assert "49 are (in its test, where 11 of 100 images were" in quality
@@ -397,20 +410,20 @@ def test_nothing_is_green_without_a_risk_beside_it(visit, server, photograph, mo
     server.model = model(referral={**REFERRAL, "measured": None})
     give(page, photograph)
     assert page.get_attribute("#verdict", "data-look") == "calm"
-    assert PROMISE in text(page, "#verdict")
+    tells(page, "#verdict", PROMISE)
     page.click("#remove")
     why = "At 5 of 100 too few lesions are known, so all are referred."
     server.model = model(referral={**REFERRAL, "promise": why, "refers_all": True})
     answered_with(monkeypatch, photograph, ["nv"], "malignancy_possible")
     give(page, photograph)
-    assert why in text(page, "#verdict")
+    tells(page, "#verdict", why)
 
 
 def test_unlike_and_unreadable_show_no_answer(visit, grey, broken):
     page = visit()
     give(page, grey)
     reads(page, "#verdict-title", "Refer: cannot judge this image")
-    assert "does not look like the dermatoscopic images" in text(page, "#verdict")
+    tells(page, "#verdict", "does not look like the dermatoscopic images")
     hidden(page, "#first", "#figures", "#mapping", "#map")
     assert "melanoma" not in page.inner_text("#items, #detail").lower()
     page.click("#reveal summary")
@@ -422,7 +435,7 @@ def test_unlike_and_unreadable_show_no_answer(visit, grey, broken):
     page.click("#remove")
     give(page, broken)
     reads(page, "#verdict-title", "Refer: cannot be read")
-    assert "cannot be read as an image" in text(page, "#verdict-words")
+    tells(page, "#verdict-words", "cannot be read as an image")
     hidden(page, "#figures")
     seen(page, "#no-picture")
     hidden(page, "#crop")
@@ -464,7 +477,7 @@ def test_a_photograph_is_offered_where_fingers_point(visit):
     hidden(page, "#photo-note")
     page = visit(390, 844, touch=True)
     seen(page, ".photo")
-    assert "contact dermatoscopy" in text(page, "#photo-note")
+    tells(page, "#photo-note", "contact dermatoscopy")
     assert page.get_attribute("#photo", "capture") == "environment"
     assert page.get_attribute("#choose", "multiple") is not None
 
@@ -484,7 +497,7 @@ def test_age_sex_and_site_go_along_where_the_model_takes_them(visit, server, les
     before = sum("site" in each.fields for each in server.asked)
     page.fill("#age", "570")
     page.press("#age", "Tab")
-    assert "from 0 to 120" in text(page, "#age-fault")
+    tells(page, "#age-fault", "from 0 to 120")
     page.fill("#age", "57")
     page.press("#age", "Tab")
     assert sum("site" in each.fields for each in server.asked) == before
@@ -549,7 +562,7 @@ def test_map_slider_and_class(visit, photograph):
     assert _differs(pixels(page), right[other]) > 40
     page.select_option("#map-class", other)
     assert _differs(pixels(page), right[other]) < 12
-    assert NAMES[other].lower() in text(page, "#map-words")
+    tells(page, "#map-words", NAMES[other].lower())
     assert said(page) == text(page, "#map-words")
     page.select_option("#map-class", "vasc")
     assert text(page, "#map-words").startswith("The map is blank: no part of the image speaks for")
@@ -890,8 +903,8 @@ def test_what_is_known_of_the_patient_goes_along_from_the_start(visit, server, p
     page = visit()
     page.wait_for_selector("#before-age", state="visible")
     worth = "the model was right on 66.7 of 100 images of its test with them and on 57.4 without"
-    assert worth in text(page, "#before-worth")
-    assert "9.3; 95 % interval 7.8 to 10.8" in text(page, "#before-worth")
+    tells(page, "#before-worth", worth)
+    tells(page, "#before-worth", "9.3; 95 % interval 7.8 to 10.8")
     page.fill("#before-age", "61")
     page.select_option("#before-sex", "male")
     page.select_option("#before-site", "back")
@@ -899,11 +912,11 @@ def test_what_is_known_of_the_patient_goes_along_from_the_start(visit, server, p
     [asked] = server.asked
     assert asked.fields == {"age": "61", "sex": "male", "site": "back", "maps": "all"}
     assert page.input_value("#age") == "61"
-    assert worth in text(page, "#patient")
+    tells(page, "#patient", worth)
     server.model = model(metadata_worth=None)
     page = visit()
     page.wait_for_selector("#before-age", state="visible")
-    assert "may do worse without" in text(page, "#before-worth")
+    tells(page, "#before-worth", "may do worse without")
     reads(page, "#patient-worth", "")
 
 
@@ -914,18 +927,18 @@ def test_a_drawn_sample_says_that_it_is_drawn(visit, server):
     settle(page)
     [asked] = server.asked
     assert asked.content == (STATIC / "sample-2.jpg").read_bytes()
-    assert "shows how the page works and nothing else" in text(page, "#verdict")
+    tells(page, "#verdict", "shows how the page works and nothing else")
 
 
 def test_what_the_audit_log_keeps_is_said(visit, server):
     page = visit()
     page.wait_for_function("() => document.querySelector('#about').innerText")
-    assert "no image is kept there" in text(page, "#keeps")
+    tells(page, "#keeps", "no image is kept there")
     assert "audit" not in text(page, "#keeps")
     server.model = model(audit_days=30)
     page.reload()
     page.wait_for_function("() => document.querySelector('#about').innerText")
-    assert "Its audit log keeps for 30 days: the time, the answer" in text(page, "#keeps")
+    tells(page, "#keeps", "Its audit log keeps for 30 days: the time, the answer")
 
 
 @pytest.mark.slow
@@ -966,7 +979,7 @@ def test_terms_are_explained_on_hover_and_on_tap(visit, photograph):
     give(page, photograph)
     page.hover("#set .term")
     page.wait_for_selector("#tip", state="visible")
-    assert "90 % coverage in 9 of 10" in text(page, "#tip")
+    tells(page, "#tip", "90 % coverage in 9 of 10")
     page.hover("#classes-title")
     page.wait_for_selector("#tip", state="hidden")
     page.focus("#promise .term")
@@ -1145,7 +1158,7 @@ def test_an_api_key_is_asked_for_and_kept_in_memory_only(visit, server, photogra
     page.fill("#key", "wrong")
     page.click("#key-use")
     page.wait_for_function("() => document.querySelector('#key-fault').innerText")
-    assert "does not know this key" in text(page, "#key-fault")
+    tells(page, "#key-fault", "does not know this key")
     page.fill("#key", server.key)
     page.keyboard.press("Enter")
     page.wait_for_selector("#asking-key", state="hidden")
@@ -1167,7 +1180,7 @@ def test_an_api_key_is_asked_for_and_kept_in_memory_only(visit, server, photogra
     page.reload()
     page.wait_for_selector("#asking-key[open]")
     page.keyboard.press("Escape")
-    assert "asks for an API key" in text(page, "#alarm")
+    tells(page, "#alarm", "asks for an API key")
 
 
 @pytest.mark.slow
@@ -1180,7 +1193,7 @@ def test_a_server_that_went_away_and_came_back(visit, server, lesions):
     give(page, lesions[1], lesions[2])
     page.click(".item >> nth=1")
     reads(page, "#verdict-title", "The server does not answer.")
-    assert "lesionlab serve" in text(page, "#alarm")
+    tells(page, "#alarm", "lesionlab serve")
     with StandIn(port):
         page.click("#alarm-again")
         settle(page)
@@ -1209,7 +1222,7 @@ def test_a_refusal_in_the_middle_of_an_upload(visit, server, photograph):
     page = visit()
     give(page, photograph)
     reads(page, "#verdict-title", "The connection broke off while the image was sent")
-    assert "too large" in text(page, "#verdict-words")
+    tells(page, "#verdict-words", "too large")
 
 
 @pytest.mark.slow
@@ -1225,7 +1238,7 @@ def test_no_answer_in_time(visit, server, photograph):
     page.clock.fast_forward(61_000)
     settle(page)
     reads(page, "#verdict-title", "No answer in time")
-    assert "60 seconds" in text(page, "#verdict-words")
+    tells(page, "#verdict-words", "60 seconds")
 
 
 @pytest.mark.slow
