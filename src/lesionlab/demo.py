@@ -76,9 +76,7 @@ def demonstrate(
         else synthetic(out / "images", lesions=LESIONS, listen=listen)
     )
     made = catalogue(folder, out=out / "catalogue", listen=listen)
-    listen(
-        Notice(f"{len(made):,} images of {made.lesions:,} lesions in {len(made.classes)} classes.")
-    )
+    listen(Notice(f"{made.size} in {len(made.classes)} classes."))
     faults = audit(made, listen=listen).faults
     errors = faults[faults["severity"] == "error"]
     if len(errors):

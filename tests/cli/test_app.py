@@ -131,7 +131,7 @@ def test_the_whole_chain(workshop, capsys):
         (["--loss.kind", "focus"], "not one of cross_entropy"),
         (["--loss.tau", "1"], "belongs to kind logit_adjusted"),
         (["--model.name", "resnet19"], "did you mean 'resnet18'"),
-        (["--data", "nowhere"], "lesionlab catalogue"),
+        (["--data", "nowhere"], "nowhere does not exist"),
         (["--split", "nowhere.csv"], "lesionlab split"),
     ],
 )

@@ -195,7 +195,7 @@ def use_crop(page, button="#crop-use"):
 
 
 def tells(page, selector, part):
-    """Wait until the visible text of an element has this part; the last text stands in the failure."""
+    """Wait until an element's visible text has this part; the last text is in the failure."""
     from playwright.sync_api import TimeoutError as Late
 
     with suppress(Late):
@@ -318,8 +318,8 @@ def test_an_image_is_answered(visit, server, photograph):
         words = [each["malignant"] and "malignant", each["in_set"] and "in the set"]
         assert row.locator(".mark").inner_text() == " · ".join(filter(None, words))
         point = row.locator(".points").inner_text()
-        assert ("the threshold that finds 90 of 100" in point) == (each["label"] == "mel")
-        assert ("in any case" in point) == each["malignant"]
+        assert ("the threshold that found 90 of 100" in point) == (each["label"] == "mel")
+        assert ("This class alone refers from" in point) == each["malignant"]
 
     first = right["classes"][0]
     reads(page, "#likeliest-name", first["name"])
@@ -336,10 +336,12 @@ def test_an_image_is_answered(visit, server, photograph):
     *limits, point = [each.replace("\u00a0", " ")
                       for each in page.locator("#malignancy li").all_inner_texts()]  # fmt: skip
     for each, limit in zip(limits, right["malignancy"]["limits"], strict=True):
-        assert f"{round(100 * limit['probability'], 1):g} %; referred from" in each
+        assert f"{round(100 * limit['probability'], 1):g} %; the promise refers from" in each
     [reached] = [each["reached"] for each in right["thresholds"] if each["sensitivity"] == 0.95]
-    said_point = "The threshold that finds 95 of 100 melanomas (7 %): "
-    assert point == said_point + ("reached." if reached else "not reached.")
+    assert point == (
+        "For comparison, the threshold that found 95 of 100 melanomas when it was chosen: 7 %, "
+        + ("reached." if reached else "not reached.")
+    )
 
 
 def answered_with(monkeypatch, photograph, inside, reason):

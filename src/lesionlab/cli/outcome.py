@@ -55,13 +55,16 @@ def catalogue_and_split(data: Path, split: Path | None) -> tuple[Catalogue, Spli
     return opened, Split.open(path)
 
 
-def shares(counts: pd.DataFrame) -> pd.DataFrame:
-    """Counts per class, ready to be shown."""
+def class_counts(data: Catalogue) -> tuple[str, pd.DataFrame]:
+    """A catalogue's size, and its counts per class, ready to be shown."""
     from lesionlab.taxonomy import full_name
 
+    counts = data.counts()
     shown = counts.assign(share=counts["share"].map("{:.1%}".format))
     shown.insert(1, "name", shown["class"].map(full_name))
-    return shown
+    if (data.table["lesion_id"] == "").all():
+        shown = shown.drop(columns="lesions")  # each image would count as a lesion of its own
+    return data.size, shown
 
 
 def shown(result: Result, title: str = "") -> Outcome:

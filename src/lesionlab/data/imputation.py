@@ -52,8 +52,8 @@ class Cleaned(Result):
 
 
 def clean(
-    data: Catalogue,
-    split: Split,
+    data: Catalogue | str | Path,
+    split: Split | str | Path,
     *,
     fold: int = 0,
     age: str = "keep",
@@ -68,8 +68,8 @@ def clean(
     What another image of the lesion tells comes before any policy; see `clean_table`.
 
     Args:
-        data: the catalogue; it is not changed.
-        split: its split. All figures come from the training part.
+        data: the catalogue, or its folder; it is not changed.
+        split: its split, or the split's CSV. All figures come from the training part.
         fold: whose training part.
         age: "keep", or "median".
         sex: "keep", "fill" (drawn, by frequency), or "mode" (the most frequent).
@@ -86,6 +86,7 @@ def clean(
         DataError: if nothing is known to fill from, or `out` is the catalogue's own folder.
         FindingsError: if the split leaks or belongs to another catalogue.
     """
+    data, split = Catalogue.open(data), Split.open(split)
     split.check(data)
     if out is not None and data.home is not None and _same(Path(out), data.home):
         raise DataError(

@@ -96,12 +96,16 @@ class Split(Result):
         )
 
     @classmethod
-    def open(cls, path: str | Path) -> Split:
+    def open(cls, path: Split | str | Path) -> Split:
         """Open a split that `save` wrote, or a CSV of image_id and part made elsewhere.
+
+        A split is returned as it is, so that what takes a split takes its file as well.
 
         Raises:
             DataError: if it cannot be read or was changed since.
         """
+        if isinstance(path, Split):
+            return path
         path = Path(path)
         table = read_csv(path, required=("image_id",))
         if path.with_suffix(".json").is_file():
@@ -221,7 +225,7 @@ class Split(Result):
 
 
 def split(
-    data: Catalogue,
+    data: Catalogue | str | Path,
     *,
     kind: Literal["folds", "holdout", "official"] = "folds",
     by: Literal["auto", "lesion_id", "patient_id"] = "auto",
@@ -239,7 +243,7 @@ def split(
     StratifiedGroupKFold instead, which is as even as such groups allow.
 
     Args:
-        data: the catalogue.
+        data: the catalogue, or its folder.
         kind: folds (each fold is once the test part, and a grouped share of the rest is val),
             holdout (one train, val and test part), or official (the source's own parts).
         by: what must not cross: patient_id or lesion_id; "auto" takes the patient where any is
@@ -258,6 +262,7 @@ def split(
     Raises:
         DataError: if the asked kind is impossible for this catalogue, or official parts leak.
     """
+    data = Catalogue.open(data)
     if by not in ("auto", "lesion_id", "patient_id"):
         raise DataError(f"Images are grouped by lesion_id or patient_id, not by {by!r}.")
     if by == "auto":

@@ -45,7 +45,7 @@ from lesionlab.run import SPLIT, Run, holds, identity_differences, refuse_differ
 
 def embed(
     model: str | Path | Run,
-    data: Catalogue | None = None,
+    data: Catalogue | str | Path | None = None,
     images: Sequence[str | Path] = (),
     *,
     out: str | Path,
@@ -63,7 +63,7 @@ def embed(
 
     Args:
         model: a finished run or its folder, or a model's name.
-        data: the catalogue.
+        data: the catalogue, or its folder.
         images: of a run: image files, and folders that are searched through, instead of it.
         out: the folder to write.
         pretrained: of a model's name: True for published weights, or a local .safetensors or
@@ -85,6 +85,7 @@ def embed(
     """
     out = Path(out)
     run = _run_of(model)
+    data = None if data is None else Catalogue.open(data)
     if (data is None) == (not images) or (run is None and data is None):
         raise SettingsError(
             "Say what to embed: a catalogue (--data DIR) or, with a run, image files and folders."

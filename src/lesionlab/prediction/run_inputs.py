@@ -23,8 +23,6 @@ def catalogue_of(run: Run, data: Catalogue | str | Path | None) -> Catalogue:
     Raises:
         RunError: if that is gone or has changed.
     """
-    if isinstance(data, Catalogue):
-        return data
     if data is not None:
         return Catalogue.open(data)
     trained_on = Path(run.info["catalogue"])

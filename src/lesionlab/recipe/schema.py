@@ -535,13 +535,15 @@ class Recipe:
         return isinstance(self.model.head, LogisticProbe | NeighboursProbe)
 
     @classmethod
-    def load(cls, path: str | Path) -> Recipe:
+    def load(cls, path: Recipe | str | Path) -> Recipe:
         """Read a recipe from a YAML file; what the file leaves out keeps its default.
+
+        A recipe is returned as it is, so that what takes a recipe takes its file as well.
 
         Raises:
             SettingsError: naming every mistyped key and wrong value at once.
         """
-        return cls.load_with(path, {})
+        return path if isinstance(path, Recipe) else cls.load_with(path, {})
 
     @classmethod
     def load_with(cls, path: str | Path, changes: Mapping[str, Any]) -> Recipe:

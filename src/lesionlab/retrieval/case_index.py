@@ -162,7 +162,7 @@ def index(
         DataError: if no image can be read.
     """
     out = Path(out)
-    data = data if isinstance(data, Catalogue) else Catalogue.open(data)
+    data = Catalogue.open(data)
     predictor = Predictor(model if isinstance(model, Bundle) else Bundle.open(model))
     bundle = predictor.bundle
     reader, n = Reader(data.root), len(data.table)

@@ -26,9 +26,9 @@ FIGURES = ("balanced_accuracy", "macro_auroc", "accuracy")
 
 
 def cross_validate(
-    recipe: Recipe,
-    data: Catalogue,
-    split: Split,
+    recipe: Recipe | str | Path,
+    data: Catalogue | str | Path,
+    split: Split | str | Path,
     *,
     out: str | Path,
     only: Sequence[int] | None = None,
@@ -44,9 +44,10 @@ def cross_validate(
     where it was stopped; several calls with different `only` may share the work.
 
     Args:
-        recipe: all settings, the same for every fold.
-        data: the catalogue.
-        split: its split, of two folds or more, whose test parts have no image in common.
+        recipe: all settings, or their YAML file; the same for every fold.
+        data: the catalogue, or its folder.
+        split: its split, or the split's CSV, of two folds or more, whose test parts have no image
+            in common.
         out: the folder of the folds.
         only: train these folds alone; the tables are written when all are trained.
         cache_to: folder of the image caches; by default `cache` beside the catalogue.
@@ -64,6 +65,7 @@ def cross_validate(
         SettingsError: if the split has one fold, or `only` names one that it has not.
         RunError: if the folder holds something else; the differences are named.
     """
+    recipe, data, split = Recipe.load(recipe), Catalogue.open(data), Split.open(split)
     out = Path(out)
     chosen = _chosen(split, only)
     split.check(data)

@@ -58,9 +58,9 @@ from lesionlab.training.tracking.tensorboard import Curves
 
 
 def train(
-    recipe: Recipe,
-    data: Catalogue,
-    split: Split,
+    recipe: Recipe | str | Path,
+    data: Catalogue | str | Path,
+    split: Split | str | Path,
     *,
     out: str | Path,
     fold: int = 0,
@@ -77,9 +77,9 @@ def train(
     The same call again goes on where a stopped run was, or says that it is complete.
 
     Args:
-        recipe: all settings.
-        data: the catalogue.
-        split: its split; refused if a group crosses.
+        recipe: all settings, or their YAML file.
+        data: the catalogue, or its folder.
+        split: its split, or the split's CSV; refused if a group crosses.
         out: the run's folder.
         fold: which fold of the split is the test part.
         cache_to: folder of the image caches; by default `cache` beside the catalogue.
@@ -100,6 +100,7 @@ def train(
         SettingsError: if the recipe names a model that does not exist or does not fit.
         RunError: if the folder holds something else; the differences are named.
     """
+    recipe, data, split = Recipe.load(recipe), Catalogue.open(data), Split.open(split)
     out = Path(out)
     split.check(data)
     factory.check_name(recipe.model.name)

@@ -5,7 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lesionlab.cli.outcome import class_counts
 from lesionlab.data.catalogue.catalogue import Catalogue, catalogue
+from lesionlab.data.splits import split
 from lesionlab.errors import DataError, FindingsError
 from lesionlab.progress import Notice
 from lesionlab.tables import CATALOGUE
@@ -122,6 +124,8 @@ def test_a_row_taken_from_a_catalogue_is_noticed(data, tmp_path):
 
 
 def test_a_catalogue_without_its_sidecar_or_at_all(data, tmp_path):
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        Catalogue.open(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"holds no catalogue\.csv\. Make one first"):
         Catalogue.open(tmp_path)
     data.save(tmp_path)
@@ -169,3 +173,17 @@ def test_the_source_folder_is_left_as_it_was(ham, tmp_path):
     before = sorted((str(p), p.stat().st_mtime_ns) for p in ham.rglob("*"))
     catalogue(ham, out=tmp_path / "out")
     assert sorted((str(p), p.stat().st_mtime_ns) for p in ham.rglob("*")) == before
+
+
+def test_lesions_are_counted_only_where_their_ids_are_known(data):
+    assert data.size == f"{len(data)} images of {data.lesions} lesions"
+    unnamed = replace(data, table=data.table.assign(lesion_id=""))
+    assert unnamed.size == f"{len(data)} images of unknown lesions"
+    title, counts = class_counts(unnamed)
+    assert title == unnamed.size
+    assert list(counts.columns) == ["class", "name", "images", "share"]
+
+
+def test_what_takes_a_catalogue_takes_its_folder(data, tmp_path):
+    data.save(tmp_path)
+    assert split(tmp_path, folds=2).fingerprint == split(data, folds=2).fingerprint

@@ -10,7 +10,7 @@ from typing import Literal
 
 from lesionlab.advice import command as typed
 from lesionlab.cli.declaration import Call, command
-from lesionlab.cli.outcome import Outcome, shares
+from lesionlab.cli.outcome import Outcome, class_counts
 from lesionlab.errors import SettingsError
 
 
@@ -88,7 +88,7 @@ def catalogue(
 
         lines.append(f"Described in {write_croissant(data)}.")
     return Outcome(
-        [(f"{len(data):,} images of {data.lesions:,} lesions", shares(data.counts()))],
+        [class_counts(data)],
         [*lines, f"Written: {home / FILE_NAME}. Next: {advice}"],
     )
 
@@ -118,7 +118,7 @@ def join(
         )
     data = call(catalogues=dict(zip(names, folders, strict=True)) if names else folders)
     return Outcome(
-        [(f"{len(data):,} images of {data.lesions:,} lesions", shares(data.counts()))],
+        [class_counts(data)],
         [*data.notes, f"Written: {out / FILE_NAME}. Next: {typed('audit', out)}"],
     )
 
@@ -143,6 +143,7 @@ def split(
 
     from lesionlab.data import splits
     from lesionlab.data.catalogue.catalogue import Catalogue
+    from lesionlab.tables import PARTS
 
     opened = Catalogue.open(data)
     if like:
@@ -151,8 +152,11 @@ def split(
         parts = call(data=opened)
     path = out or (opened.home or data) / "split.csv"
     parts.save(path)
-    counts = parts.counts(0).pivot(index="class", columns="part", values=["images", "lesions"])
-    counts.columns = pd.Index([f"{key[1]} {key[0]}" for key in counts.columns])
+    counted = ["images", "lesions"] if parts.by else ["images"]
+    counts = parts.counts(0).pivot(index="class", columns="part", values=counted)
+    order = [(what, part) for what in counted for part in PARTS if (what, part) in counts]
+    counts = counts[order]
+    counts.columns = pd.Index([f"{part} {what}" for what, part in order])
     title = f"Fold 0 of {parts.folds}" if parts.folds > 1 else "Parts"
     return Outcome(
         [(title, counts.fillna(0).astype(int).reset_index())],
@@ -285,5 +289,4 @@ def audit(call: Call, *, out: Path = Path("findings.csv")) -> Outcome:
     )
     if judge:
         lines.append(judge)
-    title = f"{result.images:,} images of {result.lesions:,} lesions"
-    return Outcome([(title, shares(result.counts))], lines, code=1 if faults else 0)
+    return Outcome([class_counts(result.data)], lines, code=1 if faults else 0)

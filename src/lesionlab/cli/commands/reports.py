@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesionlab.cli.declaration import Call, command
-from lesionlab.cli.outcome import Outcome, shares
+from lesionlab.cli.outcome import Outcome, class_counts
 from lesionlab.errors import SettingsError
 
 
@@ -49,8 +49,7 @@ def explore(call: Call, data: Path) -> Outcome:
     lines = [f"Written: {call(data=opened)}"]
     if svg := call.options.get("svg"):
         lines.append(f"Its figures (.svg) and tables (.csv) are in {svg}.")
-    title = f"{len(opened):,} images of {opened.lesions:,} lesions"
-    return Outcome([(title, shares(opened.counts()))], lines)
+    return Outcome([class_counts(opened)], lines)
 
 
 @command(

@@ -122,7 +122,7 @@ ARTEFACTS = {
 
 
 def measure_artefacts(
-    data: Catalogue,
+    data: Catalogue | str | Path,
     *,
     out: str | Path | None = None,
     workers: int | None = None,
@@ -131,7 +131,7 @@ def measure_artefacts(
     """Measure every image of a catalogue; see `ARTEFACTS`.
 
     Args:
-        data: the catalogue.
+        data: the catalogue, or its folder.
         out: a CSV that keeps what was measured, by content: images in it are not measured again,
             and a run that was stopped goes on. None keeps nothing.
         workers: threads; by default one per core.
@@ -149,6 +149,7 @@ def measure_artefacts(
     Example:
         >>> measure_artefacts(data, out="data/ham10000/artefacts.csv")  # doctest: +SKIP
     """
+    data = Catalogue.open(data)
     path = Path(out) if out is not None else None
     kept = _kept(path) if path is not None and path.is_file() else {}
     todo = data.table.drop_duplicates("sha256")

@@ -69,20 +69,25 @@ class Catalogue(Result):
     _tables: ClassVar[tuple[str, ...]] = ("counts",)
 
     def __repr__(self) -> str:
-        return f"<Catalogue of {len(self.table):,} images, {self.lesions:,} lesions>"
+        return f"<Catalogue of {self.size}>"
 
     @classmethod
-    def open(cls, path: str | Path) -> Catalogue:
+    def open(cls, path: Catalogue | str | Path) -> Catalogue:
         """Open a catalogue that `save` wrote.
 
         Args:
-            path: its folder or its catalogue.csv.
+            path: its folder or its catalogue.csv. A catalogue is returned as it is, so that what
+                takes a catalogue takes its folder as well.
 
         Raises:
             DataError: if there is none.
         """
+        if isinstance(path, Catalogue):
+            return path
         path = Path(path)
         file = path / FILE_NAME if path.is_dir() else path
+        if not path.exists():
+            raise DataError(f"{path} does not exist.")
         if not file.is_file():
             raise DataError(
                 f"{path} holds no {FILE_NAME}. Make one first: {command('catalogue', path)}"
@@ -150,6 +155,13 @@ class Catalogue(Result):
         """Number of lesions; images without a lesion id count as one each."""
         known = self.table["lesion_id"][self.table["lesion_id"] != ""]
         return int(known.nunique() + (len(self.table) - len(known)))
+
+    @property
+    def size(self) -> str:
+        """Number of images and of lesions, in words; where no lesion id is known, that."""
+        if (self.table["lesion_id"] == "").all():
+            return f"{len(self.table):,} images of unknown lesions"
+        return f"{len(self.table):,} images of {self.lesions:,} lesions"
 
     def counts(self) -> pd.DataFrame:
         """Images and lesions per class, in class order: columns class, images, share, lesions."""

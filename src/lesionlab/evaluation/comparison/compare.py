@@ -239,7 +239,7 @@ def compare(
         >>> found = compare(["runs/a", "automl.csv"])  # doctest: +SKIP
         >>> found.differences["automl", "a", "balanced_accuracy"]  # doctest: +SKIP
     """
-    if len(predictions) < 2:
+    if isinstance(predictions, str | Path) or len(predictions) < 2:
         raise SettingsError("A comparison needs two or more runs or predictions tables.")
     tables = in_class_order(read_all_as(open_all(predictions), as_))
     models = tuple(tables)

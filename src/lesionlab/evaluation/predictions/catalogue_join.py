@@ -24,8 +24,6 @@ def catalogue_of(source: Source, data: Catalogue | str | Path | None) -> Catalog
     Raises:
         DataError: if none is given and none is known, or the known one is not there any more.
     """
-    if isinstance(data, Catalogue):
-        return data
     if data is not None:
         return Catalogue.open(data)
     run = _run_of(source)

@@ -141,7 +141,7 @@ def check_suffix(path: str | Path) -> Path:
 def card(
     source: Run | Folds | str | Path | pd.DataFrame,
     *,
-    data: Catalogue | None = None,
+    data: Catalogue | str | Path | None = None,
     answers: AuthorAnswers | str | Path | None = None,
     subgroups: pd.DataFrame | str | Path | None = None,
     predictions: pd.DataFrame | None = None,
@@ -156,8 +156,8 @@ def card(
     Args:
         source: a finished run or folds, the folder of one, or anybody's predictions (a table, or a
             CSV or Parquet file), of which much less is known.
-        data: the run's catalogue; by default the one that it was trained on, if it is still where
-            it was.
+        data: the run's catalogue, or its folder; by default the one that it was trained on, if it
+            is still where it was.
         answers: what the author knows, as `Answers` or the path of its YAML file.
         subgroups: figures group by group to show: a table computed from these predictions, or the
             path of a CSV, which then counts as the author's word.
@@ -183,6 +183,7 @@ def card(
     if isinstance(answers, str | Path):
         answers = AuthorAnswers.load(answers)
     given = answers or AuthorAnswers()
+    data = None if data is None else Catalogue.open(data)
     subject = _open(source, data, subgroups, predictions, referral, worth, part, replicates, listen)
     found: dict[str, Told] = {
         **result_facts.of_card(subject),

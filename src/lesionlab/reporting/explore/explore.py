@@ -91,13 +91,13 @@ def explore(
     Example:
         >>> explore("data/ham10000", "explore.html", svg="figures")  # doctest: +SKIP
     """
-    data = data if isinstance(data, Catalogue) else Catalogue.open(data)
+    data = Catalogue.open(data)
     out = Path(out)
     if out.is_dir():
         out = out / "explore.html"
     parts = None
     if split is not None:
-        split = split if isinstance(split, Split) else Split.open(split)
+        split = Split.open(split)
         _belongs(split, data)
         parts = split.parts(fold)
     listen(Step("explore", 0, 3, "steps", "counting"))

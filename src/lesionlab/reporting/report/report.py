@@ -66,7 +66,7 @@ def report(
     runs: Run | Folds | str | Path | Sequence[Run | Folds | str | Path],
     out: str | Path,
     *,
-    data: Catalogue | None = None,
+    data: Catalogue | str | Path | None = None,
     part: Part = "test",
     replicates: int = 1000,
     listen: Listener = silent,
@@ -79,8 +79,8 @@ def report(
         runs: finished runs or folds, their folders, a blend's folder, or predictions files (CSV or
             Parquet) made elsewhere; only runs have training curves and settings to show.
         out: the file to write; a folder gets a report.html.
-        data: catalogue to take example pictures from; by default the one that a run was trained on,
-            if it is still where it was.
+        data: catalogue (or its folder) to take example pictures from; by default the one that a
+            run was trained on, if it is still where it was.
         part: which part to score: train, val or test.
         replicates: bootstrap replicates behind the intervals; 0 leaves them out.
         listen: told of the progress and of every warning.
@@ -99,6 +99,7 @@ def report(
     given = [runs] if isinstance(runs, (Run, Folds, str, Path)) else list(runs)
     if not given:
         raise SettingsError("There is nothing to report on: name at least one run folder.")
+    data = None if data is None else Catalogue.open(data)
     out = Path(out)
     if out.is_dir():
         out = out / "report.html"

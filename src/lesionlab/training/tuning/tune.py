@@ -86,9 +86,9 @@ class Tuning(Result):
 
 
 def tune(
-    recipe: Recipe,
-    data: Catalogue,
-    split: Split,
+    recipe: Recipe | str | Path,
+    data: Catalogue | str | Path,
+    split: Split | str | Path,
     space: Mapping[str, Any],
     *,
     out: str | Path,
@@ -112,8 +112,8 @@ def tune(
 
     Args:
         recipe: what the search starts from; its `select.metric` is what trials are compared by.
-        data: the catalogue.
-        split: its split; refused if a group crosses.
+        data: the catalogue, or its folder.
+        split: its split, or the split's CSV; refused if a group crosses.
         space: what to try, by dotted key: {low, high} with or without log, or {choices: [...]}.
         out: the folder of the search.
         fold: which fold of the split is the test part that nobody looks at.
@@ -139,6 +139,7 @@ def tune(
         RunError: if the folder holds something else, a worker died, or no trial could be finished.
     """
     _check_installed()
+    recipe, data, split = Recipe.load(recipe), Catalogue.open(data), Split.open(split)
     out = Path(out)
     grid = sampler == "grid"
     wrong = _out_of_range(trials=trials, minutes=minutes, workers=workers)
