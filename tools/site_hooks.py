@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from ast import literal_eval
 from collections import defaultdict
 from importlib import import_module
 from importlib.util import find_spec
@@ -53,6 +54,15 @@ class Examples(griffe.Extension):
         """Called for everything that has been read."""
         if obj.docstring:
             obj.docstring.value = re.sub(r"(?m)^Example:$", "Examples:", obj.docstring.value)
+
+    def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
+        """A setting's default and meaning stand in `knob(default, meaning, ...)`."""
+        call = attr.value
+        if isinstance(call, griffe.ExprCall) and str(call.function) == "_knob":
+            default, meaning = call.arguments[:2]
+            attr.value = default.body if isinstance(default, griffe.ExprLambda) else default
+            if isinstance(meaning, str):  # and not a name of one
+                attr.docstring = griffe.Docstring(literal_eval(meaning), parent=attr)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from lesionlab.errors import FindingsError
 from lesionlab.tables import Finding, describe, findings_table, lesions_of, read_csv
@@ -97,6 +95,9 @@ def _joined(
     ids: pd.Series, one: np.ndarray[tuple[int], np.dtype[np.intp]], other: object
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], pd.Series]:
     """Number the rows' ids so that paired rows' are one; the number and the least id of each."""
+    from scipy.sparse import coo_array  # slow to import, and few catalogues are merged
+    from scipy.sparse.csgraph import connected_components
+
     code, unique = pd.factorize(ids)
     n = len(unique)
     edges = coo_array((np.ones(len(one)), (code[one], code[np.asarray(other)])), shape=(n, n))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit, stdtrit
 
 Values = NDArray[np.float64]
 """One metric, a value per replicate, nan where it is not defined, shape (replicates,)."""
@@ -179,6 +178,8 @@ def transformed_interval(
         Lower and upper end; nan where the value is at an end of its range or all replicates are
         equal.
     """
+    from scipy.special import expit, logit, stdtrit  # slow to import: `predict` has no interval
+
     low, high = within.low, within.high
     away = drawn - drawn.mean()
     square = float(np.mean(away**2))
