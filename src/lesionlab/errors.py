@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,9 @@ class FindingsError(DataError):
     def __init__(self, message: str, findings: pd.DataFrame) -> None:
         super().__init__(message)
         self.findings = findings
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.findings)  # from one process to another
 
 
 class SettingsError(LesionlabError):

@@ -119,6 +119,17 @@ def test_batches_cover_an_epoch_in_nearly_equal_parts(count, batch):
     assert max(sizes) - min(sizes) <= 1
 
 
+def test_the_devices_share_out_every_batch():
+    shares = [EpochBatches(50, 16, (rank, 3)) for rank in range(3)]
+    whole = EpochBatches(50, 16)
+    for step, parts in enumerate(zip(*shares, strict=True)):
+        assert whole.length(step) == sum(map(len, parts))
+        assert np.concatenate(parts).tolist() == list(whole)[step].tolist()
+        assert np.ptp([len(part) for part in parts]) <= 1
+    with pytest.raises(SettingsError, match=r"batch 2: its 2 images .* 3 devices"):
+        EpochBatches(50, 2, (0, 3))
+
+
 def test_the_view_of_an_image_does_not_depend_on_the_batch_size():
     pixels = np.random.default_rng(0).integers(0, 255, (12, 4, 5, 3), dtype=np.uint8)
     rows, targets = np.arange(12), np.arange(12) % 2

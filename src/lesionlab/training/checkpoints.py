@@ -22,6 +22,7 @@ from lesionlab.progress import Listener, Step
 from lesionlab.recipe.schema import Ema, Plateau, Recipe, Swa
 from lesionlab.run import CHECKPOINTS, HISTORY
 from lesionlab.training.datasets import TrainingImages
+from lesionlab.training.distributed.processes import agreed
 from lesionlab.training.lightning_module import Classifier
 from lesionlab.training.plateau import Watch, watched
 
@@ -147,7 +148,7 @@ class Keeper(Checkpoint):
     def on_validation_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Measure the epoch and keep its weights if they are the best so far."""
         assert isinstance(pl_module, Classifier)
-        values = pl_module.epoch_metrics()
+        values = agreed(pl_module.epoch_metrics())  # all processes must end, or go on, together
         epoch = self.first_epoch + trainer.current_epoch
         value = values[f"val_{self.recipe.select.metric}"]
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -194,8 +195,9 @@ class Keeper(Checkpoint):
         except OSError as error:
             part.unlink(missing_ok=True)
             raise cannot_write(last, error) from error
-        for older in set(last.parent.glob("best-*.safetensors")) - {self.best_file}:
-            older.unlink(missing_ok=True)
+        if trainer.is_global_zero:
+            for older in set(last.parent.glob("best-*.safetensors")) - {self.best_file}:
+                older.unlink(missing_ok=True)
         self.images.set_epoch(self.first_epoch + trainer.current_epoch + 1)
         for each in self.after_epoch:
             each(self.rows)

@@ -126,16 +126,37 @@ def order_of(
 
 
 class EpochBatches(Sampler[NDArray[np.int64]]):
-    """Yields the places in the epoch that form each batch: all images, in batches of one size."""
+    """Yields the places in the epoch that form each batch: all images, in batches of one size.
 
-    def __init__(self, count: int, batch: int) -> None:
-        self.count, self.batch = count, min(batch, count)
+    Args:
+        count: places in the epoch.
+        batch: images of a batch at most.
+        share: which of so many processes this is, as (rank, size): each gets as many places of
+            every batch as the others, or one more.
+
+    Raises:
+        SettingsError: if a batch has fewer images than there are processes.
+    """
+
+    def __init__(self, count: int, batch: int, share: tuple[int, int] = (0, 1)) -> None:
+        self.count, self.batch, self.share = count, min(batch, count), share
+        if (least := count // len(self)) < share[1]:
+            raise SettingsError(
+                f"batch {batch}: its {least} images cannot be shared out over {share[1]} devices. "
+                "Set a larger batch, or take fewer devices."
+            )
 
     def __len__(self) -> int:
         return -(-self.count // self.batch)
 
+    def length(self, step: int) -> int:
+        """Images of a batch, counted from 0, those of all processes together."""
+        return self.count // len(self) + (step < self.count % len(self))
+
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        yield from np.array_split(np.arange(self.count), len(self))
+        rank, size = self.share
+        for batch in np.array_split(np.arange(self.count), len(self)):
+            yield np.array_split(batch, size)[rank]
 
 
 class TrainingImages(Dataset[Batch]):
@@ -198,9 +219,15 @@ class TrainingImages(Dataset[Batch]):
             "metadata": torch.from_numpy(np.where(self._hidden[places], 0, self.metadata[chosen])),
         }
 
-    def loader(self, batch: int) -> DataLoader[Batch]:
-        """Batches of the current epoch; the cache is read so fast that no workers are needed."""
-        return DataLoader(self, batch_size=None, sampler=EpochBatches(len(self.order), batch))
+    def loader(self, batch: int, share: tuple[int, int] = (0, 1)) -> DataLoader[Batch]:
+        """Batches of the current epoch; the cache is read so fast that no workers are needed.
+
+        Args:
+            batch: images of a batch.
+            share: see `EpochBatches`.
+        """
+        batches = EpochBatches(len(self.order), batch, share)
+        return DataLoader(self, batch_size=None, sampler=batches)
 
 
 class EvaluationImages(Dataset[Batch]):
@@ -231,9 +258,17 @@ class EvaluationImages(Dataset[Batch]):
             "metadata": torch.from_numpy(self.metadata[part]),
         }
 
-    def loader(self) -> DataLoader[Batch]:
-        """The chunks in order."""
-        return DataLoader(self, batch_size=None, shuffle=False)
+    def loader(self, share: tuple[int, int] = (0, 1)) -> DataLoader[Batch]:
+        """The chunks in order.
+
+        Args:
+            share: which of so many processes this is, as (rank, size). Each sees every so-manieth
+                chunk; all of them where there are fewer chunks than processes, as a process that
+                has seen none has no figures to add. Metrics are shares, so it makes no difference.
+        """
+        rank, size = share
+        chunks = range(rank, len(self), size) if size <= len(self) else range(len(self))
+        return DataLoader(self, batch_size=None, sampler=chunks)
 
 
 def _or_none(metadata: NDArray[np.int64] | None, images: int) -> NDArray[np.int64]:

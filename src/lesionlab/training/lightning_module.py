@@ -23,6 +23,8 @@ from lesionlab.models.metadata_fusion import logits_of
 from lesionlab.recipe.schema import Adam, AdamW, Constant, Cosine, Phase, Plateau, Recipe, Sgd
 from lesionlab.training.datasets import Batch
 from lesionlab.training.depthwise import DepthwiseInFloat32
+from lesionlab.training.distributed.batch_norm import SynchronisedNorms
+from lesionlab.training.distributed.processes import place, whole_batch
 from lesionlab.training.losses import Loss
 
 METRICS = (
@@ -94,14 +96,27 @@ class Classifier(lp.LightningModule):
         else:
             views = self._view(batch)
         views, targets = mix(views, targets, settings, len(self.architecture.classes))
-        with DepthwiseInFloat32():
+        with DepthwiseInFloat32(), SynchronisedNorms():
             logits = self._logits(views, batch)
-        loss = self.loss(logits, targets)
+        loss, processes = self._loss(logits, targets, step)
         self.train_loss.update(loss.detach(), len(views))
         # of a mixture the class with the larger share
         labels = targets.argmax(dim=1) if targets.ndim == 2 else targets
         self.train_accuracy.update(logits.detach(), labels)
-        return loss
+        return loss * processes if processes > 1 else loss
+
+    def _loss(self, logits: Tensor, targets: Tensor, step: int) -> tuple[Tensor, int]:
+        """Loss of the whole batch, and over how many processes DDP takes the mean of gradients.
+
+        Each process computes it from the logits of all: no loss, of classes by weight or of one's
+        own, is the mean of the losses of a batch's parts. Gradients go to its own images alone, so
+        those of the batch are the sum over the processes.
+        """
+        processes = place().size
+        if processes > 1:
+            count = self.trainer.train_dataloader.sampler.length(step)  # type: ignore[union-attr]
+            logits, targets = whole_batch(logits, count), whole_batch(targets, count)
+        return self.loss(logits, targets), processes
 
     def _view(self, batch: Batch, number: int = 0) -> Tensor:
         """One random view of every image of a batch; those of other numbers are moved otherwise."""
@@ -163,7 +178,8 @@ class Classifier(lp.LightningModule):
         """The epoch's figures; resets them."""
         found = {name: getattr(self, name).compute() for name in METRICS}
         recall: Any = self.val_balanced_accuracy
-        present = recall.tp + recall.fn > 0
+        with recall.sync_context():  # of every process
+            present = recall.tp + recall.fn > 0
         for name in METRICS:
             getattr(self, name).reset()
         return {name: float(value) for name, value in macro_of_present(found, present).items()}

@@ -27,7 +27,7 @@ from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
 from lesionlab.data.images.cache import Cache, cache
 from lesionlab.data.images.decode import preprocessing_fingerprint
 from lesionlab.data.splits import Split
-from lesionlab.errors import DataError
+from lesionlab.errors import DataError, SettingsError
 from lesionlab.files import discard, fingerprint, write_csv
 from lesionlab.models import factory, layer_groups
 from lesionlab.models.device import Device, choose_device
@@ -42,6 +42,15 @@ from lesionlab.tables import PARTS
 from lesionlab.training import losses, probes, smote
 from lesionlab.training.checkpoints import LAST, AfterEpoch, Averaging, Keeper
 from lesionlab.training.datasets import EvaluationImages, TrainingImages, check_sampling
+from lesionlab.training.distributed.launch import launch, to_launch
+from lesionlab.training.distributed.processes import (
+    agreed,
+    join,
+    leave,
+    place,
+    settings,
+    wait_for_all,
+)
 from lesionlab.training.lightning_module import Classifier, hash_seed
 from lesionlab.training.malloc import kept_memory
 from lesionlab.training.normalisation import normalised
@@ -66,6 +75,8 @@ def train(
     fold: int = 0,
     cache_to: str | Path | None = None,
     device: Device = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     fresh: bool = False,
     parts: Sequence[str] = PARTS,
     after_epoch: Sequence[AfterEpoch] = (),
@@ -76,14 +87,23 @@ def train(
 
     The same call again goes on where a stopped run was, or says that it is complete.
 
+    With several devices a process trains on each, on its share of every batch, and what is learnt
+    is what one device learns, to rounding: the loss and batch norms are those of the whole batch.
+    Only mixup, cutmix and dropout draw in each process by themselves. Under torchrun its count
+    of processes is taken. A script that calls this keeps its own work under
+    `if __name__ == "__main__"`, as every process imports it.
+
     Args:
-        recipe: all settings, or their YAML file.
+        recipe: all settings, or their YAML file; `batch` is shared out over the devices.
         data: the catalogue, or its folder.
         split: its split, or the split's CSV; refused if a group crosses.
-        out: the run's folder.
+        out: the run's folder; of several machines one that all of them see.
         fold: which fold of the split is the test part.
         cache_to: folder of the image caches; by default `cache` beside the catalogue.
         device: "auto" takes CUDA where there is one.
+        devices: of this machine, a process for each: CUDA devices, or shares of the processor.
+        nodes: machines. Give the same command on each of them, with the environment variables
+            MASTER_ADDR and MASTER_PORT of the first one, and NODE_RANK, 0 to nodes - 1.
         fresh: discard what the folder holds of an earlier run.
         parts: which parts are predicted at the end; a search for settings leaves test out.
         after_epoch: each is given the history after every epoch; what one of them raises ends the
@@ -97,11 +117,22 @@ def train(
 
     Raises:
         FindingsError: if the split leaks or does not belong to the catalogue.
-        SettingsError: if the recipe names a model that does not exist or does not fit.
-        RunError: if the folder holds something else; the differences are named.
+        SettingsError: if the recipe names a model that does not exist or does not fit, or has a
+            batch too small for the devices.
+        RunError: if the folder holds something else; the differences are named. If the process of
+            a device died.
     """
     recipe, data, split = Recipe.load(recipe), Catalogue.open(data), Split.open(split)
     out = Path(out)
+    here = place()
+    if to_launch(devices, nodes):
+        arguments = {"recipe": recipe, "data": data, "split": split, "out": out, "fold": fold}
+        arguments |= {"cache_to": cache_to, "device": device, "fresh": fresh, "parts": parts}
+        arguments |= {"after_epoch": after_epoch, "track": track}
+        launch(train, arguments, devices=devices, nodes=nodes, listen=listen)
+        return Run.open(out)
+    if not here.first:
+        listen, track, after_epoch = silent, (), ()
     split.check(data)
     factory.check_name(recipe.model.name)
     check_tracking(track)
@@ -123,6 +154,10 @@ def train(
         "metadata": _of_metadata(architecture, table),
     }
     accelerator = choose_device(device)
+    if here.size > 1 and recipe.probing:
+        raise SettingsError(
+            "A probe is fitted in one process, in seconds: leave --devices and --nodes out."
+        )
     if found := finished_run(out, identity, recipe, fresh, listen):
         check_predicted(found, set(parts) & set(table["part"]))
         return found
@@ -139,13 +174,16 @@ def train(
     home = cache_home(data, cache_to)
     pixels = cache(data.table, data.root, recipe.images, home, listen=listen)
     architecture = normalised(architecture, recipe, table, pixels, listen)
-    if fresh and out.exists():
-        listen(Notice(f"Discarding what {out} held."))
-        discard(out)
-    open_run_folder(out, identity, recipe, data, split, accelerator)
-    run = Run.open(out)
     seen = table[table["part"].isin({"train", "val", *parts})]
     table = table[table["part"].isin(parts)]
+    join(accelerator)
+    if here.first:
+        if fresh and out.exists():
+            listen(Notice(f"Discarding what {out} held."))
+            discard(out)
+        open_run_folder(out, identity, recipe, data, split, accelerator)
+    wait_for_all()
+    run = Run.open(out)
     with tracked(run, track, listen) as trackers:
         after_epoch = (*trackers, *after_epoch)
         with _own_random_state(recipe.seed, accelerator), _quiet_lightning(), kept_memory():
@@ -167,6 +205,9 @@ def train(
                     listen,
                     after_epoch,
                 )
+                leave()
+                if not here.first:
+                    return run
                 kept = keeper.summary()
                 network.load_state_dict(load_file(keeper.best_file))
                 rows = pixels.rows(list(table["sha256"]))
@@ -216,6 +257,8 @@ def _fit_phases(
         getattr(recipe.model.fusion, "hide", 0.0),
         recipe.augment.worst_of,
     )
+    here = place()
+    share = here.rank, here.size
     validation = EvaluationImages(
         pixels.pixels, rows[part == "val"], targets[part == "val"], metadata[part == "val"]
     )
@@ -224,7 +267,8 @@ def _fit_phases(
     before = _saved_state(last)
     curves = Curves(run.folder)
     for number, phase in enumerate(recipe.phases):
-        keeper = Keeper(run.folder, recipe, number, training, listen, (curves, *after_epoch))
+        followers: tuple[AfterEpoch, ...] = (curves, *after_epoch) if here.first else ()
+        keeper = Keeper(run.folder, recipe, number, training, listen, followers)
         saved = before if before and before["phase"] == number else None
         if before and before["phase"] > number:
             continue
@@ -237,11 +281,12 @@ def _fit_phases(
                 network.load_state_dict(load_file(keeper.best_file))
         done = int(keeper.rows[-1]["epoch"]) if saved else keeper.first_epoch
         training.set_epoch(done)
-        loader = training.loader(recipe.batch)
+        loader = training.loader(recipe.batch, share)
         module = Classifier(
             network, architecture, recipe, phase, loss, len(loader), first_epoch=keeper.first_epoch
         )
-        if "precision" not in run.info:  # a run that was stopped goes on in what it began in
+        precision = run.info.get("precision", "")
+        if here.first and not precision:  # a run that was stopped goes on in what it began in
             some = rows[part == "train"][:IMAGES]
             precision = choose_precision(
                 recipe.precision,
@@ -252,14 +297,15 @@ def _fit_phases(
                 len(loader) * sum(stretch.epochs for stretch in recipe.phases),
             )
             run.update(precision=precision)
+        precision = agreed(precision)
         average = recipe.average
         averaging = []
         if not isinstance(average, NoAverage):
             averaging.append(Averaging(average, module.steps, accelerator))
         trainer = lp.Trainer(
             accelerator="gpu" if accelerator == "cuda" else "cpu",
-            devices=1,
-            precision="bf16-mixed" if run.info["precision"] == "bf16" else "32-true",
+            **settings(here),
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
             max_epochs=phase.epochs,
             gradient_clip_val=phase.clip or None,
             callbacks=[*averaging, keeper],
@@ -275,7 +321,7 @@ def _fit_phases(
             trainer.fit(
                 module,
                 loader,
-                validation.loader(),
+                validation.loader(share),
                 ckpt_path=str(last) if saved else None,
                 weights_only=True,
             )
@@ -284,7 +330,8 @@ def _fit_phases(
         if trainer.interrupted:
             raise KeyboardInterrupt
         before = keeper.state_dict()
-    curves(keeper.rows)  # of a run that was killed just before it could draw its last epoch
+    if here.first:
+        curves(keeper.rows)  # of a run that was killed just before it could draw its last epoch
     return keeper
 
 

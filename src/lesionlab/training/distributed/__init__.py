@@ -1,0 +1,1 @@
+"""One training over several devices, of one machine or of several."""
