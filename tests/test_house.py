@@ -18,7 +18,15 @@ SOURCE = Path(lesionlab.__file__).parent
 TORCH_ROOMS = ("augmentation", "models", "training", "prediction", "explanation", "deployment")
 TORCH_FREE = {
     f"lesionlab.prediction.{name}"
-    for name in ("answer", "bundle", "predict", "predictor", "run_inputs", "test_time_views")
+    for name in (
+        "adapt",
+        "answer",
+        "bundle",
+        "predict",
+        "predictor",
+        "run_inputs",
+        "test_time_views",
+    )
 }
 """What of those rooms answers from a bundle."""
 MODULES = {

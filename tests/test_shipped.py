@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import lesionlab as ll
+from lesionlab.evaluation.conformal.shifted import class_limits
 from lesionlab.evaluation.triage.referral_cost import measure_referral
 from lesionlab.prediction.bundle import default_path
 from lesionlab.tables import check_predictions
@@ -112,6 +113,14 @@ def test_what_its_referral_promises_and_did_follows_from_the_predictions(bundle,
 def test_it_never_saw_what_it_was_fitted_on(bundle):
     saw = bundle.info["saw"]
     assert saw["train"]["images"] > saw["val"]["images"] > 0
+
+
+def test_it_keeps_what_its_sets_follow_from(bundle):
+    kept = bundle.reference
+    states = [np.exp(bundle.scaling.logits(rows)) for rows in kept.logs]
+    limits = class_limits(states, kept.targets, kept.lesions, len(bundle.classes), 0.1)
+    assert limits == pytest.approx(bundle.sets.quantiles, abs=1e-6)
+    assert len(kept.targets) == bundle.info["saw"]["val"]["images"]
 
 
 def test_one_image_is_answered_without_torch(tmp_path):

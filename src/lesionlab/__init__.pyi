@@ -35,6 +35,7 @@ from .evaluation.triage.triage import triage as triage
 from .explanation.explain import explain as explain
 from .explanation.trust.trust import trust as trust
 from .models.listing import list_models as list_models
+from .prediction.adapt import adapt as adapt
 from .prediction.answer import Answer as Answer
 from .prediction.bundle import Bundle as Bundle
 from .prediction.embed import embed as embed

@@ -96,6 +96,12 @@ def test_what_is_fitted_is_fitted_on_val_alone(runs, bundle):
     own_unknown = 1 - unknown.probabilities[np.arange(len(rows)), places]
     widest = max(quantile(own, codes, 0.1), quantile(own_unknown, codes, 0.1))
     assert bundle.sets.quantiles[0] == pytest.approx(widest, abs=1e-6)
+    kept = bundle.reference  # what `adapt` fits again on
+    np.testing.assert_allclose(kept.alone, log_softmax(unknown.logits), atol=1e-4)
+    np.testing.assert_allclose(kept.known, log_softmax(found.logits), atol=1e-4)
+    np.testing.assert_allclose(kept.novelty, found.novelty, rtol=1e-3)
+    assert (kept.targets == places).all()
+    assert (lesion_codes(kept.lesions)[0] == lesion_codes(codes)[0]).all()
     assert bundle.sets.lesions == count
     assert (own <= bundle.sets.quantiles[0] + 1e-9).mean() >= 0.85
     share = found.unlike.mean()

@@ -89,6 +89,7 @@ COMMANDS = {
     ),
     "similar": Entry("retrieval.similar", "known cases that look like an image", _SEE),
     "export": Entry("deployment.export", "one file that answers without torch: a bundle", _SHIP),
+    "adapt": Entry("deployment.adapt", "a bundle for another clinic, from its images", _SHIP),
     "serve": Entry("deployment.serve", "answer over HTTP, with a page", _SHIP),
     "serve log": Entry("deployment.serve_log", "what a server answered, if told to keep it", _SHIP),
     "isic submit": Entry("isic.submit", "predictions as an ISIC challenge submission", _OTHER),

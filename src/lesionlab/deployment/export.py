@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from lesionlab.deployment.quantisation import BATCH, STEMS, halved, quantised
 from lesionlab.errors import BundleError, DataError, RunError
 from lesionlab.evaluation.calibration.scaling import Scaling, fit
 from lesionlab.evaluation.comparison.metadata_worth import MetadataWorth, metadata_worth
-from lesionlab.evaluation.conformal.scores import quantile
+from lesionlab.evaluation.conformal.shifted import Reference, class_limits
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
 from lesionlab.evaluation.metrics.operating_points import point_name, threshold_at_sensitivity
 from lesionlab.evaluation.outliers.detectors import Detector, fit_detector
@@ -43,7 +42,16 @@ from lesionlab.models import factory
 from lesionlab.models.factory import Architecture
 from lesionlab.models.metadata_encoder import numbers_of
 from lesionlab.numerics import log_softmax
-from lesionlab.prediction.bundle import CARD, CARD_PAGE, DETECTOR, LICENCE, Bundle, write_bundle
+from lesionlab.prediction.bundle import (
+    CARD,
+    CARD_PAGE,
+    DETECTOR,
+    LICENCE,
+    REFERENCE,
+    Bundle,
+    packed,
+    write_bundle,
+)
 from lesionlab.prediction.predictor import colour_range, session_of
 from lesionlab.prediction.run_inputs import catalogue_of, most_learnt, parts_of
 from lesionlab.prediction.run_predictor import predict_run, predict_without_metadata
@@ -66,9 +74,6 @@ _KEPT_IN = {"fp16": "16 bits, computed with in 32", "int8": "eight-bit integers"
 
 CALIBRATION = 512
 """Training images that activations are measured on."""
-
-_OWN_QUANTILE = 15
-"""Lesions of a class in val from which it has a conformal quantile of its own."""
 
 _ALARMS = 0.03
 """How often a bundle may call an image like those of training unlike, and refer it for nothing."""
@@ -194,14 +199,15 @@ def export(
         ]
         passed[precision] = _gate_smaller(made, graphs, images, precision, listen)
     named = ReferralRule.of(architecture.classes, malignant).malignant
-    fitted, arrays = _fit(made, graphs, images, named, listen)
+    fitted, arrays, reference = _fit(made, graphs, images, named, listen)
     halfway = _halfway(made)
     rule = _fit_rule(made, graphs, images, fitted, miss, miss_melanoma, malignant)
     if rule.refers_all:
         listen(Notice(rule.promise, "warning"))
     content = {f"model{i}.onnx": graph for i, graph in enumerate(graphs)}
+    content[REFERENCE] = packed(reference.arrays())
     if arrays:
-        content[DETECTOR] = _packed(arrays)
+        content[DETECTOR] = packed(arrays)
     name = name or out.stem
     about = card_of or (runs[0] if "test" in set(parts) else None)
     of_others = about is not None and _folder(about) != runs[0].folder.resolve()
@@ -444,8 +450,10 @@ def _fit(
     images: _Images,
     malignant: Sequence[str],
     listen: Listener,
-) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
+) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]], Reference]:
     """Calibration, sets, thresholds and detector, fitted on val from the graphs that ship.
+
+    The reference keeps what they were fitted on, for `adapt`.
 
     Of a network that takes metadata, the scaling is that of images with and without them, and the
     wider sets and lower thresholds of the two ship, so that what they promise holds for both.
@@ -462,7 +470,7 @@ def _fit(
     twice = len(logs)
     scaling, _ = fit(np.concatenate(logs), np.tile(targets, twice), np.tile(codes, twice), classes)
     probabilities = [np.exp(scaling.logits(rows)) for rows in logs]
-    limits = _limits(probabilities, targets, codes, len(classes))
+    limits = class_limits(probabilities, targets, codes, len(classes), ALPHA)
     thresholds = {
         point_name(share, label, "sensitivity"): min(
             threshold_at_sensitivity(targets == place, rows[:, place], share)
@@ -481,7 +489,9 @@ def _fit(
                 "warning",
             )
         )
-    detector = _detector(made, graphs, images) if lesions >= needed else None
+    fitted_detector = _detector(made, graphs, images) if lesions >= needed else None
+    detector, novelty = fitted_detector or (None, np.full(len(targets), np.nan))
+    reference = Reference(logs[-1], logs[0] if twice > 1 else None, targets, codes, novelty)
     listen(Step("fitting on val", 2, 2, "steps"))
     fitted = {
         "scaling": scaling.to_json(),
@@ -497,35 +507,7 @@ def _fit(
         "thresholds": thresholds,
         "detector": detector.to_json() if detector else None,
     }
-    return fitted, detector.arrays if detector else {}
-
-
-def _limits(
-    probabilities: Sequence[NDArray[np.floating]],
-    targets: NDArray[np.intp],
-    codes: NDArray[np.intp],
-    classes: int,
-) -> NDArray[np.float64]:
-    """Conformal quantiles of every class: its own where it has lesions enough, else that of all.
-
-    One quantile for all keeps its promise at the expense of the classes that are hard to tell.
-
-    Args:
-        probabilities: scaled, shape (n, classes), one table for each state of the metadata.
-        targets: true classes as positions, shape (n,).
-        codes: numbers of the lesions, shape (n,).
-        classes: how many.
-    """
-    limits = np.zeros(classes)
-    for rows in probabilities:
-        own = 1 - rows[np.arange(len(targets)), targets]
-        for place in range(classes):
-            of_class = targets == place
-            if len(np.unique(codes[of_class])) < _OWN_QUANTILE:
-                of_class = np.ones(len(targets), bool)
-            lesions = lesion_codes(codes[of_class])[0]
-            limits[place] = max(limits[place], quantile(own[of_class], lesions, ALPHA))
-    return limits
+    return fitted, detector.arrays if detector else {}, reference
 
 
 def _known_or_not(made: Sequence[_Network]) -> tuple[bool, ...]:
@@ -629,8 +611,10 @@ def _halfway(made: Sequence[_Network]) -> bool:
 
 def _detector(
     made: Sequence[_Network], graphs: Sequence[bytes], images: _Images
-) -> Detector | None:
-    """Fitted on features of training images, its threshold on val; None: there are no features.
+) -> tuple[Detector, NDArray[np.float64]] | None:
+    """Fitted on features of training images, its threshold on val, and its scores of val.
+
+    None: there are no features.
 
     On the means of the stage halfway where every member has one: fine-tuned on few images of rare
     classes, the last features call half of these unlike, and let photographs pass.
@@ -652,7 +636,7 @@ def _detector(
     classes = made[0].architecture.classes
     table = images.table
     targets = np.array([classes.index(label) for label in table["target"].iloc[train]])
-    return fit_detector(
+    detector = fit_detector(
         features[0],
         targets,
         features[1],
@@ -661,12 +645,7 @@ def _detector(
         classes=classes,
         rank=RANK,
     )
-
-
-def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    packed = io.BytesIO()
-    np.savez(packed, allow_pickle=False, **arrays)
-    return packed.getvalue()
+    return detector, detector.score(features[1])
 
 
 def _folder(source: Run | Folds | Path | str) -> Path:

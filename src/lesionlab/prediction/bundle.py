@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from lesionlab.errors import BundleError
 from lesionlab.evaluation.calibration.scaling import Scaling
 from lesionlab.evaluation.class_quality import ClassQuality, class_quality
+from lesionlab.evaluation.conformal.shifted import Reference
 from lesionlab.evaluation.outliers.detectors import Detector, detector_of
 from lesionlab.evaluation.triage.risk_control import ReferralRule, operating_points
 from lesionlab.files import fingerprint, replacing
@@ -35,7 +36,7 @@ KIND = "lesionlab bundle 2"
 FIRST_KIND = "lesionlab bundle 1"
 """Bundles from before referral was fitted to a promise: their operating points alone refer."""
 MANIFEST = "bundle.json"
-DETECTOR = "detector.npz"
+DETECTOR, REFERENCE = "detector.npz", "reference.npz"
 CARD, CARD_PAGE, LICENCE = "card.json", "card.html", "LICENSE"
 DEFAULT = "default.bundle"
 """The default model's file, in the package's folder `shipped`."""
@@ -129,6 +130,7 @@ class Bundle:
             self.scaling = Scaling.from_json(self.info["scaling"])
             self.sets = _sets(self.info["conformal"], self.classes)
             self.detector = self._detector()
+            self.reference = self._reference()
             self._check()
             self.referral = self._referral()
         except BundleError:
@@ -225,6 +227,11 @@ class Bundle:
         """A member's ONNX file."""
         return self._content[member.file]
 
+    @property
+    def content(self) -> Mapping[str, bytes]:
+        """Its files by name, without its manifest, as `write_bundle` takes them."""
+        return {name: each for name, each in self._content.items() if name != MANIFEST}
+
     def text(self, name: str) -> str:
         """A text in it, such as LICENSE; "" where it has none of that name."""
         return self._content.get(name, b"").decode("utf-8", "replace")
@@ -248,11 +255,12 @@ class Bundle:
         told = self.info["detector"]
         if told is None:
             return None
-        arrays: dict[str, NDArray[Any]] = {}
-        if told["arrays"]:
-            with np.load(io.BytesIO(self._content[DETECTOR]), allow_pickle=False) as found:
-                arrays = {str(name): found[name] for name in told["arrays"]}
-        return detector_of(told, arrays)
+        return detector_of(told, unpacked(self._content[DETECTOR]) if told["arrays"] else {})
+
+    def _reference(self) -> Reference | None:
+        if REFERENCE not in self._content:
+            return None
+        return Reference.of(unpacked(self._content[REFERENCE]), len(self.classes))
 
     def _check(self) -> None:
         """What a graph and the numbers beside it must agree on."""
@@ -311,6 +319,19 @@ def write_bundle(path: Path, info: Mapping[str, Any], content: Mapping[str, byte
             told.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(told, each)
     return made
+
+
+def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays as the content of a .npz file, without pickle."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of `packed`."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as found:
+        return {str(name): found[name] for name in found.files}
 
 
 def is_bundle(path: Path) -> bool:

@@ -55,6 +55,43 @@ def export(call: Call) -> Outcome:
 
 
 @command(
+    "prediction.adapt.adapt",
+    "adapt mole.bundle our_clinic/ --out ours.bundle",
+    without=("bundle",),
+)
+def adapt(call: Call, images: list[Path]) -> Outcome:
+    """Calibrate a bundle again for another clinic or camera, from its images, without labels.
+
+    Images of part val count as often as answers like theirs are given there. Conformal sets,
+    temperature, thresholds and the limits of referral are fitted again so, and how common the
+    classes are is estimated. No threshold and no limit becomes higher than without weights; the
+    network stays as it is. It assumes that an answer means there what it meant in part val: where
+    there are labels, check it on them.
+
+    Args:
+        images: image files, folders that are searched through, quoted patterns, or one folder that
+            holds a catalogue, whose labels are not looked at; taken as they come, not selected. A
+            bundle that stands first is the one to adapt; without one it is the model that comes
+            with lesionlab.
+    """
+    from lesionlab.errors import DataError
+    from lesionlab.prediction.bundle import is_bundle
+
+    bundle = images[0] if is_bundle(images[0]) else None
+    rest = images[1:] if bundle else images
+    if not rest:
+        example = typed("adapt", images[0], "our_clinic/", out="ours.bundle")
+        raise DataError(f"Give images to adapt to: {example}")
+    made = call(bundle=bundle, images=rest)
+    out = Path(call.options["out"])
+    following = typed("predict", "photo.jpg", model=out)
+    return Outcome(
+        [("Classes, and from which probability they are in a set", made.classes)],
+        [*made.legend, made.bundle.referral.promise, f"Written: {out}. Next: {following}"],
+    )
+
+
+@command(
     "web.server_settings.Settings",
     "serve",
     "serve mole.bundle --host 0.0.0.0 --api-keys-file keys.txt",

@@ -63,23 +63,46 @@ def scores(
     return out
 
 
-def quantile(values: Floats, lesions: Index, alpha: float) -> float:
+def quantile(values: Floats, lesions: Index, alpha: float, weights: Floats | None = None) -> float:
     """The score that a random image of a new lesion exceeds with probability alpha at most.
 
     Args:
         values: scores of calibration images for their true class, shape (n,).
         lesions: numbers of their lesions, shape (n,).
         alpha: 0-1.
+        weights: of the images, where a new lesion's is 1, shape (n,); None: all are alike.
 
     Returns:
         Infinity where there are too few lesions for this level (fewer than 1 / alpha - 1).
     """
     _, number, sizes = np.unique(lesions, return_inverse=True, return_counts=True)
     order = np.argsort(values, kind="stable")
-    reached = np.cumsum((1 / sizes)[number][order])  # in lesions
-    needed = (1 - alpha) * (len(sizes) + 1)
+    shares = (1 / sizes)[number] if weights is None else weights / sizes[number]
+    reached = np.cumsum(shares[order])  # in lesions
+    needed = (1 - alpha) * (shares.sum() + 1)
     place = int(np.searchsorted(reached, needed - 1e-9))  # 1e-9: sums of 1/3 are rounded
     return float(values[order[place]]) if place < len(values) else float("inf")
+
+
+def in_lesions(weights: Floats, lesions: Index) -> Floats:
+    """Weights so scaled that those of a new lesion are 1: they add up to the effective lesions.
+
+    The weight of a new lesion is what one has on average where lesions come as the weights say;
+    the sum over all, each spread over its images, is then Kish's effective number.
+
+    Args:
+        weights: of images, shape (n,), not all 0.
+        lesions: numbers of their lesions, shape (n,).
+    """
+    _, number, sizes = np.unique(lesions, return_inverse=True, return_counts=True)
+    shares = weights / sizes[number]
+    return np.asarray(weights * shares.sum() / (weights * shares).sum())
+
+
+def effective_lesions(weights: Floats, lesions: Index) -> float:
+    """How many lesions weighted images are worth."""
+    _, number, sizes = np.unique(lesions, return_inverse=True, return_counts=True)
+    return float((in_lesions(weights, lesions) / sizes[number]).sum()) if weights.any() else 0.0
 
 
 def draws_of(images: Sequence[str], seed: int) -> Floats:

@@ -58,7 +58,10 @@ def threshold_at_specificity(
 
 
 def threshold_at_sensitivity(
-    positive: NDArray[np.bool_], scores: NDArray[np.float64], sensitivity: float
+    positive: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    sensitivity: float,
+    weights: NDArray[np.float64] | None = None,
 ) -> float:
     """Choose the largest threshold whose sensitivity is at least what is asked.
 
@@ -68,18 +71,21 @@ def threshold_at_sensitivity(
         positive: which images are of the class, shape (n,).
         scores: probability of the class, shape (n,).
         sensitivity: share of the class's images to be called positive at least, 0-1.
+        weights: of the images, shape (n,); None: all alike.
 
     Returns:
         The threshold, one of the scores of the class or, for 0, the next number above the highest
         of all; nan if there is no image of the class to choose it on.
     """
-    own = np.sort(scores[positive])
+    order = np.argsort(-scores[positive], kind="stable")
+    own = scores[positive][order]
     if not len(own):
         return float("nan")
-    needed = int(np.ceil(sensitivity * len(own) - 1e-9))
+    called = np.cumsum(np.ones(len(own)) if weights is None else weights[positive][order])
+    needed = sensitivity * called[-1] - 1e-9
     if needed <= 0:
         return float(np.nextafter(scores.max(), np.inf))
-    return float(own[len(own) - needed])
+    return float(own[np.searchsorted(called, needed)])
 
 
 def operating_points(

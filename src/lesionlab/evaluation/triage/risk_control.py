@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlab.errors import DataError, SettingsError
+from lesionlab.evaluation.conformal.scores import in_lesions
 from lesionlab.taxonomy import MALIGNANT_RULE, canonical, malignancy_of
 
 Floats = NDArray[np.float64]
@@ -254,7 +255,12 @@ def _cases(name: str) -> str:
 
 
 def threshold_at_miss(
-    probabilities: Floats, lesions: Index, miss: float, *, referred: Mask | None = None
+    probabilities: Floats,
+    lesions: Index,
+    miss: float,
+    *,
+    referred: Mask | None = None,
+    weights: Floats | None = None,
 ) -> float:
     """The largest threshold that leaves at most a promised share of new lesions unreferred.
 
@@ -264,6 +270,7 @@ def threshold_at_miss(
         lesions: numbers of their lesions, shape (n,).
         miss: the promised share, above 0 and below 1.
         referred: which of the images are referred whatever the threshold, shape (n,).
+        weights: of the images, where a new lesion's is 1, shape (n,); None: all are alike.
 
     Returns:
         One of the probabilities, 1 where even that keeps the promise, or 0, which refers all, where
@@ -271,10 +278,12 @@ def threshold_at_miss(
         probability is the threshold or more.
     """
     _, number, sizes = np.unique(lesions, return_inverse=True, return_counts=True)
-    allowed = _allowed(len(sizes), miss)
+    loss = (1 / sizes)[number] if len(sizes) else np.zeros(0)
+    if weights is not None:
+        loss = loss * weights
+    allowed = _allowed(float(loss.sum()), miss)
     if allowed < 0:
         return 0.0
-    loss = (1 / sizes)[number] if len(sizes) else np.zeros(0)
     if referred is not None:
         loss = np.where(referred, 0.0, loss)
     order = np.argsort(probabilities, kind="stable")
@@ -295,6 +304,7 @@ def fit_referral(
     miss: float = MISS,
     miss_melanoma: float = MISS_MELANOMA,
     malignant: Sequence[str] | None = None,
+    weights: Floats | None = None,
 ) -> ReferralRule:
     """Fit the limits of referral on calibration images, for malignancy and for melanoma.
 
@@ -308,6 +318,9 @@ def fit_referral(
         miss: share of malignant lesions that may go unreferred, above 0 and below 1.
         miss_melanoma: share of melanomas that may.
         malignant: the malignant ones of the classes; None: by `taxonomy.MALIGNANT_RULE`.
+        weights: of the images where the promise is to hold for others too, as `density_ratio` gives
+            them, shape (n,): the lower of both thresholds counts, and without weights where these
+            leave too few lesions.
 
     Raises:
         SettingsError: if a share is not between 0 and 1, or what is malignant is no class.
@@ -323,12 +336,12 @@ def fit_referral(
     limits = []
     for name, (members, share) in wanted.items():
         cases = np.isin(targets, [rule.classes.index(label) for label in members])
-        threshold = threshold_at_miss(
-            rule.probability(probabilities, members)[cases],
-            lesions[cases],
-            share,
-            referred=referred[cases],
-        )
+        own = rule.probability(probabilities, members)[cases], lesions[cases]
+        threshold = threshold_at_miss(*own, share, referred=referred[cases])
+        if weights is not None and weights[cases].any():
+            counted = in_lesions(weights[cases], lesions[cases])
+            there = threshold_at_miss(*own, share, referred=referred[cases], weights=counted)
+            threshold = min(threshold, there) if there > 0 else threshold
         threshold = min(LIKELY, _lowered(threshold))
         limits.append(RiskLimit(name, members, threshold, share, len(np.unique(lesions[cases]))))
     return replace(rule, limits=tuple(limits))
@@ -385,7 +398,7 @@ def _lowered(threshold: float) -> float:
     return max(0.0, round((floor(threshold / _STEP) - 1) * _STEP, 6))
 
 
-def _allowed(lesions: int, miss: float) -> float:
+def _allowed(lesions: float, miss: float) -> float:
     """How many lesions may be lost at most; below 0: there are too few for the promise."""
     allowed = miss * (lesions + 1) - 1
     return 0.0 if -_SLACK <= allowed < 0 else allowed
