@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from lesionlab.prediction.bundle import Bundle, write_bundle
+from lesionlab.evaluation.conformal.shifted import Reference
+from lesionlab.numerics import log_softmax
+from lesionlab.prediction.bundle import REFERENCE, Bundle, packed, write_bundle
+from lesionlab.prediction.predictor import Predictor
 from lesionlab.taxonomy import HAM7, full_name
 
 SIZE = (24, 32)
@@ -156,3 +159,22 @@ def tiny_bundle(folder: Path, fields: bool = True, name: str = "tiny.bundle") ->
     }
     bundle: Bundle = write_bundle(folder / name, tiny_info(fields), content)
     return bundle.path
+
+
+def drawn_pixels(images: int, seed: int, spread: float = 20) -> np.ndarray:
+    """Images of a colour each, around grey."""
+    rng = np.random.default_rng(seed)
+    colours = rng.normal(128, spread, (images, 1, 1, 3))
+    return (colours + rng.normal(0, 8, (images, *SIZE, 3))).clip(0, 255).astype(np.uint8)
+
+
+def adaptable_bundle(folder: Path, name: str = "mole.bundle") -> Bundle:
+    """The bundle with a val part whose classes are as its answers say."""
+    plain = Bundle.open(tiny_bundle(folder, name=name))
+    answers = Predictor(plain).answers(drawn_pixels(400, 0))
+    steps = answers.probabilities.cumsum(axis=1)
+    targets = (np.random.default_rng(1).random((400, 1)) > steps).sum(axis=1)
+    logs = log_softmax(answers.logits)
+    reference = Reference(logs, logs, targets, np.arange(400), answers.novelty)
+    content = {**plain.content, REFERENCE: packed(reference.arrays())}
+    return write_bundle(plain.path, plain.info, content)

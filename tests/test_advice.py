@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from bundles import adaptable_bundle, drawn_pixels
 from drawn_runs import draw_predictions
 from PIL import Image
 
@@ -398,6 +399,18 @@ def test_a_submission_is_scored_and_comes_back(tmp_path):
     assert "Ranked" in follow(text, "isic score")
     text, _ = cli("isic", "score", "my t.csv", "my s.csv", "--predictions", "my p.csv")
     assert "my p.csv, part test" in follow(text, "evaluate")
+
+
+@runs("cli/commands/deployment.py predict")
+def test_an_adapted_bundle_answers_about_a_photo(tmp_path):
+    (tmp_path / "my clinic").mkdir()
+    for place, pixels in enumerate(drawn_pixels(50, 2)):
+        Image.fromarray(pixels).save(tmp_path / "my clinic" / f"{place}.png")
+    bundle = adaptable_bundle(tmp_path)
+    text, code = cli("adapt", bundle.path, "my clinic", "--out", "our mole.bundle")
+    assert code == 0, text
+    Image.fromarray(drawn_pixels(1, 3)[0]).save("photo.jpg")
+    assert "Model: " in follow(text, "predict")
 
 
 @pytest.mark.slow

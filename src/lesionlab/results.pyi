@@ -26,6 +26,7 @@ from .evaluation.triage.rule_in_rule_out import TwoThresholds as TwoThresholds
 from .evaluation.triage.triage import Triage as Triage
 from .explanation.explain_result import Explanations as Explanations
 from .explanation.trust.result import Trust as Trust
+from .prediction.adapt import Adaptation as Adaptation
 from .prediction.answer import Answer as Answer
 from .prediction.batch_job import Predictions as Predictions
 from .reporting.card.author_answers import AuthorAnswers as AuthorAnswers

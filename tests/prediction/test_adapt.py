@@ -2,22 +2,12 @@
 
 import numpy as np
 import pytest
-from bundles import SIZE, tiny_bundle
+from bundles import SIZE, adaptable_bundle, drawn_pixels, tiny_bundle
 from PIL import Image
 
 import lesionlab as ll
 from lesionlab.cli.app import main
 from lesionlab.errors import BundleError, DataError
-from lesionlab.evaluation.conformal.shifted import Reference
-from lesionlab.numerics import log_softmax
-from lesionlab.prediction.bundle import REFERENCE, packed, write_bundle
-
-
-def pixels(images, seed, spread=20):
-    """Images of a colour each, around grey."""
-    rng = np.random.default_rng(seed)
-    colours = rng.normal(128, spread, (images, 1, 1, 3))
-    return (colours + rng.normal(0, 8, (images, *SIZE, 3))).clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -27,23 +17,14 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundle(home):
-    """The tiny bundle with a val part whose classes are as its answers say."""
-    plain = ll.Bundle.open(tiny_bundle(home, name="plain.bundle"))
-    seen = pixels(400, 0)
-    answers = ll.Predictor(plain).answers(seen)
-    steps = answers.probabilities.cumsum(axis=1)
-    targets = (np.random.default_rng(1).random((400, 1)) > steps).sum(axis=1)
-    logs = log_softmax(answers.logits)
-    reference = Reference(logs, logs, targets, np.arange(400), answers.novelty)
-    content = {**plain.content, REFERENCE: packed(reference.arrays())}
-    return write_bundle(home / "mole.bundle", plain.info, content)
+    return adaptable_bundle(home)
 
 
 @pytest.fixture(scope="module")
 def clinic(home):
     folder = home / "clinic"
     folder.mkdir()
-    for place, each in enumerate(pixels(60, 2, spread=26)):
+    for place, each in enumerate(drawn_pixels(60, 2, spread=26)):
         Image.fromarray(each).save(folder / f"{place}.png")
     return folder
 
@@ -94,12 +75,12 @@ def test_too_few_images_other_images_and_old_bundles_are_refused(bundle, clinic,
         ll.adapt(bundle, files[:9], out=out)
     other = home / "other"
     other.mkdir(exist_ok=True)
-    for place, each in enumerate(pixels(60, 3, spread=0)):
+    for place, each in enumerate(drawn_pixels(60, 3, spread=0)):
         Image.fromarray(each // 16).save(other / f"{place}.png")
     with pytest.raises(DataError, match=r"too far .* 100% of them are unlike"):
         ll.adapt(bundle, other, out=out)
     with pytest.raises(BundleError, match="Export it again"):
-        ll.adapt(home / "plain.bundle", clinic, out=out)
+        ll.adapt(tiny_bundle(home, name="plain.bundle"), clinic, out=out)
     assert not out.exists()
 
 

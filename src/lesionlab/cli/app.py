@@ -127,7 +127,7 @@ _FIRST = {  # the overview's lines: topic, then what is explained, and what is o
         ("blend", "subgroups", "calibrate", "conformal", "triage", "outliers", "card"),
     ),
     _SEE: (("explain", "similar"), ()),
-    _SHIP: (("export", "serve"), ()),
+    _SHIP: (("export", "adapt", "serve"), ()),
     _OTHER: (("isic", "doctor", "completion"), ()),
 }
 

@@ -80,8 +80,7 @@ def adapt(call: Call, images: list[Path]) -> Outcome:
     bundle = images[0] if is_bundle(images[0]) else None
     rest = images[1:] if bundle else images
     if not rest:
-        example = typed("adapt", images[0], "our_clinic/", out="ours.bundle")
-        raise DataError(f"Give images to adapt to: {example}")
+        raise DataError(f"Give images to adapt to behind {bundle}: files, folders or patterns.")
     made = call(bundle=bundle, images=rest)
     out = Path(call.options["out"])
     following = typed("predict", "photo.jpg", model=out)
