@@ -15,7 +15,7 @@ from lesionlab.errors import SettingsError
 ROOT = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
-    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "docs/tutorial.ipynb")
+    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("docs/*/*.ipynb"))
 }
 
 

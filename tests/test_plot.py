@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from drawn_runs import draw_predictions, make_run
@@ -57,3 +60,24 @@ def test_reliability_knows_its_classes(run):
     assert ll.plot.reliability(run, "mel", replicates=0).get_xlim()[1] > 1
     with pytest.raises(SettingsError, match="bcc"):
         ll.plot.reliability(run, "wart", replicates=0)
+
+
+def test_views_stand_in_rows_behind_the_untouched_image(drawn):
+    recipe = ll.Recipe().but({"images.size": [24, 32], "augment.rotate": 90})
+    axes = ll.plot.views(recipe, *drawn, examples=2, each=2)
+    assert [each.get_title("left") for each in axes[1:3]] == ["view 1", "view 2"]
+    untouched, view = (axes[place].images[0].get_array() for place in (0, 1))
+    assert untouched.shape == view.shape == (24, 32, 3)
+    assert not np.array_equal(untouched, view)
+
+
+def test_sampling_is_drawn_before_and_after(drawn):
+    axes = ll.plot.sampling(ll.Recipe().but({"sampling.kind": "balanced"}), *drawn)
+    before, after = (np.array([bar.get_width() for bar in axes.patches[i::2]]) for i in (0, 1))
+    assert np.ptp(after) < np.ptp(before) / 3
+
+
+def test_a_figure_does_not_take_the_place_of_the_function_of_its_name(run):
+    assert ll.plot.compare is not ll.compare
+    code = "import lesionlab as ll; ll.plot.compare; assert 'plot' not in ll.compare.__module__"
+    subprocess.run([sys.executable, "-c", code], check=True)

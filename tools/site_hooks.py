@@ -2,7 +2,8 @@
 
 MkDocs loads this file (mkdocs.yml). Made at build time: the API reference (a page per room, from
 the public names and their docstrings), the changelog and the
-tutorial. A public name without a docstring, and anything loaded from elsewhere, ends the build.
+course's notebooks with their outputs. A public name without a docstring, and anything loaded from
+elsewhere, ends the build.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {"reference/index.md": _overview()}
     pages |= {f"reference/{room}.md": _reference(room) for room in public()}
     pages["changelog.md"] = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    pages["tutorial.md"] = _notebook(ROOT / "docs" / "tutorial.ipynb")
+    for path in sorted((ROOT / "docs" / "course").glob("*.ipynb")):
+        pages[f"course/{path.stem}.md"] = _notebook(path)
     for uri, text in pages.items():
         files.append(File.generated(config, uri, content=text))
     for path in sorted((ROOT / "recipes").glob("*.yaml")):
@@ -89,7 +91,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links to recipes lead out of docs/ in the repository and not on the site."""
+    """Links to recipes lead out of docs/ in the repository alone; notebooks are pages here."""
+    markdown = re.sub(r"\]\(((?:\.\./)?(?:course/)?\d_\w+)\.ipynb", r"](\1.md", markdown)
     return markdown.replace("](../recipes/", "](recipes/").replace(
         "](../../recipes/", "](../recipes/"
     )
@@ -194,10 +197,27 @@ def _reference(room: str) -> str:
 
 
 def _notebook(path: Path) -> str:
-    """A notebook's texts and code, as a page."""
-    cells = json.loads(path.read_text("utf-8"))["cells"]
-    texts = ["".join(cell["source"]).strip() for cell in cells]
-    return "\n\n".join(
-        text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
-        for cell, text in zip(cells, texts, strict=True)
-    )
+    """A notebook's texts, code and outputs, as a page."""
+    parts = []
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        text = "".join(cell["source"]).strip()
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        parts += [_output(each) for each in cell.get("outputs", [])]
+    place = path.relative_to(ROOT).as_posix()
+    return "\n\n".join([*parts, f"*This page is the notebook `{place}`.*"])
+
+
+def _output(output: dict[str, Any]) -> str:
+    """What a cell shows: a picture, a table, or text."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        picture = "".join(data["image/png"]).replace("\n", "")
+        return f'<img class="output" alt="Figure" src="data:image/png;base64,{picture}">'
+    if "text/html" in data:
+        html = re.sub(r"<table [^>]*>", "<table>", "".join(data["text/html"]))
+        lines = re.sub(r"(?s)<style.*?</style>", "", html).splitlines()
+        # an empty line would end the element
+        table = "\n".join(each.strip() for each in lines if each.strip())
+        return f'<div class="output">{table}</div>'
+    text = "".join(output.get("text", data.get("text/plain", "")))
+    return f"```text\n{text.rstrip()}\n```"

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-import lazy_loader
+from lesionlab._names import names_of
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub("lesionlab", __file__)
+__getattr__, __dir__, __all__ = names_of(__file__)

@@ -7,6 +7,7 @@ import io
 import math
 import re
 from dataclasses import dataclass
+from html import escape
 from itertools import zip_longest
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def panels(image: Explained) -> list[list[Panel]]:
     made = [[Panel("photograph", photo, outlined(image.picture, image.mask))]]
     for each in image.maps:
         about = f"{_role(image, each)}{percent(image.probabilities[each.label])}"
+        if not math.isnan(share := image.inside(each)):
+            about += f"; {percent(share)} of it in the lesion"
         column = [_panel(image, each.label, about, each.grid)]
         if each.untrained is not None:
             known = not math.isnan(each.likeness)
@@ -146,6 +149,27 @@ def png(image: Explained) -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def strips(made: Explanations) -> str:
+    """The images with their maps as HTML that needs no style sheet, for a notebook."""
+    parts = []
+    for image in made.images:
+        parts.append(f"<p><strong>{escape(f'{image.image_id}: {_verdict(image)}')}</strong></p>")
+        figures = [
+            f'<figure style="margin:0;width:9em">{_shown(panel)}<figcaption><small>'
+            f"{escape(panel.title)}<br>{escape(panel.about)}</small></figcaption></figure>"
+            for column in panels(image)
+            for panel in column
+        ]
+        parts.append(f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(figures)}</div>')
+    return "".join(parts)
+
+
+def _shown(panel: Panel) -> str:
+    if panel.pixels is None:
+        return f"<p>blank map: no place speaks for {escape(panel.title)}</p>"
+    return f'<img src="{panel.address}" alt="{escape(panel.title)}" style="width:100%">'
 
 
 def _verdict(image: Explained) -> str:

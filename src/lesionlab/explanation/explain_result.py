@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
 
-from lesionlab.display import Result
-from lesionlab.explanation.target_layers import Layer
+from lesionlab.display import Result, percent
 from lesionlab.files import replacing
+
+if TYPE_CHECKING:  # that room needs torch, and a result is shown without
+    from lesionlab.explanation.target_layers import Layer
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,24 @@ class Explained:
         """Whether the network is right; None where nobody knows."""
         return self.predicted == self.target if self.target else None
 
+    @property
+    def covered(self) -> float:
+        """The lesion's share of the picture, 0-1; NaN where there is no segmentation."""
+        return math.nan if self.mask is None else float(self.mask.mean())
+
+    def inside(self, shown: ClassMap) -> float:
+        """Share of a map that lies in the lesion, 0-1; NaN of a blank map and without segmentation.
+
+        A map that is the same everywhere gets `covered` (Wang et al., "Score-CAM", CVPR workshops
+        2020).
+        """
+        if self.mask is None or shown.blank:
+            return math.nan
+        rows, columns = shown.grid.shape
+        picture = Image.fromarray(self.mask.astype(np.float32))
+        covered = np.asarray(picture.resize((columns, rows), Image.Resampling.BOX))
+        return float((shown.grid * covered).sum() / shown.grid.sum())
+
 
 @dataclass(frozen=True, repr=False)
 class Explanations(Result):
@@ -113,6 +135,38 @@ class Explanations(Result):
         known = [each.likeness for image in self.images for each in image.maps]
         known = [each for each in known if not math.isnan(each)]
         return float(np.median(known)) if known else math.nan
+
+    def __repr__(self) -> str:
+        return f"<Explanations of {len(self.images)} images by {self.network}>"
+
+    @property
+    def finding(self) -> str:
+        """What the maps show, in sentences; "" where nothing can be said of them."""
+        shares = [
+            (image.inside(each), image.covered)
+            for image in self.images
+            for each in image.maps
+            if not math.isnan(image.inside(each))
+        ]
+        said = []
+        if shares:
+            inside, covered = np.mean(shares, axis=0)
+            said.append(
+                f"On average {percent(inside)} of a map lies inside the lesion, which fills "
+                f"{percent(covered)} of the picture: what a map that is the same everywhere would "
+                f"have ({len(shares)} maps)."
+            )
+        if not math.isnan(self.likeness):
+            said.append(
+                "Their median likeness to the maps of the same network with random weights is "
+                f"{self.likeness:.2f}; near 1 a map shows the image and not what was learnt."
+            )
+        return " ".join(said)
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """The finding, below the table."""
+        return (self.finding,) if self.finding else ()
 
     def table(self) -> pd.DataFrame:
         """One row per map.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from lesionlab.reporting.page.template import template
 from lesionlab.taxonomy import colours
 from lesionlab.training.datasets import TrainingImages, check_sampling
 
-_SHADES = {"before": "#8A949E", "after": "#0072B2"}
+SHADES = {"before": "#8A949E", "after": "#0072B2"}
 
 
 def views(
@@ -70,20 +72,55 @@ def views(
         ImageFault: if an image cannot be read.
         SettingsError: if the recipe names what does not exist.
     """
-    split.check(data)
-    check_augmentations(recipe.augment)
-    check_sampling(recipe.sampling, data.classes)
     out = Path(out)
     if out.is_dir():
         out = out / "views.html"
-    parts = data.table["image_id"].map(split.parts(fold))
-    train = data.table[parts == "train"].reset_index(drop=True)
-    numbers = {name: index for index, name in enumerate(data.classes)}
-    targets = np.asarray(train["target"].map(numbers), np.int64)
-    epoch = TrainingImages(
-        np.empty((0, 1, 1, 3), np.uint8), np.arange(len(train), dtype=np.int64), targets,
-        recipe.sampling, recipe.seed, data.classes, views=recipe.augment.worst_of,
-    )  # fmt: skip
+    shown = draw_views(recipe, data, split, fold=fold, examples=examples, each=each, listen=listen)
+    rows = [
+        (image_id, target, [(name, _address(pixels)) for name, pixels in pictures.items()])
+        for image_id, target, pictures in shown.rows
+    ]
+    page = template("views.html.jinja", "reporting/page").render(
+        rows=rows,
+        network=recipe.model.name,
+        size=recipe.images.size,
+        sections=shown_sections([_classes(recipe, data.classes, shown.epoch)]),
+        colours=colours(data.classes),
+        notice=NOTICE,
+        version=__version__,
+    )
+    write_text(out, page)
+    return out
+
+
+@dataclass(frozen=True)
+class Views:
+    """The first images of the first epoch, as val and test see them and as training does.
+
+    Attributes:
+        rows: image_id, class and pictures by caption: uint8, shape (height, width, 3).
+        epoch: the images of that epoch, in their order.
+    """
+
+    rows: tuple[tuple[str, str, dict[str, NDArray[np.uint8]]], ...]
+    epoch: TrainingImages
+
+
+def draw_views(
+    recipe: Recipe,
+    data: Catalogue,
+    split: Split,
+    *,
+    fold: int = 0,
+    examples: int = 8,
+    each: int = 4,
+    listen: Listener = silent,
+) -> Views:
+    """What `views` and `lesionlab.plot.views` show.
+
+    Args and raises: as `views`.
+    """
+    train, epoch = first_epoch(recipe, data, split, fold)
     chosen = train.iloc[epoch.order[:examples]]
     reader = Reader(data.root)
     pixels = []
@@ -103,31 +140,50 @@ def views(
     if recipe.augment.mixup > 0 or recipe.augment.cutmix > 0:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            wanted = torch.from_numpy(targets[epoch.order[:examples]])
+            wanted = torch.from_numpy(epoch.targets[epoch.order[:examples]])
             mixed, _ = mix(columns[1][1], wanted, recipe.augment, len(data.classes))
         columns.append(("view 1, mixed with its neighbour's", mixed))
-    rows = [
-        (
-            str(row["image_id"]),
-            str(row["target"]),
-            [
-                (name, _picture(_pixels(view[place], architecture)))
-                for name, view in columns
-            ],
-        )
-        for place, row in enumerate(chosen.to_dict("records"))
-    ]  # fmt: skip
-    page = template("views.html.jinja", "reporting/page").render(
-        rows=rows,
-        network=recipe.model.name,
-        size=recipe.images.size,
-        sections=shown_sections([_classes(recipe, data.classes, epoch)]),
-        colours=colours(data.classes),
-        notice=NOTICE,
-        version=__version__,
+    return Views(
+        tuple(
+            (
+                str(row["image_id"]),
+                str(row["target"]),
+                {name: _pixels(view[place], architecture) for name, view in columns},
+            )
+            for place, row in enumerate(chosen.to_dict("records"))
+        ),
+        epoch,
     )
-    write_text(out, page)
-    return out
+
+
+def first_epoch(
+    recipe: Recipe, data: Catalogue, split: Split, fold: int = 0
+) -> tuple[pd.DataFrame, TrainingImages]:
+    """The rows of the training part, and which of them the first epoch shows in what order.
+
+    Args and raises: as `views`.
+    """
+    split.check(data)
+    check_augmentations(recipe.augment)
+    check_sampling(recipe.sampling, data.classes)
+    parts = data.table["image_id"].map(split.parts(fold))
+    train = data.table[parts == "train"].reset_index(drop=True)
+    numbers = {name: index for index, name in enumerate(data.classes)}
+    targets = np.asarray(train["target"].map(numbers), np.int64)
+    epoch = TrainingImages(
+        np.empty((0, 1, 1, 3), np.uint8), np.arange(len(train), dtype=np.int64), targets,
+        recipe.sampling, recipe.seed, data.classes, views=recipe.augment.worst_of,
+    )  # fmt: skip
+    return train, epoch
+
+
+def class_shares(epoch: TrainingImages, classes: Sequence[str]) -> pd.DataFrame:
+    """Shares of the classes, 0-1: of the training part, and of what an epoch shows."""
+    counts = {"before": epoch.targets, "after": epoch.targets[epoch.order]}
+    shares = {
+        name: np.bincount(each, minlength=len(classes)) / len(each) for name, each in counts.items()
+    }
+    return pd.DataFrame(shares, index=list(classes))
 
 
 def _classes(recipe: Recipe, classes: tuple[str, ...], epoch: TrainingImages) -> Section:
@@ -139,9 +195,7 @@ def _classes(recipe: Recipe, classes: tuple[str, ...], epoch: TrainingImages) ->
     if scheme != "none":
         kept = np.bincount(epoch.shown_targets, minlength=len(classes))
         table["weight"] = mean_one(class_weights(kept, scheme, getattr(recipe.loss, "beta", 0.0)))
-    shares = pd.DataFrame(
-        {"before": before / before.sum(), "after": after / after.sum()}, index=list(classes)
-    )
+    shares = class_shares(epoch, classes)
     place = int((shares["after"] - shares["before"]).abs().to_numpy().argmax())
     first, then = (float(shares[name].iloc[place]) for name in ("before", "after"))
     change = classes[place]
@@ -158,7 +212,7 @@ def _classes(recipe: Recipe, classes: tuple[str, ...], epoch: TrainingImages) ->
         finding + f"The training part has {before.sum():,} images. weight: what an image of the "
         "class counts for in the loss, with mean 1 over the classes, where the loss has weights.",
         table,
-        distributions.grouped(shares, title, "share of the images", _SHADES),
+        distributions.grouped(shares, title, "share of the images", SHADES),
     )
     absent: tuple[str, ...] = ()
     if isinstance(recipe.sampling, Smote | SmoteTomek | SmoteEnn):
@@ -173,7 +227,7 @@ def _pixels(view: torch.Tensor, architecture: Architecture) -> NDArray[np.uint8]
     return np.asarray(values.permute(1, 2, 0).to(torch.uint8).numpy())
 
 
-def _picture(pixels: NDArray[np.uint8]) -> str:
+def _address(pixels: NDArray[np.uint8]) -> str:
     """A JPEG as a `data:` address."""
     buffer = io.BytesIO()
     settings: dict[str, Any] = {"quality": 85}

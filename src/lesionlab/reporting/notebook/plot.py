@@ -8,14 +8,19 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from lesionlab.data.catalogue.catalogue import Catalogue
+from lesionlab.data.splits import Split
 from lesionlab.errors import SettingsError
 from lesionlab.evaluation.calibration.reliability_diagram import TOP, reliability_curve
 from lesionlab.evaluation.comparison.compare import compare as compare_models
 from lesionlab.evaluation.evaluate import evaluate
 from lesionlab.evaluation.predictions.load import Source, open_predictions
 from lesionlab.evaluation.roc_curve import roc as roc_curve
+from lesionlab.recipe.schema import Recipe
 from lesionlab.reporting.figures import model
 from lesionlab.reporting.figures import reliability as diagrams
+from lesionlab.reporting.figures.distributions import grouped
+from lesionlab.reporting.figures.pictures import pictures
 from lesionlab.reporting.figures.style import figures_of
 from lesionlab.reporting.report.comparison import drawn
 from lesionlab.run import Run
@@ -106,6 +111,51 @@ def compare(
     """
     found = compare_models(predictions, part=part, metrics=[metric], replicates=replicates)
     return _axes(lambda: drawn(found, found.metrics[0]))[0]
+
+
+def views(
+    recipe: Recipe,
+    data: Catalogue,
+    split: Split,
+    *,
+    fold: int = 0,
+    examples: int = 4,
+    each: int = 4,
+) -> list[Axes]:
+    """Images of the first epoch: a row each, untouched as val and test see it, then random views.
+
+    `lesionlab views` writes the same as a page, with the classes before and after sampling.
+
+    Args:
+        recipe: images, augment, sampling and seed are what counts.
+        data: the catalogue.
+        split: its split.
+        fold: which fold of the split.
+        examples: how many images.
+        each: how many views of each.
+
+    Raises:
+        FindingsError: if the split leaks or does not belong to the catalogue.
+        ImageFault: if an image cannot be read.
+        SettingsError: if the recipe names what does not exist.
+    """
+    from lesionlab.training.views import draw_views
+
+    shown = draw_views(recipe, data, split, fold=fold, examples=examples, each=each)
+    return _axes(lambda: pictures([(target, row) for _, target, row in shown.rows]))
+
+
+def sampling(recipe: Recipe, data: Catalogue, split: Split, *, fold: int = 0) -> Axes:
+    """Shares of the classes in the training part, and in what an epoch shows of it.
+
+    Args and raises: as `views`.
+    """
+    from lesionlab.training.views import SHADES, class_shares, first_epoch
+
+    _, epoch = first_epoch(recipe, data, split, fold)
+    shares = class_shares(epoch, data.classes)
+    title = f"Sampling {recipe.sampling.kind}, n = {len(epoch.order):,} images an epoch"
+    return _axes(lambda: grouped(shares, title, "share of the images", SHADES))[0]
 
 
 def _axes(draw: Callable[[], Any]) -> list[Axes]:

@@ -16,6 +16,7 @@ from lesionlab.evaluation.triage.decision_curve import DecisionCurve
 from lesionlab.evaluation.triage.referral import Referral
 from lesionlab.evaluation.triage.referral_cost import ReferralCosts
 from lesionlab.evaluation.triage.rule_in_rule_out import TwoThresholds
+from lesionlab.explanation.explain_result import Explanations
 from lesionlab.reporting.explore.data_quality import (
     drift_section,
     shortcuts_section,
@@ -29,7 +30,7 @@ from lesionlab.run import HISTORY, Run
 
 @singledispatch
 def figure_of(result: Any) -> str:  # noqa: ARG001 - each class below has a figure of its own
-    """A figure of a result as SVG; "" where there is none."""
+    """A figure of a result as SVG, or its pictures as HTML; "" where there is neither."""
     return ""
 
 
@@ -95,6 +96,13 @@ def _(result: Run) -> str:
     if not (result.folder / HISTORY).is_file():
         return ""
     return model.curves(result.history, result.info.get("kept_epoch"))
+
+
+@figure_of.register
+def _(result: Explanations) -> str:
+    from lesionlab.explanation.explain_page import strips
+
+    return strips(result)
 
 
 def _first(section: Section) -> str:
