@@ -151,6 +151,7 @@ def model(**changes):
         "notice": NOTICE,
         "card": None,
         "audit_days": None,
+        "drift": None,
         "referral": REFERRAL,
         **changes,
     }

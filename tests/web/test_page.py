@@ -943,6 +943,17 @@ def test_what_the_audit_log_keeps_is_said(visit, server):
     tells(page, "#keeps", "Its audit log keeps for 30 days: the time, the answer")
 
 
+def test_drift_is_said_where_there_is_some(visit, server):
+    drift = {"images": 500, "distances": {"novelty": 0.1}, "drifted": False}
+    server.model = model(drift=drift)
+    page = visit()
+    page.wait_for_function("() => document.querySelector('#about').innerText")
+    assert not page.is_visible("#drift")
+    server.model = model(drift={**drift, "drifted": True})
+    page.reload()
+    tells(page, "#drift", "The last 500 images that this server was shown look otherwise")
+
+
 @pytest.mark.slow
 def test_the_browser_wishes_for_a_language_and_the_reader_chooses(visit, server, photograph):
     page = visit(locale="de-AT")

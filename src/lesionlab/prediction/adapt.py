@@ -136,7 +136,7 @@ def adapt(
             "be adapted. Export it again."
         )
     given = [images] if isinstance(images, str | Path) else list(images)
-    logs, unlike = _answered(predictor, given, listen)
+    logs, novelty, unlike = _answered(predictor, given, listen)
     lesions = len(np.unique(reference.lesions))
     if len(logs) < FEWEST:
         raise DataError(
@@ -174,6 +174,14 @@ def adapt(
         "unlike": unlike,
         "effective_lesions": worth,
         "prevalence": dict(zip(before.classes, map(float, shares), strict=True)),
+        "usual": {
+            name: np.quantile(each, np.linspace(0, 1, 101)).round(6).tolist()
+            for name, each in (
+                ("novelty", novelty),
+                ("likeliest", np.exp(fitted.scaling.logits(logs)).max(axis=1)),
+            )
+            if np.isfinite(each).all()
+        },
     }
     made = write_bundle(Path(out), info, _with_note(before, text))
     table = pd.DataFrame(
@@ -205,11 +213,12 @@ def adapt(
 
 def _answered(
     predictor: Predictor, given: Sequence[str | Path], listen: Listener
-) -> tuple[Floats, float]:
-    """Log-probabilities from the picture alone, shape (n, k), and the share of unlike images."""
+) -> tuple[Floats, Floats, float]:
+    """Log-probabilities from the picture alone, novelty, and the share of unlike images."""
     sources = open_sources(given)
     reader, n = Reader(sources.root), len(sources.paths)
     logs: list[NDArray[np.float64]] = []
+    novelty: list[NDArray[np.float64]] = []
     unlike: list[NDArray[np.bool_]] = []
     first = ""
     for start in range(0, n, BLOCK):
@@ -222,6 +231,7 @@ def _answered(
         if pixels:
             answers = predictor.answers(np.stack(pixels))
             logs.append(log_softmax(answers.logits))
+            novelty.append(answers.novelty)
             unlike.append(answers.unlike)
         listen(Step("looking at", min(start + BLOCK, n), n, "images"))
     if not logs:
@@ -229,7 +239,7 @@ def _answered(
     found = np.concatenate(logs)
     if len(found) < n:
         listen(Notice(f"{n - len(found)} of {n} images cannot be read, and are left out: {first}."))
-    return found, float(np.concatenate(unlike).mean())
+    return found, np.concatenate(novelty), float(np.concatenate(unlike).mean())
 
 
 def _refitted(bundle: Bundle, reference: Reference, fitted: Recalibrated) -> dict[str, Any]:

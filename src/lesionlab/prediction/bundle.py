@@ -176,6 +176,21 @@ class Bundle:
         """By class, what an answer is worth, from its card; {} where it has none."""
         return class_quality((self.card or {}).get("evaluation", {}))
 
+    @cached_property
+    def usual(self) -> Mapping[str, NDArray[np.float64]]:
+        """Of images that it was made for, novelty and the likeliest class's probability.
+
+        Of an adapted bundle those of the other place; {} where it keeps none.
+        """
+        if "adapted" in self.info:
+            told = self.info["adapted"]["usual"]
+            return {name: np.asarray(each, np.float64) for name, each in told.items()}
+        if self.reference is None:
+            return {}
+        likeliest = np.exp(self.scaling.logits(self.reference.alone)).max(axis=1)
+        found = {"novelty": self.reference.novelty, "likeliest": likeliest}
+        return {name: each for name, each in found.items() if np.isfinite(each).all()}
+
     @property
     def map_grid(self) -> tuple[int, int] | None:
         """Rows and columns of the class activation maps; None: it gives none."""

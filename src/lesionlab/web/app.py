@@ -146,7 +146,8 @@ def _answers(app: FastAPI, service: Service) -> None:
         keys.checked(request)
         told = responses.model(service.bundle)
         audit_days = settings.retention if settings.audit else None
-        return JSONResponse({**told, "audit_days": audit_days})
+        drift = service.drift.report() if service.drift else None
+        return JSONResponse({**told, "audit_days": audit_days, "drift": drift})
 
     @app.get(
         "/metrics",

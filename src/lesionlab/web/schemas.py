@@ -249,6 +249,17 @@ class MetadataWorth(_Closed):
     macro_auroc: Paired
 
 
+class DriftOfImages(_Closed):
+    """How far the last images are from what the model was made for."""
+
+    images: int = Field(description="That were compared.")
+    distances: dict[str, float] = Field(
+        description="Of novelty and of the likeliest class's probability, 0-1; empty below 100 "
+        "images."
+    )
+    drifted: bool = Field(description="Whether one of them is beyond chance, and far.")
+
+
 class Model(ModelName):
     """What the model is and takes."""
 
@@ -270,6 +281,7 @@ class Model(ModelName):
     audit_days: int | None = Field(
         description="Days that answers stay in the audit log; null: none is kept."
     )
+    drift: DriftOfImages | None = Field(description="null: it is not measured.")
 
 
 class Health(_Closed):

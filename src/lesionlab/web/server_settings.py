@@ -47,6 +47,8 @@ class Settings:
         decoders: threads that decode.
         audit: SQLite file that keeps every answer; None: nothing is kept.
         retention: days after which its rows are deleted.
+        drift: compare so many of the last images with what the bundle was made for, in the metrics
+            and, where they drift, on the page; 0: none.
         log_level: of what goes to standard error; "info" has a line per request, "debug" also one
             per probe, and the paths that were asked for.
 
@@ -73,19 +75,20 @@ class Settings:
     decoders: int = field(default_factory=cores)
     audit: Path | None = None
     retention: int = 90
+    drift: int = 0
     log_level: LogLevel = "warning"
 
     def __post_init__(self) -> None:
         faults = [
             f"{each.name.replace('_', '-')} is {value!r}; it must be above 0"
             for each in fields(self)
-            if each.name not in ("port", "batch_wait", "drain")
+            if each.name not in ("port", "batch_wait", "drain", "drift")
             and isinstance(value := getattr(self, each.name), int | float)
             and value <= 0
         ]
         faults += [
             f"{name} is {getattr(self, name)!r}; it must be 0 or more"
-            for name in ("batch_wait", "drain")
+            for name in ("batch_wait", "drain", "drift")
             if getattr(self, name) < 0
         ]
         if not 0 <= self.port < 65536:

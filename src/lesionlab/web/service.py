@@ -15,6 +15,7 @@ from lesionlab.web import fhir, responses
 from lesionlab.web.admission import Gate
 from lesionlab.web.audit_log import Trail
 from lesionlab.web.batching_engine import Engine, Job
+from lesionlab.web.drift import Drift
 from lesionlab.web.messages import Refusal, translated_answer, wished
 from lesionlab.web.prometheus import Metrics
 from lesionlab.web.request import Maps, question
@@ -37,6 +38,7 @@ class Service:
         settings: as given.
         gate: how much is held.
         metrics: what was counted.
+        drift: of the last images; None: they are not compared.
         started: whether it takes questions.
         draining: whether it was told to stop.
     """
@@ -45,7 +47,8 @@ class Service:
         self.bundle = predictor.bundle
         self.settings = settings
         self.gate = Gate(settings)
-        self.metrics = Metrics(lambda: self.gate.images)
+        self.drift = Drift(self.bundle, settings.drift) if settings.drift else None
+        self.metrics = Metrics(lambda: self.gate.images, self.drift)
         self.started = self.draining = False
         self._engine = Engine(predictor, settings, self.gate, self.metrics)
         self._trail = Trail(settings.audit, settings.retention) if settings.audit else None
@@ -180,6 +183,10 @@ class Service:
             self.metrics.images.labels(fault.kind).inc()
             return responses.unread(name, fault)
         self.metrics.images.labels("answered").inc()
+        if self.drift:
+            answers, row = seen.answers, seen.row
+            likeliest = float(answers.probabilities[row].max())
+            self.drift.add({"novelty": float(answers.novelty[row]), "likeliest": likeliest})
         return responses.result(self.bundle, name, seen, maps)
 
     def _let_go(self, jobs: list[Job], held: int, size: int) -> None:

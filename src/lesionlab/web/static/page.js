@@ -52,6 +52,8 @@ function introduce(model) {
   const malignant = model.classes.filter((each) => each.malignant);
   setTermValues({ classes: either(malignant.map((each) => inSentence(each.name))) });
   tellWhatIsKept(model);
+  at("drift").hidden = !model.drift?.drifted;
+  at("drift").textContent = t("drift.words", { count: model.drift?.images ?? 0 });
   const worth = worthWords(model);
   write(at("before-worth"), worth ? `${t("field.optional")} ${worth}` : t("before.worth"));
   write(at("patient-worth"), worth);
