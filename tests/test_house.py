@@ -25,6 +25,7 @@ TORCH_FREE = {
         "predict",
         "predictor",
         "run_inputs",
+        "running_drift",
         "test_time_views",
     )
 }

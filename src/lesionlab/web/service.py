@@ -11,11 +11,11 @@ from starlette.requests import ClientDisconnect, Request
 
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.errors import DataError
+from lesionlab.prediction.running_drift import Drift
 from lesionlab.web import fhir, responses
 from lesionlab.web.admission import Gate
 from lesionlab.web.audit_log import Trail
 from lesionlab.web.batching_engine import Engine, Job
-from lesionlab.web.drift import Drift
 from lesionlab.web.messages import Refusal, translated_answer, wished
 from lesionlab.web.prometheus import Metrics
 from lesionlab.web.request import Maps, question

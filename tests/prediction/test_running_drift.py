@@ -7,7 +7,7 @@ from servers import ask, picture, serving
 
 import lesionlab as ll
 from lesionlab.errors import SettingsError
-from lesionlab.web.drift import Drift, distance
+from lesionlab.prediction.running_drift import Drift, distance
 from lesionlab.web.schemas import Model
 
 
