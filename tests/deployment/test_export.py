@@ -18,6 +18,7 @@ from lesionlab.errors import BundleError, RunError
 from lesionlab.evaluation.calibration.scaling import fit
 from lesionlab.evaluation.conformal.scores import quantile
 from lesionlab.evaluation.intervals.bootstrap import lesion_codes
+from lesionlab.evaluation.triage.referral_cost import measure_referral
 from lesionlab.evaluation.triage.risk_control import fit_referral
 from lesionlab.numerics import log_softmax, softmax
 from lesionlab.prediction.predictor import Predictor, session_of
@@ -94,7 +95,8 @@ def test_what_is_fitted_is_fitted_on_val_alone(runs, bundle):
     assert bundle.scaling.temperature == pytest.approx(scaling.temperature, rel=1e-3)
     own = 1 - found.probabilities[np.arange(len(rows)), places]
     own_unknown = 1 - unknown.probabilities[np.arange(len(rows)), places]
-    widest = max(quantile(own, codes, 0.1), quantile(own_unknown, codes, 0.1))
+    each = np.arange(len(rows))  # the promise holds for lesions and for images
+    widest = max(quantile(q, units, 0.1) for q in (own, own_unknown) for units in (codes, each))
     assert bundle.sets.quantiles[0] == pytest.approx(widest, abs=1e-6)
     kept = bundle.reference  # what `adapt` fits again on
     np.testing.assert_allclose(kept.alone, log_softmax(unknown.logits), atol=1e-4)
@@ -161,6 +163,32 @@ def test_the_card_says_how_many_scored_lesions_set_the_limits(runs, tmp_path):
         each.startswith(f"{said}{saw['val']['lesions']} also set its limits")
         for each in bundle.card["caveats"]
     )
+
+
+def test_with_folds_of_the_recipe_the_limits_are_fitted_out_of_fold(runs, tmp_path):
+    data = Catalogue.open(runs[0].info["catalogue"])
+    folds = ll.cross_validate(
+        TINY.but({"phases.0.epochs": 1}), data, split(data, folds=2), out=tmp_path / "folds"
+    )
+    run = train(folds.recipe, data, split(data, kind="holdout"), out=tmp_path / "run")
+    bundle = export(run, tmp_path / "b.bundle", card_of=folds, miss=0.3, miss_melanoma=0.4)
+    size = {"part": "test", "images": len(data), "lesions": data.lesions, "folds": 2}
+    assert bundle.info["referral"]["fitted_on"] == size
+    assert bundle.sets.lesions == data.lesions
+    assert "(cross-conformal)" in bundle.card["caveats"][0]
+    assert any("each by a rule fitted on" in each for each in bundle.card["caveats"])
+    scaled = bundle.scaling.apply(folds.predictions)
+    own = scaled[[f"p_{label}" for label in bundle.classes]].to_numpy()
+    at = np.array([bundle.classes.index(label) for label in scaled["target"]])
+    inside = 1 - own[np.arange(len(at)), at] <= np.array(bundle.sets.quantiles)[at] + 1e-9
+    assert inside.mean() >= 0.9
+    [malignancy, _] = bundle.referral.limits
+    cases = scaled[scaled["target"].isin(malignancy.classes)]
+    assert malignancy.lesions == cases["lesion_id"].nunique()
+    own = measure_referral(bundle.referral, scaled, replicates=0)
+    assert bundle.measured["malignant"]["missed"] >= own["missed"].value  # by rules of other folds
+    other = export(run, tmp_path / "c.bundle", card_of=runs[0])
+    assert other.info["referral"]["fitted_on"]["part"] == "val"
 
 
 def test_several_runs_share_their_answer(runs, tmp_path):

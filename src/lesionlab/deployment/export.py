@@ -75,6 +75,8 @@ _KEPT_IN = {"fp16": "16 bits, computed with in 32", "int8": "eight-bit integers"
 CALIBRATION = 512
 """Training images that activations are measured on."""
 
+_LEAST = 1e-30  # of a probability, before its logarithm
+
 _ALARMS = 0.03
 """How often a bundle may call an image like those of training unlike, and refer it for nothing."""
 
@@ -123,9 +125,12 @@ def export(
 ) -> Bundle:
     """Turn a run, or an ensemble of runs, into a bundle, if it passes its gates.
 
-    Temperature, conformal quantiles, thresholds, limits of referral and the detector's threshold
-    are fitted on the val part, from the very graph that is shipped; sets, thresholds and limits for
-    images with age, sex and site known and for the same without, of which the safer ones ship.
+    Temperature, conformal quantiles, thresholds and limits of referral are fitted on the val part,
+    from the very graph that is shipped; or, where the card is of folds of the same recipe, on their
+    out-of-fold predictions, which know many times as many lesions (cross-conformal prediction:
+    Vovk, Ann. Math. Artif. Intell. 74:9-28, 2015). Sets, thresholds and limits are made for images
+    with age, sex and site known and for the same without, of which the safer ones ship. The
+    detector's threshold is fitted on val.
     Gates: torch and the graph give the same probabilities and maps for real files (1e-4); in fp16
     and int8 at least 98 % of the likeliest classes of 2,000 or more held-out pictures stay, and
     balanced accuracy falls by 0.01 at most.
@@ -198,35 +203,45 @@ def export(
             for each in made
         ]
         passed[precision] = _gate_smaller(made, graphs, images, precision, listen)
-    named = ReferralRule.of(architecture.classes, malignant).malignant
-    fitted, arrays, reference = _fit(made, graphs, images, named, listen)
-    halfway = _halfway(made)
-    rule = _fit_rule(made, graphs, images, fitted, miss, miss_melanoma, malignant)
-    if rule.refers_all:
-        listen(Notice(rule.promise, "warning"))
-    content = {f"model{i}.onnx": graph for i, graph in enumerate(graphs)}
-    content[REFERENCE] = packed(reference.arrays())
-    if arrays:
-        content[DETECTOR] = packed(arrays)
-    name = name or out.stem
+    named = ReferralRule.of(architecture.classes, malignant)
     about = card_of or (runs[0] if "test" in set(parts) else None)
     of_others = about is not None and _folder(about) != runs[0].folder.resolve()
-    saw = {str(part): images.size(part) for part in PARTS if images.size(part)["images"]}
-    shipped = _shipped(saw, of_others, views, precision, passed)
     if about is not None and predictions is None and views > 1:
         listen(Notice(f"Predicting over {views} views, for the card."))
         predictions = predict_run(
             about, data=opened, views=views, cache_to=cache_to, device="cpu", listen=listen
         )
-    measured = worth = None
-    if about is not None:
-        told = open_run(about) if isinstance(about, Path | str) else about
-        if predictions is None:
-            predictions = told.predictions
-        if text := _scored_again(images, predictions, of_others):
+    told = open_run(about) if isinstance(about, Path | str) else about
+    unknown = worth = None
+    if told is not None:
+        predictions = told.predictions if predictions is None else predictions
+        unknown = _without_metadata(told, predictions, opened, views, cache_to, listen)
+        worth = _worth(told, predictions, unknown, listen)
+    val = _on_val(made, graphs, images)
+    known = (
+        _out_of_fold(told, predictions, unknown, architecture.classes)
+        if predictions is not None and _folds_of(told, runs)
+        else val
+    )
+    limits = _Limits(named, miss, miss_melanoma, malignant)
+    fitted = _fit(known, limits)
+    rule = _fit_rule(known, limits)
+    if rule.refers_all:
+        listen(Notice(rule.promise, "warning"))
+    halfway = _halfway(made)
+    detector, novelty = _fit_detector(made, graphs, images, listen)
+    content = {f"model{i}.onnx": graph for i, graph in enumerate(graphs)}
+    content[REFERENCE] = packed(val.reference(novelty).arrays())
+    if detector and detector.arrays:
+        content[DETECTOR] = packed(detector.arrays)
+    name = name or out.stem
+    saw = {str(part): images.size(part) for part in PARTS if images.size(part)["images"]}
+    shipped = _shipped(saw, known, of_others, views, precision, passed)
+    measured = None
+    if predictions is not None:
+        if text := _scored_again(images, predictions, known, of_others):
             shipped.append(text)
-        measured = _measure(rule, Scaling.from_json(fitted["scaling"]), predictions, listen)
-        worth = _worth(told, predictions, opened, views, cache_to, listen)
+        measured = _measure(rule, known, limits, predictions, listen)
     content |= _texts(about, predictions, opened, answers, name, licence, shipped, measured, worth)
     info = {
         "name": name,
@@ -259,9 +274,10 @@ def export(
             for i, each in enumerate(made)
         ],
         **fitted,
+        "detector": detector.to_json() if detector else None,
         "referral": {
             **rule.to_json(),
-            "fitted_on": {"part": "val", **saw["val"]},
+            "fitted_on": known.size,
             "measured": measured.to_json() if measured else None,
         },
         "metadata_worth": worth.to_json() if worth else None,
@@ -444,42 +460,244 @@ def _gate_smaller(
     )
 
 
-def _fit(
-    made: Sequence[_Network],
-    graphs: Sequence[bytes],
-    images: _Images,
-    malignant: Sequence[str],
-    listen: Listener,
-) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]], Reference]:
-    """Calibration, sets, thresholds and detector, fitted on val from the graphs that ship.
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """Calibrated answers about lesions that the networks which gave them have not learnt from.
+
+    Attributes:
+        scaling: what calibrated them.
+        logs: log-probabilities before, as `states`.
+        states: probabilities with age, sex and site known and without, or one table of a network
+            that takes none, each of shape (n, classes).
+        targets: true classes as positions, shape (n,).
+        lesions: numbers of the lesions, shape (n,).
+        folds: which network answered, shape (n,); all 0 on val, where that one is which ships.
+        images: their ids, shape (n,).
+        classes: their names.
+        part: whose lesions they are: "val", or "test" of every fold.
+    """
+
+    scaling: Scaling
+    logs: tuple[NDArray[np.float64], ...]
+    states: tuple[NDArray[np.float64], ...]
+    targets: NDArray[np.intp]
+    lesions: NDArray[np.intp]
+    folds: NDArray[np.intp]
+    images: NDArray[np.object_]
+    classes: tuple[str, ...]
+    part: str
+
+    @classmethod
+    def of(
+        cls,
+        logs: Sequence[NDArray[np.floating]],
+        table: pd.DataFrame,
+        classes: tuple[str, ...],
+        folds: NDArray[np.intp] | None = None,
+    ) -> _Answers:
+        """Calibrate log probabilities of some rows, with metadata and without."""
+        targets = np.array([classes.index(label) for label in table["target"]], dtype=np.intp)
+        codes, _ = lesion_codes(table["lesion_id"].to_numpy(object))
+        twice = len(logs)
+        scaling, _ = fit(
+            np.concatenate(logs), np.tile(targets, twice), np.tile(codes, twice), classes
+        )
+        plain = tuple(rows.astype(np.float64) for rows in logs)
+        return cls(
+            scaling,
+            plain,
+            tuple(np.exp(scaling.logits(rows)) for rows in plain),
+            targets,
+            codes,
+            np.zeros(len(table), dtype=np.intp) if folds is None else folds,
+            table["image_id"].to_numpy(object),
+            classes,
+            "val" if folds is None else "test",
+        )
+
+    def where(self, mask: NDArray[np.bool_]) -> _Answers:
+        """Some of them, calibrated as all are."""
+        return replace(
+            self,
+            logs=tuple(rows[mask] for rows in self.logs),
+            states=tuple(rows[mask] for rows in self.states),
+            targets=self.targets[mask],
+            lesions=self.lesions[mask],
+            folds=self.folds[mask],
+            images=self.images[mask],
+        )
+
+    def reference(self, novelty: NDArray[np.float64]) -> Reference:
+        """What a bundle keeps of them for `adapt`."""
+        with_metadata = self.logs[0] if len(self.logs) > 1 else None
+        return Reference(self.logs[-1], with_metadata, self.targets, self.lesions, novelty)
+
+    @property
+    def size(self) -> dict[str, Any]:
+        """Part, images and lesions; of folds their number, too."""
+        counted = {"images": len(self.targets), "lesions": len(np.unique(self.lesions))}
+        folds = {"folds": len(np.unique(self.folds))} if self.part == "test" else {}
+        return {"part": self.part, **counted, **folds}
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What the rule of referral is asked to keep."""
+
+    named: ReferralRule
+    miss: float
+    miss_melanoma: float
+    malignant: Sequence[str] | None
+
+
+def _folds_of(told: Run | Folds | None, runs: Sequence[Run]) -> bool:
+    """Whether a card's folds are of the recipe and the catalogue of the one run that ships."""
+    if not isinstance(told, Folds) or len(runs) != 1:
+        return False
+    ours, theirs = runs[0].info["identity"], told.complete_runs[0].info["identity"]
+    return all(ours[each] == theirs[each] for each in ("recipe", "catalogue"))
+
+
+def _out_of_fold(
+    told: Run | Folds | None,
+    predictions: pd.DataFrame,
+    unknown: pd.DataFrame | None,
+    classes: tuple[str, ...],
+) -> _Answers:
+    """Answers of folds, each image by the network that has no part of its lesion."""
+    assert isinstance(told, Folds)
+    table = predictions[predictions["part"] == "test"]
+    fold = told.predictions.set_index("image_id")["fold"].loc[table["image_id"]]
+    names = [f"p_{label}" for label in classes]
+    tables = [table]
+    if unknown is not None:
+        tables.append(unknown.set_index("image_id").loc[table["image_id"]])
+    logs = [np.log(each[names].to_numpy(float).clip(_LEAST)) for each in tables]
+    return _Answers.of(logs, table, classes, fold.to_numpy(np.intp))
+
+
+def _on_val(made: Sequence[_Network], graphs: Sequence[bytes], images: _Images) -> _Answers:
+    """Answers of the graphs that ship, on val."""
+    places = images.of("val")
+    logs = [
+        log_softmax(_blend(made, graphs, images, places, known=known))
+        for known in _known_or_not(made)
+    ]
+    return _Answers.of(logs, images.table.iloc[places], made[0].architecture.classes)
+
+
+def _thresholds(known: _Answers, malignant: Sequence[str]) -> dict[str, float]:
+    """Operating points of the malignant classes, the lower of those with metadata and without."""
+    return {
+        point_name(share, label, "sensitivity"): min(
+            threshold_at_sensitivity(known.targets == place, rows[:, place], share)
+            for rows in known.states
+        )
+        for place, label in enumerate(known.classes)
+        for share in SENSITIVITIES
+        if label in malignant and (known.targets == place).any()
+    }
+
+
+def _fit(known: _Answers, asked: _Limits) -> dict[str, Any]:
+    """Calibration, sets and thresholds.
 
     The reference keeps what they were fitted on, for `adapt`.
 
     Of a network that takes metadata, the scaling is that of images with and without them, and the
     wider sets and lower thresholds of the two ship, so that what they promise holds for both.
     """
-    classes = made[0].architecture.classes
-    table = images.table.iloc[images.of("val")]
-    logs = [
-        log_softmax(_blend(made, graphs, images, images.of("val"), known=known))
-        for known in _known_or_not(made)
-    ]
-    listen(Step("fitting on val", 1, 2, "steps"))
-    targets = np.array([classes.index(label) for label in table["target"]], dtype=np.intp)
-    codes, lesions = lesion_codes(table["lesion_id"].to_numpy(object))
-    twice = len(logs)
-    scaling, _ = fit(np.concatenate(logs), np.tile(targets, twice), np.tile(codes, twice), classes)
-    probabilities = [np.exp(scaling.logits(rows)) for rows in logs]
-    limits = class_limits(probabilities, targets, codes, len(classes), ALPHA)
-    thresholds = {
-        point_name(share, label, "sensitivity"): min(
-            threshold_at_sensitivity(targets == place, rows[:, place], share)
-            for rows in probabilities
-        )
-        for place, label in enumerate(classes)
-        for share in SENSITIVITIES
-        if label in malignant and (targets == place).any()
+    return {
+        "scaling": known.scaling.to_json(),
+        "conformal": {
+            "method": "lac",
+            "alpha": ALPHA,
+            "quantiles": {
+                label: None if np.isinf(limit) else float(limit)
+                for label, limit in zip(known.classes, _quantiles(known), strict=True)
+            },
+            "lesions": known.size["lesions"],
+        },
+        "thresholds": _thresholds(known, asked.named.malignant),
     }
+
+
+def _quantiles(known: _Answers) -> NDArray[np.float64]:
+    """Conformal quantiles of every class.
+
+    The promise is for a lesion. Those photographed several times are harder than others, so that it
+    would fail for the images: the quantile that counts every image ships where it is wider.
+    """
+    each = np.arange(len(known.targets))
+    limits = [
+        class_limits(known.states, known.targets, units, len(known.classes), ALPHA)
+        for units in (known.lesions, each)
+    ]
+    return np.asarray(np.maximum(*limits))
+
+
+def _fit_rule(known: _Answers, asked: _Limits) -> ReferralRule:
+    """The rule of referral, whose limits hold whether age, sex and site are known or not."""
+    rule = strictest(
+        [
+            fit_referral(
+                rows,
+                known.targets,
+                known.lesions,
+                known.classes,
+                miss=asked.miss,
+                miss_melanoma=asked.miss_melanoma,
+                malignant=asked.malignant,
+            )
+            for rows in known.states
+        ]
+    )
+    floors = {
+        label: 0.0 if np.isinf(limit) else max(0.0, 1 - float(limit))
+        for label, limit in zip(known.classes, _quantiles(known), strict=True)
+    }
+    thresholds = _thresholds(known, rule.malignant)
+    return replace(rule, points=operating_points(rule.malignant, thresholds, floors))
+
+
+def _measure(
+    rule: ReferralRule,
+    known: _Answers,
+    asked: _Limits,
+    predictions: pd.DataFrame,
+    listen: Listener,
+) -> MeasuredReferral | None:
+    """What the rule does on the predictions of the card; None: nothing to measure it on.
+
+    A rule fitted out of fold is measured by its likes: each fold's answers by a rule that was
+    fitted on those of the others.
+    """
+    if not rule.malignant:
+        return None
+    referred = None
+    if known.part == "test":
+        yes = np.zeros(len(known.targets), bool)
+        for fold in np.unique(known.folds):
+            inside = known.folds == fold
+            yes[inside] = _fit_rule(known.where(~inside), asked).refers(known.states[0][inside])
+        referred = pd.Series(yes, index=known.images)
+    try:
+        scaled = known.scaling.apply(predictions)
+        return measure_referral(rule, scaled, referred=referred, listen=listen)
+    except DataError as error:
+        listen(Notice(f"What the rule of referral does was not measured: {error}"))
+        return None
+
+
+def _fit_detector(
+    made: Sequence[_Network], graphs: Sequence[bytes], images: _Images, listen: Listener
+) -> tuple[Detector | None, NDArray[np.float64]]:
+    """The detector of unlike images and its scores of val.
+
+    No detector, and a warning, where val has too few lesions for it.
+    """
+    nothing = np.full(images.size("val")["images"], np.nan)
+    lesions = images.size("val")["lesions"]
     needed = int(np.ceil(1 / _ALARMS - 1))
     if lesions < needed:
         listen(
@@ -489,25 +707,8 @@ def _fit(
                 "warning",
             )
         )
-    fitted_detector = _detector(made, graphs, images) if lesions >= needed else None
-    detector, novelty = fitted_detector or (None, np.full(len(targets), np.nan))
-    reference = Reference(logs[-1], logs[0] if twice > 1 else None, targets, codes, novelty)
-    listen(Step("fitting on val", 2, 2, "steps"))
-    fitted = {
-        "scaling": scaling.to_json(),
-        "conformal": {
-            "method": "lac",
-            "alpha": ALPHA,
-            "quantiles": {
-                label: None if np.isinf(limit) else float(limit)
-                for label, limit in zip(classes, limits, strict=True)
-            },
-            "val_lesions": lesions,
-        },
-        "thresholds": thresholds,
-        "detector": detector.to_json() if detector else None,
-    }
-    return fitted, detector.arrays if detector else {}, reference
+        return None, nothing
+    return _detector(made, graphs, images) or (None, nothing)
 
 
 def _known_or_not(made: Sequence[_Network]) -> tuple[bool, ...]:
@@ -516,56 +717,15 @@ def _known_or_not(made: Sequence[_Network]) -> tuple[bool, ...]:
     return (True, False) if takes else (True,)
 
 
-def _fit_rule(
-    made: Sequence[_Network],
-    graphs: Sequence[bytes],
-    images: _Images,
-    fitted: Mapping[str, Any],
-    miss: float,
-    miss_melanoma: float,
-    malignant: Sequence[str] | None,
-) -> ReferralRule:
-    """The rule on val, whose limits hold whether age, sex and site are known or not."""
-    classes = made[0].architecture.classes
-    table = images.table.iloc[images.of("val")]
-    scaling = Scaling.from_json(fitted["scaling"])
-    rules = []
-    for known in _known_or_not(made):
-        logs = log_softmax(_blend(made, graphs, images, images.of("val"), known=known))
-        rules.append(
-            fit_referral(
-                np.exp(scaling.logits(logs)),
-                np.array([classes.index(label) for label in table["target"]], dtype=np.intp),
-                lesion_codes(table["lesion_id"].to_numpy(object))[0],
-                classes,
-                miss=miss,
-                miss_melanoma=miss_melanoma,
-                malignant=malignant,
-            )
-        )
-    rule = strictest(rules)
-    quantiles = fitted["conformal"]["quantiles"]
-    floors = {
-        label: 0.0 if limit is None else max(0.0, 1 - limit) for label, limit in quantiles.items()
-    }
-    return replace(rule, points=operating_points(rule.malignant, fitted["thresholds"], floors))
-
-
-def _measure(
-    rule: ReferralRule, scaling: Scaling, predictions: pd.DataFrame, listen: Listener
-) -> MeasuredReferral | None:
-    """What the rule does on the predictions of the card; None: nothing to measure it on."""
-    if not rule.malignant:
-        return None
-    try:
-        return measure_referral(rule, scaling.apply(predictions), listen=listen)
-    except DataError as error:
-        listen(Notice(f"What the rule of referral does was not measured: {error}"))
-        return None
-
-
-def _scored_again(images: _Images, predictions: pd.DataFrame, of_others: bool) -> str:
+def _scored_again(
+    images: _Images, predictions: pd.DataFrame, known: _Answers, of_others: bool
+) -> str:
     """Says how many of the scored lesions set the limits too; "" where none did."""
+    if known.part == "test":
+        return (
+            "What the rule of referral did was measured fold by fold, each by a rule fitted on the "
+            "answers of the other folds."
+        )
     val = images.table.iloc[images.of("val")]
     scored = predictions[predictions["part"] == "test"]
     again = scored[scored["image_id"].isin(set(val["image_id"]))]
@@ -580,24 +740,37 @@ def _scored_again(images: _Images, predictions: pd.DataFrame, of_others: bool) -
     )
 
 
-def _worth(
+def _without_metadata(
     source: Run | Folds,
     predictions: pd.DataFrame,
     data: Catalogue,
     views: int,
     cache_to: str | Path | None,
     listen: Listener,
-) -> MetadataWorth | None:
-    """What age, sex and site are worth to the model of the card; None: it takes none of them."""
+) -> pd.DataFrame | None:
+    """The card's predictions from the picture alone; None: the model takes nothing else."""
     run = next(iter(source.complete_runs.values())) if isinstance(source, Folds) else source
-    fusion = run.recipe.model.fusion
-    if isinstance(fusion, NoFusion) or not (predictions["part"] == "test").any():
+    if isinstance(run.recipe.model.fusion, NoFusion) or not (predictions["part"] == "test").any():
         return None
     listen(Notice("Predicting without age, sex and site, for what they are worth."))
+    return predict_without_metadata(
+        source, data=data, views=views, cache_to=cache_to, device="cpu", listen=listen
+    )
+
+
+def _worth(
+    source: Run | Folds,
+    predictions: pd.DataFrame,
+    unknown: pd.DataFrame | None,
+    listen: Listener,
+) -> MetadataWorth | None:
+    """What age, sex and site are worth to the model of the card; None: it takes none of them."""
+    if unknown is None:
+        return None
+    run = next(iter(source.complete_runs.values())) if isinstance(source, Folds) else source
+    fusion = run.recipe.model.fusion
+    assert not isinstance(fusion, NoFusion)
     try:
-        unknown = predict_without_metadata(
-            source, data=data, views=views, cache_to=cache_to, device="cpu", listen=listen
-        )
         return metadata_worth(predictions, unknown, fusion.fields)
     except DataError as error:
         listen(Notice(f"What age, sex and site are worth was not measured: {error}"))
@@ -654,6 +827,7 @@ def _folder(source: Run | Folds | Path | str) -> Path:
 
 def _shipped(
     saw: Mapping[str, Mapping[str, int]],
+    known: _Answers,
     of_others: bool,
     views: int,
     precision: Precision,
@@ -664,10 +838,19 @@ def _shipped(
     def size(part: str) -> str:
         return f"{saw[part]['images']:,} images of {saw[part]['lesions']:,} lesions"
 
+    fitted = "Temperature, thresholds, conformal quantiles and the limits of referral"
+    if known.part == "val":
+        on = f"{fitted} and for unlike images were fitted on {size('val')}"
+    else:
+        on = (
+            f"{fitted} were fitted on {known.size['images']:,} images of "
+            f"{known.size['lesions']:,} lesions, each answered by that of {known.size['folds']} "
+            "networks of the same recipe that had no part of its lesion (cross-conformal); the "
+            f"limit for unlike images on {size('val')}"
+        )
     told = [
-        f"The shipped weights were trained on {size('train')}. Temperature, thresholds, conformal "
-        "quantiles and the limits of referral and for unlike images were fitted on "
-        f"{size('val')}, which the weights have not seen."
+        f"The shipped weights were trained on {size('train')}. {on}, which the weights that "
+        "answered have not seen."
     ]
     if of_others:
         told.append(

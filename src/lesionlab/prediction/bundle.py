@@ -414,5 +414,5 @@ def _sets(told: Mapping[str, Any], classes: tuple[str, ...]) -> Sets:
     return Sets(
         float(told["alpha"]),
         tuple(np.inf if each is None else float(each) for each in limits),
-        int(told["val_lesions"]),
+        int(told["lesions"] if "lesions" in told else told["val_lesions"]),
     )

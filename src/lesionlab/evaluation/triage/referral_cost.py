@@ -253,6 +253,7 @@ def measure_referral(
     predictions: Source,
     *,
     part: Part = "test",
+    referred: pd.Series | None = None,
     replicates: int = 1000,
     seed: int = 0,
     listen: Listener = silent,
@@ -263,6 +264,8 @@ def measure_referral(
         rule: such as a bundle's.
         predictions: anything that `evaluate` takes, calibrated as the rule's own were.
         part: the part to score.
+        referred: which images are referred, by image_id, where not the rule itself says so but its
+            likes, such as each fold's fitted without that fold.
         replicates: of the bootstrap over lesions; 0 gives no intervals.
         seed: of the bootstrap.
         listen: told of the progress.
@@ -272,7 +275,7 @@ def measure_referral(
         FindingsError: with every fault of the table at once.
     """
     table = open_predictions(predictions)
-    found, rows = _measured({_BOTH: rule}, table, part, replicates, seed, listen)
+    found, rows = _measured({_BOTH: rule}, table, part, replicates, seed, listen, referred)
     return _of_rule(rule, found, part, rows)
 
 
@@ -317,6 +320,7 @@ def _measured(
     replicates: int,
     seed: int,
     listen: Listener,
+    by_image: pd.Series | None = None,
 ) -> tuple[dict[str, Estimate], pd.DataFrame]:
     """Estimates by rule and figure, of the first rule also by the size of sets; the rows."""
     rows = rows_of(table, part)
@@ -333,6 +337,8 @@ def _measured(
             "are not. Choose a larger part."
         )
     referred = {each: rules[each].refers(probabilities) for each in rules}
+    if by_image is not None:
+        referred[name] = by_image.loc[rows["image_id"]].to_numpy(bool)
     share = np.average(referred[name][~malignant], weights=heavy[~malignant])
     referred[_SETS] = referred_by_set_size(probabilities, ~malignant, heavy, float(share))
     of = {"missed": malignant, "referred": ~malignant}
