@@ -246,6 +246,7 @@ def answer(name, content, maps="none"):
             for found, threshold in ((90, 0.13), (95, 0.07))
         ],
         "maps": [a_map(labels[i], image) for i in wanted],
+        "similar": None,
     }
 
 
@@ -282,6 +283,7 @@ def unreadable(name, message):
         "novelty": None,
         "thresholds": [],
         "maps": [],
+        "similar": None,
     }
 
 
@@ -325,6 +327,8 @@ class _Handler(BaseHTTPRequestHandler):
         if planned.status:
             return planned.status, _fault(planned.message)
         results = [answer(each.name, each.content, each.fields["maps"]) for each in asked]
+        for each in results:
+            each["similar"] = None if each["error"] else self.server.similar
         readable = any(not each["error"] for each in results)
         whole = {
             "model": MODEL,
@@ -397,6 +401,7 @@ class StandIn(ThreadingHTTPServer):
     def __init__(self, port=0):
         super().__init__(("127.0.0.1", port), _Handler)
         self.model = model()
+        self.similar: dict | None = None
         self.plan: list[Planned] = []
         self.asked: list[Asked] = []
         self.key = ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
 from bundles import tiny_bundle
+from servers import ask, serving
 
 import lesionlab as ll
 from lesionlab.cli.app import main
@@ -16,6 +18,9 @@ from lesionlab.prediction.bundle import Bundle
 from lesionlab.retrieval.case_index import CaseIndex
 from lesionlab.retrieval.projection import Projection, fit_projection
 from lesionlab.retrieval.similar import nearest_cases
+from lesionlab.web.app import create_app
+from lesionlab.web.schemas import Result
+from lesionlab.web.server_settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +139,35 @@ def test_four_hundred_thousand_cases_are_asked_in_a_tenth_of_a_second(tmp_path):
     for k in range(5):
         nearest_cases(cases, vectors[k], "nv")
     assert (time.process_time() - start) / 5 < 0.1
+
+
+def test_a_server_with_an_index_shows_cases_beside_its_answer(cases, data, bundle):
+    row = data.table.iloc[3]
+    content = (data.root / row["path"]).read_bytes()
+    with serving(bundle, index=cases.path) as client:
+        good, bad = ask(client, content, b"nothing").json()["results"]
+    assert bad["similar"] is None
+    told = Result.model_validate(good).similar
+    found = ll.similar(data.root / row["path"], index=cases, model=bundle)
+    assert [each.image_id for each in told.cases] == list(found.cases["image_id"])
+    assert (told.nearest, told.agree) == (found.nearest, found.agree)
+    assert base64.b64decode(told.cases[0].picture)[:2] == b"\xff\xd8"
+    with serving(bundle) as client:
+        assert ask(client, content).json()["results"][0]["similar"] is None
+
+
+def test_a_server_refuses_an_index_of_another_bundle(cases, tmp_path):
+    other = Bundle.open(tiny_bundle(tmp_path, fields=False))
+    with pytest.raises(BundleError, match="Make it again"):
+        create_app(other, Settings(index=cases.path))
+
+
+def test_the_network_answers_once_for_answer_and_features(data, bundle, cases):
+    predictor = ll.Predictor(bundle)
+    pixels = np.stack([predictor.read(data.root / path) for path in data.table["path"][:3]])
+    both = predictor.answers(pixels, features=True)
+    np.testing.assert_array_equal(both.features, predictor.features(pixels))
+    np.testing.assert_array_equal(both.logits, predictor.answers(pixels).logits)
+    assert predictor.answers(pixels).features is None
+    predictor.features = None  # `similar` does without
+    assert len(ll.similar(data.root / data.table["path"][0], index=cases, model=predictor).cases)

@@ -262,6 +262,7 @@ def test_languages_say_the_same_things():
     assert asked <= set(english)
     families = set(re.findall(r"t\(\s*`([\w.]+[._])\$\{", code))
     families |= {"class.", "sex.", "site.", "samples.", "verdict.", "promise.", "measured."}
+    families |= {"confirmed."}
     unused = {key for key in english if key not in asked and key not in code
               and not any(key.startswith(family) for family in families)}  # fmt: skip
     assert unused == set()
@@ -941,6 +942,47 @@ def test_what_the_audit_log_keeps_is_said(visit, server):
     page.reload()
     page.wait_for_function("() => document.querySelector('#about').innerText")
     tells(page, "#keeps", "Its audit log keeps for 30 days: the time, the answer")
+
+
+def cases_like(nearest):
+    """Six known cases, and the commonest diagnosis of the nearest lesions."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (112, 84), (180, 120, 110)).save(buffer, "JPEG")
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    cases = [
+        {"image_id": f"case{place}", "target": label, "name": NAMES[label], "distance": place / 10}
+        | {"confirmed": confirmed, "picture": picture}
+        for place, (label, confirmed) in enumerate(
+            zip(
+                ("nv", "mel", "nv", "bkl", "nv", "df"),
+                ("follow_up", "histo", "consensus", "confocal", "histo", ""),
+                strict=True,
+            )
+        )
+    ]
+    told = {"nearest": nearest, "nearest_name": NAMES[nearest], "share": 0.6}
+    return {"cases": cases, **told, "agree": nearest == "nv"}
+
+
+def test_known_cases_stand_below_the_answer_and_disagreement_is_said(visit, server, photograph):
+    page = visit(width=390, height=844)
+    give(page, photograph)
+    assert not page.is_visible("#similar")
+    server.similar = cases_like("mel")
+    page = visit(width=390, height=844)
+    give(page, photograph)
+    tells(page, "#similar-words", "disagree with the model: 60 % of the nearest lesions are mel")
+    assert page.locator("#cases li").count() == 6
+    tells(page, "#cases li:nth-child(2)", "Melanoma\nHistology\ndistance 0.1")
+    tells(page, "#cases li:nth-child(6)", "Dermatofibroma\ndistance 0.5")
+    loaded = "() => [...document.querySelectorAll('#cases img')].every(e => e.naturalWidth)"
+    page.wait_for_function(loaded)
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    page.reload()  # what this tab remembers has no pictures of other people's lesions
+    tells(page, "#cases li:nth-child(2)", "Melanoma")
+    assert page.locator("#cases img").count() == 0
+    page.select_option("#language", "de")
+    tells(page, "#cases li:nth-child(1)", "Verlaufskontrolle\nAbstand 0")
 
 
 def test_drift_is_said_where_there_is_some(visit, server):

@@ -45,6 +45,9 @@ FEWEST = 50
 MOST_UNLIKE = 0.3
 """Share of images unlike those of training, above which it is another kind of image."""
 
+SMALLER = 0.95
+"""Sets that shrink more than this are warned of."""
+
 FEWEST_LESIONS = 60
 """Lesions that part val has to be worth to the new place."""
 
@@ -194,7 +197,14 @@ def adapt(
         }
     )
     power = made.scaling.matrix[0, 0] / before.scaling.matrix[0, 0]
-    warnings = () if unlike <= _usual(before) else (_warning(unlike, before),)
+    sizes = _set_size(made, logs), _set_size(before, logs)
+    warnings = (_unlike_warning(unlike, before),) if unlike > _usual(before) else ()
+    if sizes[0] < SMALLER * sizes[1]:
+        warnings += (
+            f"Sets hold {sizes[0]:.2f} classes there in place of {sizes[1]:.2f}, since answers are "
+            "surer. Easy images do that, but blurred ones as well, of which the network is surer "
+            "without being right more often: check it on labelled images.",
+        )
     for warning in warnings:
         listen(Notice(warning, "warning"))
     return Adaptation(
@@ -204,8 +214,7 @@ def adapt(
         lesions,
         worth,
         table,
-        _set_size(made, logs),
-        _set_size(before, logs),
+        *sizes,
         float(1 / power),
         warnings,
     )
@@ -320,7 +329,7 @@ def _usual(bundle: Bundle) -> float:
     return 3 * bundle.detector.alarms if bundle.detector else 0.0
 
 
-def _warning(unlike: float, bundle: Bundle) -> str:
+def _unlike_warning(unlike: float, bundle: Bundle) -> str:
     alarms = f"{bundle.detector.alarms:.0%}" if bundle.detector else "none"
     return (
         f"{unlike:.0%} of these images are unlike those of training, where {alarms} would be "

@@ -89,6 +89,8 @@ class Answers:
         unlike: whether that is more than its threshold, shape (n,).
         maps: Grad-CAM of every class, shape (n, k, rows, columns), all >= 0, in logits; not
             comparable between networks. None where they were not asked for, or there are none.
+        features: what the networks make of the images before their classifiers, side by side,
+            shape (n, features); None where they were not asked for.
     """
 
     classes: tuple[str, ...]
@@ -99,6 +101,7 @@ class Answers:
     novelty: NDArray[np.float64]
     unlike: NDArray[np.bool_]
     maps: NDArray[np.float32] | None = None
+    features: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.probabilities)
@@ -143,6 +146,7 @@ class Answers:
             novelty=self.novelty[places],
             unlike=self.unlike[places],
             maps=None if self.maps is None else self.maps[places],
+            features=None if self.features is None else self.features[places],
         )
 
     def set_of(self, image: int) -> tuple[str, ...]:
@@ -209,6 +213,7 @@ class Predictor:
         metadata: pd.DataFrame | None = None,
         *,
         maps: bool = False,
+        features: bool = False,
     ) -> Answers:
         """Answers about decoded images; may be called from several threads at once.
 
@@ -217,25 +222,31 @@ class Predictor:
             metadata: columns age (years, NaN = unknown), sex and site ("" = unknown), n rows; what
                 the bundle does not take is not looked at. None: all is unknown.
             maps: give class activation maps too, where the bundle has them.
+            features: give features too.
 
         Raises:
-            BundleError: if the network gives no numbers.
+            BundleError: if the network gives no numbers, or no features that are asked for.
         """
-        logits, features, found = [], [], None
+        if features:
+            self._check_features()
+        logits, detected, made, found = [], [], [], None
         for member, session in zip(self.bundle.members, self._sessions, strict=True):
             given = _given(member, pixels, metadata)
             wanted = ["logits"] + [member.detected] * bool(member.detected)
             wanted += ["maps"] * bool(maps and member is self.bundle.members[0] and member.map_grid)
+            wanted += ["features"] * bool(features and member.features and "features" not in wanted)
             out = dict(zip(wanted, session.run(wanted, given), strict=True))
             logits.append(out["logits"])
             if member.detected:
-                features.append(out[member.detected])
+                detected.append(out[member.detected])
+            if features and member.features:
+                made.append(out["features"])
             found = out.get("maps", found)
         mean = _blended(logits, self.bundle.members)
         if not np.isfinite(mean).all():
             raise BundleError(f"{self.bundle.path} gives answers that are no numbers.")
         probabilities = np.exp(self.bundle.scaling.logits(log_softmax(mean)))
-        novelty, unlike = self._novelty(mean, features)
+        novelty, unlike = self._novelty(mean, detected)
         unlike |= colour_range(pixels) < self.bundle.least_colour
         return Answers(
             self.bundle.classes,
@@ -246,6 +257,7 @@ class Predictor:
             novelty,
             unlike,
             found,
+            np.concatenate(made, axis=1) if made else None,
         )
 
     def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -260,17 +272,20 @@ class Predictor:
         Raises:
             BundleError: if no network of the bundle gives features.
         """
+        self._check_features()
         made = [
             session.run(["features"], _given(member, pixels, None))[0]
             for member, session in zip(self.bundle.members, self._sessions, strict=True)
             if member.features
         ]
-        if not made:
+        return np.concatenate(made, axis=1)
+
+    def _check_features(self) -> None:
+        if not any(member.features for member in self.bundle.members):
             raise BundleError(
                 f"{self.bundle.path} gives no features, so it cannot compare images. "
                 "Export it again, or take another."
             )
-        return np.concatenate(made, axis=1)
 
     def read_file(self, path: str, reader: Reader) -> tuple[NDArray[np.uint8], dicom.Facts]:
         """Pixels of a file as from `read`, and what a DICOM file tells beside them.

@@ -100,11 +100,11 @@ def similar(
     cases.check(predictor.bundle)
     content = image if isinstance(image, bytes) else Reader(Path()).bytes_of(str(image))
     name = "the image" if isinstance(image, bytes) else Path(image).name
-    pixels = predictor.read(content, name)[None]
-    answers = predictor.answers(pixels)
+    answers = predictor.answers(predictor.read(content, name)[None], features=True)
+    assert answers.features is not None  # asked for
     own = hashlib.sha256(content).hexdigest()
     return nearest_cases(
-        cases, predictor.features(pixels)[0], answers.predicted[0], name=name, sha256=own, most=most
+        cases, answers.features[0], answers.predicted[0], name=name, sha256=own, most=most
     )
 
 

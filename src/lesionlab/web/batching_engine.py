@@ -102,6 +102,7 @@ class Engine:
         self, predictor: Predictor, settings: Settings, gate: Gate, metrics: Metrics
     ) -> None:
         self._predictor, self._settings = predictor, settings
+        self._more = {"features": True} if settings.index else {}
         self._gate, self._metrics = gate, metrics
         self._pool = ThreadPoolExecutor(settings.decoders, "decode")
         self._worker = Thread(target=self._work, name="answer", daemon=True)
@@ -118,7 +119,7 @@ class Engine:
         people = _table([Person()] * len(blank))
         for maps in {False, self._predictor.bundle.map_grid is not None}:
             begun = time.monotonic()
-            self._predictor.answers(blank, people, maps=maps)
+            self._predictor.answers(blank, people, maps=maps, **self._more)
             self._gate.finished(len(blank), begun)
         self._worker.start()
 
@@ -203,7 +204,7 @@ class Engine:
         try:
             pixels = np.stack([each.pixels for each in jobs if each.pixels is not None])
             people = _table([each.person for each in jobs])
-            answers = self._predictor.answers(pixels, people, maps=maps)
+            answers = self._predictor.answers(pixels, people, maps=maps, **self._more)
         except Exception as error:  # every request must hear of it, and the thread must live on
             for job in jobs:
                 job.done.set_exception(error)

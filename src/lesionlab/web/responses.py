@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.disclaimer import NOTICE
+from lesionlab.retrieval.similar import nearest_cases
+from lesionlab.taxonomy import full_name
 from lesionlab.web.batching_engine import Seen
 from lesionlab.web.request import Maps
 
 if TYPE_CHECKING:
     from lesionlab.prediction.bundle import Bundle
+    from lesionlab.retrieval.case_index import CaseIndex
 
 MODEL = ("name", "version", "fingerprint", "precision")
 """What names a model."""
@@ -71,6 +75,7 @@ def result(bundle: Bundle, name: str, seen: Seen, maps: Maps) -> dict[str, Any]:
             if name.rpartition("/")[2] in answers.classes
         ],
         "maps": _maps(seen, maps),
+        "similar": None,
     }
 
 
@@ -80,12 +85,41 @@ def unread(name: str, fault: ImageFault) -> dict[str, Any]:
 
     return {
         **dict.fromkeys(("width", "height", "predicted", "malignancy", "quality", "novelty")),
+        "similar": None,
         **{key: [] for key in ("classes", "set", "thresholds", "maps")},
         "name": name,
         "error": {"kind": fault.kind, "message": f"{_capital(str(fault))}."},
         "refer": True,
         "reason": "unreadable",
         "reason_text": REASONS["unreadable"],
+    }
+
+
+def similar(cases: CaseIndex, seen: Seen, sha256: str) -> dict[str, Any]:
+    """What is sent about the known cases nearest to an image, none of them of its own lesion.
+
+    Args:
+        cases: the index.
+        seen: the image, its features among its answers.
+        sha256: of its file.
+    """
+    answers, row = seen.answers, seen.row
+    assert answers.features is not None  # asked for where there is an index
+    found = nearest_cases(cases, answers.features[row], answers.predicted[row], sha256=sha256)
+    rows = zip(found.cases.to_dict("records"), found.rows, strict=True)
+    return {
+        "cases": [
+            {
+                **{key: case[key] for key in ("image_id", "target", "name", "confirmed")},
+                "distance": float(case["distance"]),
+                "picture": base64.b64encode(cases.picture(place)).decode(),
+            }
+            for case, place in rows
+        ],
+        "nearest": found.nearest,
+        "nearest_name": full_name(found.nearest),
+        "share": float(found.votes.iloc[0]),
+        "agree": found.agree,
     }
 
 

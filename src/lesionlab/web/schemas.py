@@ -172,6 +172,27 @@ class ImageError(_Closed):
     message: str
 
 
+class Case(_Closed):
+    """A known image of another lesion."""
+
+    image_id: str
+    target: str = Field(description="Its diagnosis.", examples=["mel"])
+    name: str = Field(examples=["Melanoma"])
+    confirmed: str = Field(description="How; empty: unknown.", examples=["histo"])
+    distance: float = Field(description="0: the same, 2: the opposite.")
+    picture: str = Field(description="A small JPEG in base64.")
+
+
+class Similar(_Closed):
+    """The known cases nearest to an image, each of another lesion."""
+
+    cases: list[Case] = Field(description="The nearest first.")
+    nearest: str = Field(description="The commonest diagnosis of the 15 nearest lesions.")
+    nearest_name: str
+    share: float = Field(description="Of these lesions, that have it.")
+    agree: bool = Field(description="Whether it is the model's likeliest class.")
+
+
 class Result(_Closed):
     """What is answered about one image."""
 
@@ -193,6 +214,7 @@ class Result(_Closed):
     novelty: Novelty | None
     thresholds: list[Threshold]
     maps: list[Map]
+    similar: Similar | None = Field(description="null: the server has no index of cases.")
 
 
 class Prediction(_Closed):

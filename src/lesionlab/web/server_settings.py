@@ -47,6 +47,8 @@ class Settings:
         decoders: threads that decode.
         audit: SQLite file that keeps every answer; None: nothing is kept.
         retention: days after which its rows are deleted.
+        index: of cases, made by `lesionlab index` with this bundle: answers show the six nearest,
+            with their pictures, to everybody who may ask. None: they show none.
         drift: compare so many of the last images with what the bundle was made for, in the metrics
             and, where they drift, on the page; 0: none.
         log_level: of what goes to standard error; "info" has a line per request, "debug" also one
@@ -75,6 +77,7 @@ class Settings:
     decoders: int = field(default_factory=cores)
     audit: Path | None = None
     retention: int = 90
+    index: Path | None = None
     drift: int = 0
     log_level: LogLevel = "warning"
 

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.errors import DataError
 from lesionlab.prediction.running_drift import Drift
+from lesionlab.retrieval.case_index import CaseIndex
 from lesionlab.web import fhir, responses
 from lesionlab.web.admission import Gate
 from lesionlab.web.audit_log import Trail
@@ -47,6 +48,9 @@ class Service:
         self.bundle = predictor.bundle
         self.settings = settings
         self.gate = Gate(settings)
+        self._cases = CaseIndex.open(settings.index) if settings.index else None
+        if self._cases:
+            self._cases.check(self.bundle)
         self.drift = Drift(self.bundle, settings.drift) if settings.drift else None
         self.metrics = Metrics(lambda: self.gate.images, self.drift)
         self.started = self.draining = False
@@ -92,7 +96,7 @@ class Service:
                 held = len(names)
             jobs += [
                 self._engine.submit(
-                    content, person, maps=maps != "none", hashed=self._trail is not None
+                    content, person, maps=maps != "none", hashed=bool(self._trail or self._cases)
                 )
                 for _, content in form.images
             ]
@@ -162,6 +166,8 @@ class Service:
         results = [
             self._result(name, each.done, maps) for name, each in zip(names, jobs, strict=True)
         ]
+        if self._cases:
+            await asyncio.to_thread(self._add_cases, self._cases, jobs, results)
         if self._trail:
             kept = [(job.sha256, each) for job, each in zip(jobs, results, strict=True)]
             try:
@@ -188,6 +194,13 @@ class Service:
             likeliest = float(answers.probabilities[row].max())
             self.drift.add({"novelty": float(answers.novelty[row]), "likeliest": likeliest})
         return responses.result(self.bundle, name, seen, maps)
+
+    @staticmethod
+    def _add_cases(cases: CaseIndex, jobs: list[Job], results: list[dict[str, Any]]) -> None:
+        """Show the cases nearest to each image that was answered."""
+        for job, result in zip(jobs, results, strict=True):
+            if not result["error"]:
+                result["similar"] = responses.similar(cases, job.done.result(), job.sha256)
 
     def _let_go(self, jobs: list[Job], held: int, size: int) -> None:
         """Give places back; those of images still being worked on as soon as that is over."""

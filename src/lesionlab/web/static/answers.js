@@ -114,6 +114,13 @@ export const shows = (entry) =>
   entry.state !== "failed" &&
   (entry.result.reason !== "unlike" || entry.revealed);
 
+/** What the nearest cases say beside the model. */
+export const similarWords = (similar) =>
+  t(similar.agree ? "similar.agree" : "similar.disagree", {
+    name: inSentence(similar.nearest_name),
+    share: percent(similar.share),
+  });
+
 /** The conformal set in words. */
 export function setWords(result, coverage) {
   const level = percent(coverage);

@@ -1,12 +1,13 @@
 // The page as it is drawn from the entries, again after every change.
 
 import {
-  malignancyWords, mapWords, pointWords, qualityWords, setWords, shows, sizeWords, verdict,
+  malignancyWords, mapWords, pointWords, qualityWords, setWords, shows, similarWords,
+  sizeWords, verdict,
 } from "./answers.js"; // prettier-ignore
 import { FIELDS, isDone, isMemory, pump, state } from "./entries.js";
 import { drawMap, seen, showAll } from "./picture.js";
 import { GONE } from "./server.js";
-import { at, clamp, named, percent, plain, t, write } from "./text.js";
+import { at, clamp, named, number, percent, plain, t, write } from "./text.js";
 
 /** The lesion first: the map is off until asked for. */
 const view = { map: false, opacity: 50 };
@@ -221,6 +222,33 @@ function renderFigures(entry) {
   write(at("set"), setWords(result, answer.coverage));
   at("classes").replaceChildren(...result.classes.map((each) => classRow(entry, each)));
   write(at("promise"), t("classes.promise", { count: Math.round(100 * answer.coverage) }));
+  renderCases(result);
+}
+
+/** Known cases like this one, and whether they say the same as the model. */
+function renderCases({ similar }) {
+  at("similar").hidden = !similar;
+  if (!similar) return;
+  at("similar").dataset.agree = similar.agree;
+  at("similar-words").textContent = similarWords(similar);
+  at("cases").replaceChildren(...similar.cases.map(caseOf));
+}
+
+function caseOf(each) {
+  const item = document.createElement("li");
+  if (each.picture) {
+    const picture = Object.assign(new Image(), { alt: "" });
+    picture.src = `data:image/jpeg;base64,${each.picture}`;
+    item.append(picture);
+  }
+  const lines = [
+    ["b", named("class", each.name)],
+    ["span", each.confirmed && named("confirmed", each.confirmed)],
+    ["span", t("similar.distance", { value: number(each.distance, 2) })],
+  ];
+  for (const [tag, text] of lines)
+    if (text) item.append(Object.assign(document.createElement(tag), { textContent: text }));
+  return item;
 }
 
 function lineOf(text) {
