@@ -198,7 +198,9 @@ def adapt(
     )
     power = made.scaling.matrix[0, 0] / before.scaling.matrix[0, 0]
     sizes = _set_size(made, logs), _set_size(before, logs)
-    warnings = (_unlike_warning(unlike, before),) if unlike > _usual(before) else ()
+    warnings: tuple[str, ...] = (
+        (_unlike_warning(unlike, before),) if unlike > _usual(before) else ()
+    )
     if sizes[0] < SMALLER * sizes[1]:
         warnings += (
             f"Sets hold {sizes[0]:.2f} classes there in place of {sizes[1]:.2f}, since answers are "

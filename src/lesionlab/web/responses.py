@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.disclaimer import NOTICE
-from lesionlab.retrieval.similar import nearest_cases
 from lesionlab.taxonomy import full_name
 from lesionlab.web.batching_engine import Seen
 from lesionlab.web.request import Maps
@@ -103,6 +102,8 @@ def similar(cases: CaseIndex, seen: Seen, sha256: str) -> dict[str, Any]:
         seen: the image, its features among its answers.
         sha256: of its file.
     """
+    from lesionlab.retrieval.similar import nearest_cases
+
     answers, row = seen.answers, seen.row
     assert answers.features is not None  # asked for where there is an index
     found = nearest_cases(cases, answers.features[row], answers.predicted[row], sha256=sha256)

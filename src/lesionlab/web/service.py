@@ -12,7 +12,6 @@ from starlette.requests import ClientDisconnect, Request
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.errors import DataError
 from lesionlab.prediction.running_drift import Drift
-from lesionlab.retrieval.case_index import CaseIndex
 from lesionlab.web import fhir, responses
 from lesionlab.web.admission import Gate
 from lesionlab.web.audit_log import Trail
@@ -25,6 +24,7 @@ from lesionlab.web.server_settings import Settings
 
 if TYPE_CHECKING:
     from lesionlab.prediction.predictor import Predictor
+    from lesionlab.retrieval.case_index import CaseIndex
 
 
 class Service:
@@ -48,8 +48,11 @@ class Service:
         self.bundle = predictor.bundle
         self.settings = settings
         self.gate = Gate(settings)
-        self._cases = CaseIndex.open(settings.index) if settings.index else None
-        if self._cases:
+        self._cases: CaseIndex | None = None
+        if settings.index:
+            from lesionlab.retrieval.case_index import CaseIndex  # scipy: not without an index
+
+            self._cases = CaseIndex.open(settings.index)
             self._cases.check(self.bundle)
         self.drift = Drift(self.bundle, settings.drift) if settings.drift else None
         self.metrics = Metrics(lambda: self.gate.images, self.drift)
