@@ -14,8 +14,8 @@ from PIL import Image
 
 import lesionlab as ll
 from lesionlab.evaluation.conformal.shifted import class_limits
-from lesionlab.evaluation.triage.referral_cost import measure_referral
 from lesionlab.prediction.bundle import default_path
+from lesionlab.progress import silent
 from lesionlab.tables import check_predictions
 
 SHIPPED = Path(str(files("lesionlab"))) / "shipped"
@@ -26,10 +26,19 @@ def bundle():
     return ll.Bundle.open()
 
 
+def _table(name):
+    with gzip.open(SHIPPED / name, "rt", encoding="utf-8") as handle:
+        return check_predictions(pd.read_csv(handle, dtype={"lesion_id": str}))
+
+
 @pytest.fixture(scope="module")
 def predictions():
-    with gzip.open(SHIPPED / "predictions.csv.gz", "rt", encoding="utf-8") as handle:
-        return check_predictions(pd.read_csv(handle, dtype={"lesion_id": str}))
+    return _table("predictions.csv.gz")
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return _table("predictions_from_the_picture_alone.csv.gz")
 
 
 def test_it_is_small_calibrated_and_passed_its_gates(bundle):
@@ -68,11 +77,7 @@ def test_the_figures_of_its_card_follow_from_the_predictions(bundle, predictions
     assert "macro_auroc" in told["estimates"]
 
 
-def test_what_age_sex_and_site_are_worth_follows_from_both_tables(bundle, predictions):
-    with gzip.open(
-        SHIPPED / "predictions_from_the_picture_alone.csv.gz", "rt", encoding="utf-8"
-    ) as handle:
-        alone = check_predictions(pd.read_csv(handle, dtype={"lesion_id": str}))
+def test_what_age_sex_and_site_are_worth_follows_from_both_tables(bundle, predictions, alone):
     assert list(alone["image_id"]) == list(predictions["image_id"])
     worth = bundle.info["metadata_worth"]
     for name in ("balanced_accuracy", "macro_auroc"):
@@ -89,10 +94,26 @@ def test_photographs_of_other_things_are_called_unlike(bundle, photographs):
     assert (reasons == "unlike").sum() >= 57
 
 
-def test_what_its_referral_promises_and_did_follows_from_the_predictions(bundle, predictions):
+def test_what_its_referral_promises_and_did_follows_from_the_predictions(
+    bundle, predictions, alone
+):
     assert not bundle.referral.refers_all
     assert [each.miss for each in bundle.referral.limits] == [0.05, 0.03]
-    found = measure_referral(bundle.referral, bundle.scaling.apply(predictions), replicates=0)
+    pytest.importorskip("torch")
+    from lesionlab.deployment import export
+
+    known = export._Answers.of(
+        [np.log(each.filter(regex="^p_").to_numpy()) for each in (predictions, alone)],
+        predictions,
+        bundle.classes,
+        predictions["fold"].to_numpy(np.intp),
+    )
+    asked = export._Limits(bundle.referral, 0.05, 0.03, None)
+    again = export._fit_rule(known, asked)
+    for ours, theirs in zip(again.limits, bundle.referral.limits, strict=True):
+        assert ours.threshold == pytest.approx(theirs.threshold, abs=2e-6)
+        assert ours.lesions == theirs.lesions > 600
+    found = export._measure(again, known, asked, predictions, silent)
     for told, figure, limit in (
         (bundle.measured["malignant"]["missed"], "missed", 0.05),
         (bundle.measured["melanoma"]["missed"], "missed_melanoma", 0.03),

@@ -68,6 +68,7 @@ def _write(table: pd.DataFrame, path: Path) -> None:
     """What is needed to compute the figures again, of the test part, packed."""
     table = table[table["part"] == "test"]
     kept = ["image_id", "lesion_id", "target", "part", *table.filter(regex="^p_").columns]
+    kept += [name for name in ("fold",) if name in table]  # whose network answered
     text = table[kept].to_csv(index=False, float_format="%.9g", lineterminator="\n")
     with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed:
         packed.write(text.encode())

@@ -914,8 +914,13 @@ def test_what_is_known_of_the_patient_goes_along_from_the_start(visit, server, p
     give(page, photograph)
     [asked] = server.asked
     assert asked.fields == {"age": "61", "sex": "male", "site": "back", "maps": "all"}
+    tells(page, "#verdict-asked", "Asked with: Age in years 61, Sex Male, Site Back.")
     assert page.input_value("#age") == "61"
     tells(page, "#patient", worth)
+    give(page, photograph)  # of the next patient, of whom nothing was told
+    assert server.asked[1].fields == {"maps": "all"}
+    tells(page, "#verdict-asked", "Asked without age, sex and site.")
+    assert page.input_value("#before-age") == ""
     server.model = model(metadata_worth=None)
     page = visit()
     page.wait_for_selector("#before-age", state="visible")

@@ -161,7 +161,8 @@ def referral(bundle: Bundle) -> dict[str, Any]:
     rule = bundle.referral
     rule_json = rule.to_json()
     return {
-        **{key: rule_json[key] for key in ("promise", "malignant", "limits", "points")},
+        **{key: rule_json[key] for key in ("promise", "malignant", "limits")},
+        "points": rule.refers_from,
         "refers_all": rule.refers_all,
         "measured": bundle.measured,
     }

@@ -101,8 +101,9 @@ class Referral(_Closed):
     malignant: list[str] = Field(description="The classes that are malignant.")
     limits: list[RiskLimit] = Field(description="Empty where no risk is stated.")
     points: dict[str, float] = Field(
-        description="By malignant class, the probability from which it is referred in any case: "
-        "its lowest operating point of a sensitivity, or its way into the conformal set."
+        description="By malignant class, the probability from which it is referred for itself "
+        "alone: the lowest of its operating points, its way into the conformal set, and the "
+        "limits of the promise."
     )
     measured: MeasuredReferral | None
 

@@ -45,6 +45,9 @@ def test_no_rule_leaves_a_likely_or_possible_malignancy_unreferred(probabilities
     assert referred[probabilities[:, 4] >= rule.limits[1].threshold].all()
     left = probabilities[~referred]
     assert (left[:, MALIGNANT].sum(axis=1) < rule.limits[0].threshold).all()
+    for label, start in rule.refers_from.items():  # said beside the class
+        assert referred[probabilities[:, HAM7.index(label)] >= start].all()
+        assert start <= min(each.threshold for each in rule.limits if label in each.classes)
 
 
 @given(vectors, shares, st.tuples(shares, shares, shares))

@@ -124,6 +124,18 @@ class ReferralRule:
         return tuple(label for label in self.malignant if canonical(label) == "mel")
 
     @property
+    def refers_from(self) -> dict[str, float]:
+        """By malignant class, the probability from which it is referred for itself alone."""
+        return {
+            label: min(
+                self.points.get(label, 1.0),
+                *(each.threshold for each in self.limits if label in each.classes),
+                LIKELY,
+            )
+            for label in self.malignant
+        }
+
+    @property
     def refers_all(self) -> bool:
         """Whether nothing is left unreferred."""
         return (

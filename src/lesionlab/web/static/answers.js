@@ -234,6 +234,14 @@ export function sizeWords(entry) {
   return t("picture.size", { width, height });
 }
 
+/** What was told of the patient for this answer, where the model takes any of it. */
+export function askedWords(entry, fields) {
+  if (entry.state !== "answered" || !fields.length || entry.result.reason === "unlike") return "";
+  const given = ([, value]) => value !== t("field.none");
+  const told = patientWords(entry).filter(given).map((each) => each.join(" "));
+  return told.length ? t("answer.asked", { list: told.join(", ") }) : t("answer.asked_nothing");
+}
+
 /** What was given of the patient, as pairs of names and values. */
 export const patientWords = (entry) =>
   FIELDS.filter((field) => state.model?.fields.includes(field)).map((field) => {

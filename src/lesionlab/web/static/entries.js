@@ -51,7 +51,7 @@ export function add(files, { drawn = false } = {}) {
     state: "waiting", // waiting, asking, busy, answered, failed
     tries: 0,
     showable: true,
-    revealed: false,
+    revealed: drawn, // nobody takes the figures of a drawing for a diagnosis
     mapOf: null,
   }));
   if (!fresh.length) return;

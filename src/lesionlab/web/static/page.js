@@ -82,6 +82,7 @@ function tellWhatIsKept(model) {
 Object.assign(events, {
   change: render,
   added(count) {
+    emptyForm();
     showLesion();
     render();
     if (at("detail").getBoundingClientRect().top < 0) window.scrollTo(0, 0);
@@ -113,11 +114,16 @@ function removeChosen() {
   (state.chosen ? at("detail-title") : at("choose")).focus();
 }
 
+/** What was told of one patient must not go along with the images of the next. */
+function emptyForm() {
+  at("before-form").reset();
+  for (const field of FIELDS) state.before[field] = "";
+}
+
 function clearAll() {
   removeAll();
   at("alarm").hidden = Boolean(state.model); // what failed is gone
-  at("before-form").reset();
-  for (const field of FIELDS) state.before[field] = "";
+  emptyForm();
   announce(t("list.cleared"));
   at("choose").focus();
 }

@@ -1,7 +1,7 @@
 // The page as it is drawn from the entries, again after every change.
 
 import {
-  malignancyWords, mapWords, pointWords, qualityWords, setWords, shows, similarWords,
+  askedWords, malignancyWords, mapWords, pointWords, qualityWords, setWords, shows, similarWords,
   sizeWords, verdict,
 } from "./answers.js"; // prettier-ignore
 import { FIELDS, isDone, isMemory, pump, state } from "./entries.js";
@@ -195,6 +195,7 @@ function renderVerdict(entry) {
   at("sign").setAttribute("href", `#sign-${look}`);
   at("verdict-title").textContent = title;
   write(at("verdict-words"), words);
+  at("verdict-asked").textContent = askedWords(entry, state.model?.fields ?? []);
   write(at("verdict-promise"), promise[0] ?? "");
   write(at("verdict-measured"), promise[1] ?? "");
   at("drawn").hidden = !entry.drawn;

@@ -59,7 +59,7 @@ function parts(entry) {
     element("p", t("notice"), "sheet-notice"),
     top,
     said,
-    ...(shows(entry) ? figures(entry) : []),
+    ...(shows(entry) && entry.result.reason !== "unlike" ? figures(entry) : []),
   ];
 }
 
