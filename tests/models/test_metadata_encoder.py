@@ -73,10 +73,12 @@ def test_numbers_by_hand():
     assert encoder.encode(TRAIN).tolist() == [[1, 2, 1], [0, 1, 2], [2, 0, 3], [1, 2, 0]]
 
 
-def test_what_the_training_part_never_had_is_unknown():
+def test_words_that_the_training_part_never_had_are_unknown_and_ages_count_to_the_nearest():
     encoder = MetadataEncoder.fit(TRAIN)
     other = pd.DataFrame({"age": [60.0, 7.0], "sex": ["other", " Male"], "site": ["knee", "BACK "]})
-    assert encoder.encode(other).tolist() == [[0, 0, 0], [1, 2, 1]]
+    assert encoder.encode(other).tolist() == [[2, 0, 0], [1, 2, 1]]  # ages to the nearest group
+    oldest = pd.DataFrame({"age": [40.0, 90.0, 120.0]})
+    assert len(set(encoder.encode(oldest)[:, 0])) == 1
     assert encoder.encode(pd.DataFrame({"image_id": ["x"]})).tolist() == [[0, 0, 0]]
     texts = pd.DataFrame({"age": ["45", "", "0.0"]})
     assert encoder.encode(texts)[:, 0].tolist() == [2, 0, 1]

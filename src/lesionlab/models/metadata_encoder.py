@@ -75,7 +75,9 @@ class MetadataEncoder:
         return tuple(len(each) + 1 for each in self.categories.values())
 
     def encode(self, table: pd.DataFrame) -> NDArray[np.int64]:
-        """Numbers of a table's values; what the training part never had is unknown, too.
+        """Numbers of a table's values; a word that the training part never had is unknown, too.
+
+        An age outside its age groups counts to the nearest: somebody of 92 is old, not of no age.
 
         Args:
             table: columns age (years, NaN = unknown), sex and site ("" = unknown); a column that
@@ -88,9 +90,10 @@ class MetadataEncoder:
         for column, (name, values) in enumerate(self.categories.items()):
             number = {value: index + 1 for index, value in enumerate(values)}
             if name in table.columns:
-                numbers[:, column] = [
-                    number.get(value, 0) for value in _values(table, name, self.years)
-                ]
+                found = _values(table, name, self.years)
+                if name == "age":
+                    found = [_nearest(value, values) for value in found]
+                numbers[:, column] = [number.get(value, 0) for value in found]
         return numbers
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,6 +125,10 @@ def _values(table: pd.DataFrame, name: str, years: int) -> list[Any]:
         ages = pd.to_numeric(table[name].replace("", None), errors="coerce").to_numpy(float)
         return [int(age // years * years) if np.isfinite(age) else None for age in ages]
     return [str(word).strip().lower() or None for word in table[name].fillna("")]
+
+
+def _nearest(age: int | None, groups: Sequence[int]) -> int | None:
+    return age if age is None else min(groups, key=lambda group: (abs(group - age), group))
 
 
 def known_words_of(encoder: Mapping[str, Any] | None) -> dict[str, tuple[str, ...]]:
