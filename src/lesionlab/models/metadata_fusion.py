@@ -20,6 +20,7 @@ from lesionlab.models.heads import DenseHead, head_of
 from lesionlab.recipe.schema import Concatenation, Gating, NaiveBayes
 
 _SMOOTHING = 20.0
+_FEW = 100.0  # images
 
 
 class Fused(nn.Module):
@@ -156,7 +157,9 @@ def count(
     """Count how much likelier each value of age, sex and site is in a class than in all.
 
     Each class gets `_SMOOTHING` images more that are as all images are, so that a value that a rare
-    class never had says little.
+    class never had says little; and each value `_FEW` more whose classes are as those of all, so
+    that a value of few images says little, too. Of HAM10000's 7 acral and 48 genital images none is
+    malignant: that is no reason to think a new one harmless.
 
     Args:
         network: made with these settings, changed in place.
@@ -172,7 +175,9 @@ def count(
         np.add.at(seen, (numbers[known, field], targets[known]), 1)
         overall = seen.sum(axis=1, keepdims=True) / known.sum()
         share = (seen + _SMOOTHING * overall) / (seen.sum(axis=0) + _SMOOTHING)
-        ratios[start + 1 : end] = settings.strength * np.log(share[1:] / overall[1:])
+        images = seen[1:].sum(axis=1, keepdims=True)
+        likelier = (images * share[1:] / overall[1:] + _FEW) / (images + _FEW)
+        ratios[start + 1 : end] = settings.strength * np.log(likelier)
     network.ratios.copy_(torch.from_numpy(ratios))
 
 
