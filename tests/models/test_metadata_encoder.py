@@ -77,7 +77,7 @@ def test_words_that_the_training_part_never_had_are_unknown_and_ages_count_to_th
     encoder = MetadataEncoder.fit(TRAIN)
     other = pd.DataFrame({"age": [60.0, 7.0], "sex": ["other", " Male"], "site": ["knee", "BACK "]})
     assert encoder.encode(other).tolist() == [[2, 0, 0], [1, 2, 1]]  # ages to the nearest group
-    oldest = pd.DataFrame({"age": [40.0, 90.0, 120.0]})
+    oldest = pd.DataFrame({"age": [80.0, 90.0, 120.0]})
     assert len(set(encoder.encode(oldest)[:, 0])) == 1
     assert encoder.encode(pd.DataFrame({"image_id": ["x"]})).tolist() == [[0, 0, 0]]
     texts = pd.DataFrame({"age": ["45", "", "0.0"]})

@@ -377,14 +377,28 @@ def test_naive_bayes_adds_how_much_likelier_a_value_is_in_a_class():
     assert torch.equal(told[4], alone[4])  # nothing is known
     added = (told - alone)[0]  # young, female, face's number 1 is the back
     # age group 1: 30 of 120, all of them melanomas, and 20 more of each class as all are
-    age = np.log(np.array([5 / 80, 5 / 50, 35 / 50]) / (30 / 120))
-    sex = np.log(np.array([10 / 80, 40 / 50, 40 / 50]) / (60 / 120))
-    site = np.log(np.array([60 + 20 * 2 / 3, 20 * 2 / 3, 20 * 2 / 3]) / [80, 20, 50] / (60 / 90))
+    age = np.array([5 / 80, 5 / 50, 35 / 50]) / (30 / 120)
+    sex = np.array([10 / 80, 40 / 50, 40 / 50]) / (60 / 120)
+    site = np.array([60 + 20 * 2 / 3, 20 * 2 / 3, 20 * 2 / 3]) / [80, 20, 50] / (60 / 90)
+    # and 100 images more of each value that are as all are
+    age, sex, site = (
+        np.log((n * each + 100) / (n + 100)) for n, each in ((30, age), (60, sex), (60, site))
+    )
     np.testing.assert_allclose(added, age + sex + site, rtol=1e-4)
     half = counted(0.5)
     with torch.inference_mode():
         weaker = half(x, KNOWN) - half.image_net(x)
     np.testing.assert_allclose(weaker, (told - alone) / 2, atol=1e-5)
+
+
+def test_naive_bayes_takes_no_site_of_few_images_for_harmless():
+    """HAM10000 has 48 genital images, none of them malignant."""
+    numbers = np.array([[1, 1, 1]] * 48 + [[1, 1, 2]] * 952)
+    targets = np.array([0] * 48 + [1, 0] * 476)
+    network = factory.build(architecture("test_resnet", NaiveBayes(strength=1.0))).eval()
+    count(network, NaiveBayes(strength=1.0), numbers, targets)
+    rare = network.ratios[network.starts[2] + 1].exp()
+    assert 0.65 < rare[1] < 1
 
 
 def test_naive_bayes_leaves_the_image_network_as_it_is_without_metadata(drawn, tmp_path):

@@ -176,7 +176,8 @@ def count(
         overall = seen.sum(axis=1, keepdims=True) / known.sum()
         share = (seen + _SMOOTHING * overall) / (seen.sum(axis=0) + _SMOOTHING)
         images = seen[1:].sum(axis=1, keepdims=True)
-        likelier = (images * share[1:] / overall[1:] + _FEW) / (images + _FEW)
+        ratio = share[1:] / np.where(overall[1:] > 0, overall[1:], 1.0)
+        likelier = (images * ratio + _FEW) / (images + _FEW)
         ratios[start + 1 : end] = settings.strength * np.log(likelier)
     network.ratios.copy_(torch.from_numpy(ratios))
 
