@@ -84,7 +84,7 @@ def score(table: pd.DataFrame, group: NDArray[np.int64], most: int, seed: int) -
             logs = known[kept], alone[kept]
             scaling, _ = fit(np.concatenate(logs), np.tile(y, 2), np.tile(codes, 2), classes)
             states = [np.exp(scaling.logits(each)) for each in logs]
-            limits = class_limits(states, y, codes, len(classes), ALPHA)
+            limits = class_limits(states, y, codes, len(classes), ALPHA, images=True)
             rule = strictest([fit_referral(each, y, codes, classes) for each in states])
             reference = Reference(alone[kept], known[kept], y, codes, np.zeros(len(y)))
             for side in (0, 1):

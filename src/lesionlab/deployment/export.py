@@ -231,7 +231,7 @@ def export(
     halfway = _halfway(made)
     detector, novelty = _fit_detector(made, graphs, images, listen)
     content = {f"model{i}.onnx": graph for i, graph in enumerate(graphs)}
-    content[REFERENCE] = packed(val.reference(novelty).arrays())
+    content[REFERENCE] = packed(val.reference(novelty).arrays())  # of this very network
     if detector and detector.arrays:
         content[DETECTOR] = packed(detector.arrays)
     name = name or out.stem
@@ -602,8 +602,6 @@ def _thresholds(known: _Answers, malignant: Sequence[str]) -> dict[str, float]:
 def _fit(known: _Answers, asked: _Limits) -> dict[str, Any]:
     """Calibration, sets and thresholds.
 
-    The reference keeps what they were fitted on, for `adapt`.
-
     Of a network that takes metadata, the scaling is that of images with and without them, and the
     wider sets and lower thresholds of the two ship, so that what they promise holds for both.
     """
@@ -623,17 +621,9 @@ def _fit(known: _Answers, asked: _Limits) -> dict[str, Any]:
 
 
 def _quantiles(known: _Answers) -> NDArray[np.float64]:
-    """Conformal quantiles of every class.
-
-    The promise is for a lesion. Those photographed several times are harder than others, so that it
-    would fail for the images: the quantile that counts every image ships where it is wider.
-    """
-    each = np.arange(len(known.targets))
-    limits = [
-        class_limits(known.states, known.targets, units, len(known.classes), ALPHA)
-        for units in (known.lesions, each)
-    ]
-    return np.asarray(np.maximum(*limits))
+    """Conformal quantiles of every class."""
+    table = known.states, known.targets, known.lesions
+    return class_limits(*table, len(known.classes), ALPHA, images=True)
 
 
 def _fit_rule(known: _Answers, asked: _Limits) -> ReferralRule:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +131,8 @@ def class_limits(
     classes: int,
     alpha: float,
     weights: Floats | None = None,
+    *,
+    images: bool = False,
 ) -> Floats:
     """Conformal quantiles of every class: its own where it has lesions enough, else that of all.
 
@@ -143,16 +146,19 @@ def class_limits(
         classes: how many.
         alpha: how often a set may miss.
         weights: of the images, as `density_ratio` gives them; None: all alike.
+        images: keep the promise for images as for lesions. Lesions photographed several times are
+            harder than others: the quantile that counts every image is taken where it is wider.
     """
     weights = np.ones(len(targets)) if weights is None else weights
     limits = np.zeros(classes)
-    for rows in probabilities:
-        own = 1 - rows[np.arange(len(targets)), targets]
-        for place in range(classes):
-            some = targets == place
-            if effective_lesions(weights[some], lesions[some]) < OWN_QUANTILE - 1e-9:
-                some = np.ones(len(targets), bool)
-            codes = lesion_codes(lesions[some])[0]
+    each = np.arange(len(targets))
+    for place in range(classes):
+        some = targets == place
+        if effective_lesions(weights[some], lesions[some]) < OWN_QUANTILE - 1e-9:
+            some = np.ones(len(targets), bool)
+        for rows, units in product(probabilities, (lesions, each) if images else (lesions,)):
+            own = 1 - rows[each, targets]
+            codes = lesion_codes(units[some])[0]
             counted = in_lesions(weights[some], codes)
             limits[place] = max(limits[place], quantile(own[some], codes, alpha, counted))
     return limits
