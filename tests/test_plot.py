@@ -39,6 +39,19 @@ def test_a_confusion_matrix_has_the_counts_and_real_colours(run):
     assert pyplot.get_fignums()  # so a notebook shows it
 
 
+def test_the_first_figure_of_a_notebook_does_not_stop_it_from_showing_others(run, monkeypatch):
+    make = pyplot.figure
+
+    def first(*args, **options):
+        pyplot.ion()  # as Jupyter's backend does when it is loaded
+        return make(*args, **options)
+
+    monkeypatch.setattr(pyplot, "figure", first)
+    ll.plot.confusion(run)
+    assert pyplot.isinteractive()
+    pyplot.ioff()
+
+
 def test_roc_curves_are_one_line_per_class(run):
     labels = [line.get_label() for line in ll.plot.roc(run).lines]
     assert [each.split()[0] for each in labels if "0." in each] == ["bcc", "mel", "nv"]

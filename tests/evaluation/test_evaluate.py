@@ -72,6 +72,17 @@ def test_nothing_odd_nothing_said(result):
     assert result.notes == []
 
 
+def test_a_class_that_is_never_called_leaves_precision_open_and_says_so(both):
+    answers = both.copy().reset_index(drop=True)
+    answers["p_nv"] += answers["p_mel"]
+    answers["p_mel"] = 0.0
+    result = evaluate(answers, replicates=0)
+    assert not result["macro_precision"].defined
+    values = [result[f"precision/{label}"].value for label in result.classes if label != "mel"]
+    (note,) = (text for text in result.notes if "is called mel" in text)
+    assert f"{sum(values) / len(result.classes):.3f} if that counted as a precision of 0" in note
+
+
 def test_table_and_words(result):
     table = result.table()
     assert list(table) == ["metric", "class", "value", "low", "high", "n", "lesions"]

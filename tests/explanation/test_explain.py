@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -112,6 +113,20 @@ def test_likeness_is_a_rank_correlation():
     assert ClassMap("nv", grid, 10 - grid).likeness == pytest.approx(-1)
     assert np.isnan(ClassMap("nv", grid, np.zeros_like(grid)).likeness)
     assert np.isnan(ClassMap("nv", grid).likeness)
+
+
+def test_a_map_is_measured_against_the_lesion_and_the_finding_is_in_words(made):
+    told, folder = made
+    image = next(each for each in told.images if each.mask is not None and not each.maps[0].blank)
+    even = ClassMap("nv", np.ones((4, 6), np.float32))
+    assert image.inside(even) == pytest.approx(image.covered, abs=1e-5)
+    assert np.isnan(image.inside(ClassMap("nv", np.zeros((4, 6), np.float32))))
+    whole = replace(image, mask=np.ones_like(image.mask))
+    assert whole.inside(image.maps[0]) == pytest.approx(1)
+    assert "of a map lies inside the lesion" in told.finding
+    assert told.finding in (folder / "explain.html").read_text()
+    assert told.finding in told._repr_html_()
+    assert told._repr_html_().count("<img") > len(told.images)
 
 
 def test_files_need_no_catalogue_and_have_no_true_class(run, ham, tmp_path):

@@ -149,7 +149,7 @@ def clean_table(
     made, rows = table.copy(), []
     for number, (name, policy) in enumerate(asked.items()):
         unknown = (table[name].isna() | (table[name].astype(str) == "")).to_numpy()
-        how = "unknown stays unknown"
+        how = "unknown stays unknown" if unknown.any() else "nothing is unknown"
         if policy != "keep" and unknown.any():
             own = _of_siblings(table, name, unknown, table["image_id"].map(parts))
             shared = unknown & own.notna().to_numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -113,6 +114,7 @@ def evaluate(
     found = estimates(measures, lesions, replicates=replicates, seed=seed, listen=listen)
     if replicates:
         notes += _without_interval(found)
+    notes += _never_predicted(found, classes)
     k = len(classes)
     counts = confusion(np.ones((1, len(rows))), targets, decide(probabilities), k)[0]
     result = Evaluation(
@@ -135,6 +137,20 @@ def evaluate(
     for text in notes:
         listen(Notice(text))
     return result
+
+
+def _never_predicted(found: Mapping[str, Estimate], classes: Sequence[str]) -> list[str]:
+    """Why a mean of precisions is blank, and what those who count 0 there would print."""
+    present = [label for label in classes if not math.isnan(found[f"recall/{label}"].value)]
+    values = {label: found[f"precision/{label}"].value for label in present}
+    never = [label for label, value in values.items() if math.isnan(value)]
+    if not never or len(never) == len(present):
+        return []
+    zero = sum(0.0 if label in never else value for label, value in values.items()) / len(values)
+    return [
+        f"Macro and weighted precision are not defined: no image is called {', '.join(never)}. "
+        f"Macro precision would be {zero:.3f} if that counted as a precision of 0."
+    ]
 
 
 def usual_positive(classes: Sequence[str]) -> str:

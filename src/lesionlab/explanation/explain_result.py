@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from lesionlab.display import Result, percent
 from lesionlab.files import replacing
@@ -52,6 +51,14 @@ class ClassMap:
         if min(each.nunique() for each in ranks) < 2:
             return math.nan
         return float(np.corrcoef(ranks)[0, 1])
+
+
+def _overlaps(places: int, pixels: int) -> NDArray[np.float64]:
+    """Which share of each place of a map's side each pixel is, shape (places, pixels)."""
+    edges = np.linspace(0, pixels, places + 1)[:, None]
+    pixel = np.arange(pixels)
+    inside = np.minimum(edges[1:], pixel + 1) - np.maximum(edges[:-1], pixel)
+    return np.asarray(np.clip(inside, 0, None) * places / pixels)
 
 
 @dataclass(frozen=True)
@@ -99,9 +106,10 @@ class Explained:
         """
         if self.mask is None or shown.blank:
             return math.nan
-        rows, columns = shown.grid.shape
-        picture = Image.fromarray(self.mask.astype(np.float32))
-        covered = np.asarray(picture.resize((columns, rows), Image.Resampling.BOX))
+        up, down = (
+            _overlaps(*pair) for pair in zip(shown.grid.shape, self.mask.shape, strict=True)
+        )
+        covered = up @ self.mask @ down.T
         return float((shown.grid * covered).sum() / shown.grid.sum())
 
 

@@ -361,6 +361,43 @@ def test_medmnist_rows_are_images_of_official_parts(tmp_path, shape):
     assert made.by == ""
 
 
+def arrays_of(folder, labels, part=""):
+    """X.npy and y.npy as Keras notebooks save them."""
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 24, 32, 3), np.uint8)
+    np.save(folder / f"X{part}.npy", images)
+    np.save(folder / f"y{part}.npy", labels)
+    return images
+
+
+def test_arrays_of_images_and_labels_are_read_row_by_row(tmp_path):
+    images = arrays_of(tmp_path, np.array([1, 0, 2, 1, 0, 2]))
+    data = catalogue(tmp_path, relabel={"class_0": "nv", "class_1": "mel"})
+    assert data.layout == "npy"
+    assert list(data.table["target"]) == ["mel", "nv", "class_2"] * 2
+    reader = Reader(data.root)
+    for image, path in zip(images, data.table["path"], strict=True):
+        np.testing.assert_array_equal(np.asarray(reader.open(path)), image)
+    assert split(data, folds=2).by == ""
+
+
+def test_arrays_of_parts_with_a_column_per_class_are_official_parts(tmp_path):
+    for part in ("_train", "_val", "_test"):
+        arrays_of(tmp_path, np.eye(3)[[0, 1, 2, 2]], part)
+    data = catalogue(tmp_path)
+    assert list(data.table["target"].value_counts()[["class_0", "class_2"]]) == [3, 6]
+    assert set(split(data, kind="official").parts()) == {"train", "val", "test"}
+
+
+def test_arrays_that_do_not_fit_are_refused(tmp_path):
+    images = arrays_of(tmp_path, np.zeros(4, int))
+    np.save(tmp_path / "X.npy", images / 255)
+    with pytest.raises(DataError, match=r"\* 255"):
+        catalogue(tmp_path)
+    np.save(tmp_path / "X.npy", images[:3])
+    with pytest.raises(DataError, match=r"3 images and y\.npy 4 labels"):
+        catalogue(tmp_path)
+
+
 def test_another_medmnist_set_keeps_its_own_classes(tmp_path):
     medmnist(tmp_path / "bloodmnist.npz", labels=3, counts=(20, 5, 5))
     draft = read_layout(Reading(tmp_path / "bloodmnist.npz"))

@@ -5,6 +5,7 @@ Options and help come from the library function that a command names; what stand
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from lesionlab.cli.declaration import Call, command
@@ -31,12 +32,17 @@ def explain(call: Call, *, out: Path = Path("explained"), untrained: bool = Fals
     table = result.table()
     shown = table[["image_id", "target", "predicted", "class"]].assign(
         probability=table["probability"].map("{:.3f}".format),
-        **({"likeness": table["likeness"].map("{:.2f}".format)} if untrained else {}),
+        **({"likeness": table["likeness"].map(_likeness)} if untrained else {}),
     )
     page = out if out.suffix.lower() in (".html", ".htm") else out / "explain.html"
     return Outcome(
-        [(f"Maps at {result.layer}", shown)], [f"Written: {page}. Open it in a browser."]
+        [(f"Maps at {result.layer}", shown)],
+        [*result.legend, f"Written: {page}. Open it in a browser."],
     )
+
+
+def _likeness(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"  # one of the two maps is blank
 
 
 @command(

@@ -505,6 +505,11 @@ LAYOUTS: dict[str, Layout] = {
         arrays.read_medmnist,
         "an .npz with train_images, train_labels, ...",
     ),
+    "npy": Layout(
+        arrays.find_npy,
+        arrays.read_npy,
+        "X.npy and y.npy, or such a pair per part: X_train.npy and y_train.npy, ...",
+    ),
     "csv": Layout(
         find_csv,
         read_csv_table,

@@ -1,7 +1,8 @@
-"""Collections whose images are rows of an array: MedMNIST's .npz files, Kaggle's hmnist tables."""
+"""Collections whose images are rows of an array: MedMNIST's .npz, X.npy, Kaggle's hmnist tables."""
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,53 @@ def _labels(path: Path, part: str, labels: NDArray[Any]) -> list[str]:
             "...). Save one whole number, or one name, per image."
         )
     return [str(int(each)) for each in flat]
+
+
+def find_npy(inventory: Inventory) -> list[Path]:
+    """X.npy beside y.npy, or X_train.npy beside y_train.npy and so on, directly in the folder."""
+    names = sorted(name for name in inventory.left_out if _NPY.fullmatch(name))
+    return [inventory.folder / name for name in names if f"y{name[1:]}" in inventory.left_out]
+
+
+def read_npy(source: Source) -> Draft:
+    """Images in X.npy and a label for each in y.npy: a number, a name, or a column per class.
+
+    Raises:
+        DataError: if arrays are not images of 0 to 255, or not one label for each.
+    """
+    rows = []
+    for path in source.tables:
+        images = np.load(path, mmap_mode="r")
+        labels = np.load(path.with_name(f"y{path.name[1:]}"))
+        if labels.ndim == 2 and labels.shape[1] > 1 and (labels.sum(axis=1) == 1).all():
+            labels = labels.argmax(axis=1)
+        texts = _labels(path.parent, "y", labels)
+        if fault := array_fault(images.shape, images.dtype):
+            raise DataError(f"{path} {fault}.")
+        if len(images) != len(texts):
+            raise DataError(
+                f"{path} has {len(images):,} images and y{path.name[1:]} {len(texts):,} labels, so "
+                "nothing tells which belongs to which."
+            )
+        part = path.stem.partition("_")[2]
+        rows += [
+            (f"{path.stem}-{row:05d}", f"{path.name}#{row}", text, part if part in PARTS else "")
+            for row, text in enumerate(texts)
+        ]
+    table = pd.DataFrame(rows, columns=["image_id", "path", "target", "part"])
+    numbers = table["target"].str.isdecimal()
+    table.loc[numbers, "target"] = "class_" + table["target"]
+    notes = ["Arrays name no lesions: whether images of one lesion cross parts cannot be checked."]
+    if numbers.any():
+        notes.append(
+            "The labels are numbers, and nothing in the files names their classes: say what they "
+            "are, such as --relabel class_0=akiec."
+        )
+    classes = taxonomy.order(list(table["target"]))
+    return Draft(table, classes, source.folder, notes=notes, inventory=source.inventory)
+
+
+_NPY = re.compile(r"X(_(train|val|test))?\.npy")
 
 
 def find_hmnist(inventory: Inventory) -> list[Path]:

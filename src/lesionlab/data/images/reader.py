@@ -27,8 +27,8 @@ class Reader:
     """Reads images of a data folder by the `path` column of its catalogue.
 
     A path is a file ("part_1/ISIC_0024306.jpg") or a row of an array:
-    "dermamnist.npz#train_images/17" or "hmnist_28_28_RGB.csv#17"; or an image file in an HDF5 file,
-    "train-image.hdf5#ISIC_0015670".
+    "dermamnist.npz#train_images/17", "X.npy#17" or "hmnist_28_28_RGB.csv#17"; or an image file in
+    an HDF5 file, "train-image.hdf5#ISIC_0015670".
     """
 
     def __init__(self, root: Path) -> None:
@@ -120,10 +120,13 @@ class Reader:
     def _load(self, file: str, array: str) -> NDArray[np.uint8]:
         if not (self.root / file).is_file():
             raise ImageFault("missing_image", f"{file} does not exist")
-        if not array:
+        if file.lower().endswith(".npy"):
+            pixels = np.load(self.root / file, mmap_mode="r")
+        elif not array:
             return read_pixel_table(self.root / file)[0]
-        with np.load(self.root / file) as arrays:
-            pixels = arrays[array]
+        else:
+            with np.load(self.root / file) as arrays:
+                pixels = arrays[array]
         if fault := array_fault(pixels.shape, pixels.dtype):
             raise ImageFault("unsupported", f"{file}: {array} {fault}")
         return np.asarray(pixels[..., 0] if pixels.shape[3:] == (1,) else pixels)
@@ -173,7 +176,7 @@ def file_of(path: str) -> str:
 
 def in_array(path: str) -> bool:
     """Whether a catalogue's path means a row of an array and not a file of its own."""
-    return re.search(r"\.(npz|csv)#", path, re.IGNORECASE) is not None
+    return re.search(r"\.(npz|npy|csv)#", path, re.IGNORECASE) is not None
 
 
 def read_pixel_table(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -80,7 +80,10 @@ def canvas(height: float, grid: str = "both", *, arranged: bool = True) -> Itera
 
         make = pyplot.figure  # a notebook shows what pyplot knows
     with mpl.rc_context({**STYLE, "axes.grid": bool(grid), "axes.grid.axis": grid or "both"}):
-        yield make(figsize=(WIDTH, height), layout="constrained" if arranged else None)
+        figure = make(figsize=(WIDTH, height), layout="constrained" if arranged else None)
+        interactive = mpl.is_interactive()
+        yield figure
+    mpl.interactive(interactive)  # Jupyter's backend turns it on while the first figure is made
 
 
 _figures: ContextVar[list[Figure] | None] = ContextVar("figures", default=None)
