@@ -135,13 +135,34 @@ def test_it_never_saw_what_it_was_fitted_on(bundle):
     assert saw["train"]["images"] > saw["val"]["images"] > 0
 
 
-def test_it_keeps_its_answers_to_val_whose_classes_its_sets_hold(bundle):
+def test_its_sets_and_limits_hold_for_its_own_weights_on_val(bundle):
+    """They were fitted on answers of other networks; the bundle keeps its own about val."""
     kept = bundle.reference
     assert len(kept.targets) == bundle.info["saw"]["val"]["images"]
-    for rows in kept.logs:
-        inside = bundle.sets.inside(np.exp(bundle.scaling.logits(rows)))
-        assert 0.87 < inside[np.arange(len(rows)), kept.targets].mean() < 0.96
+    for logs in kept.logs:
+        probabilities = np.exp(bundle.scaling.logits(logs))
+        inside = bundle.sets.inside(probabilities)[np.arange(len(logs)), kept.targets]
+        assert 0.88 <= inside.mean() <= 0.95
+        malignant = np.isin(
+            kept.targets, [bundle.classes.index(x) for x in ("akiec", "bcc", "mel")]
+        )
+        assert (~bundle.referral.refers(probabilities))[malignant].mean() <= 0.05
     assert 0.01 < (kept.novelty > bundle.detector.threshold).mean() < 0.05
+
+
+def test_no_age_and_no_site_of_few_images_makes_melanoma_unlikely(bundle):
+    """Nobody in HAM10000 is over 85, and none of its acral and genital images is malignant."""
+    network = ll.Predictor(bundle)
+    pixels = np.full((1, *bundle.images.size, 3), 128, np.uint8)
+
+    def answered(**known):
+        return network.answers(pixels, pd.DataFrame([known])).logits[0]
+
+    assert np.array_equal(answered(age=95.0), answered(age=85.0))
+    bare = answered()
+    for site in ("acral", "genital"):
+        moved = answered(site=site) - bare
+        assert moved[bundle.classes.index("mel")] > np.log(0.75)
 
 
 def test_one_image_is_answered_without_torch(tmp_path):
