@@ -23,6 +23,7 @@ import PIL
 from numpy.typing import NDArray
 
 from lesionlab._version import __version__
+from lesionlab.cluster.spread import check, spread
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.images import dicom
 from lesionlab.data.images.decode import PREPROCESSING
@@ -54,6 +55,7 @@ from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe.schema import FEATURES
 from lesionlab.tables import count
 
+_TASK = 8  # parts that a machine of a cluster is given at a time
 _AHEAD = 8  # blocks per thread that may be finished before the first of them is
 
 
@@ -124,6 +126,8 @@ def predict_files(
     top: int = 3,
     chunk: int = 128,
     workers: int | None = None,
+    on: str = "local",
+    cpus: int | None = None,
     fresh: bool = False,
     listen: Listener = silent,
 ) -> Predictions:
@@ -143,6 +147,8 @@ def predict_files(
         top: how many of the likeliest classes get columns of their own.
         chunk: rows of a part; stopping costs that many images at most, and those under way.
         workers: threads; by default one per core.
+        on: "local", or a Ray cluster; see `cluster.spread.check`.
+        cpus: on a cluster, processors and threads of each task, by default 1.
         fresh: discard what an earlier call has left.
         listen: told of the progress.
 
@@ -160,6 +166,9 @@ def predict_files(
             if metadata are given to a bundle that takes none.
         RunError: if the table was begun with something else; every difference is named.
     """
+    check(on, cpus)
+    if on != "local" and workers is not None:
+        raise SettingsError("On a cluster --cpus says how many threads a task has: no --workers.")
     if out is not None:
         check_name(Path(out))
     if top < 0 or chunk < 1 or (workers is not None and workers < 1):
@@ -182,7 +191,12 @@ def predict_files(
             reasons = parts.reasons()
         else:
             _tell(work, listen)
-            _fill(work, parts, workers or os.cpu_count() or 1, listen)
+            if on == "local":
+                threads = workers or os.cpu_count() or 1
+                several = _fill(work, parts, parts.missing(), threads, listen)
+            else:
+                several = _spread(work, parts, on, cpus or 1, listen)
+            _tell_frames(several, listen)
             reasons = parts.finish()
     return Predictions(parts.rows, reasons, out, parts.head())
 
@@ -202,7 +216,8 @@ def predict_in_memory(
     work = _prepare(predictor, open_sources(sources), metadata, top, listen)
     kept = Kept(work.columns, len(work.ids))
     _tell(work, listen)
-    _fill(work, kept, workers or os.cpu_count() or 1, listen)
+    threads = workers or os.cpu_count() or 1
+    _tell_frames(_fill(work, kept, kept.missing(), threads, listen), listen)
     table = kept.table()
     if (table["error"] != "").all():
         raise DataError(
@@ -312,11 +327,49 @@ def _tell(work: _Work, listen: Listener) -> None:
         )
 
 
-def _fill(work: _Work, parts: Parts | Kept, workers: int, listen: Listener) -> None:
-    """Write the parts that are missing, in their order."""
+def _tell_frames(several: int, listen: Listener) -> None:
+    if several:
+        listen(Notice(f"{several} DICOM files have several frames; the first one counts."))
+
+
+def _spread(work: _Work, parts: Parts, on: str, cpus: int, listen: Listener) -> int:
+    """Write the parts that are missing, on the machines of a cluster.
+
+    Returns:
+        How many images have several frames.
+    """
+    todo = parts.missing()
+    tasks = [todo[start : start + _TASK] for start in range(0, len(todo), _TASK)]
+    told = (work.ids, work.metadata, work.top, work.columns)
+    shared = (work.predictor.bundle, work.sources, told, parts, cpus)
+    done = parts.rows - sum(len(_range_of(parts, number)) for number in todo)
+    several = 0
+    for task, made in spread(_predict_parts, shared, tasks, on=on, cpus=cpus, listen=listen):
+        several += made
+        done += sum(len(_range_of(parts, number)) for number in tasks[task])
+        listen(Step("predicting", done, parts.rows, "images"))
+    return several
+
+
+def _predict_parts(
+    shared: tuple[Bundle, Sources, tuple[Any, ...], Parts, int], todo: list[int], listen: Listener
+) -> int:
+    """Write some parts on a machine of a cluster."""
+    bundle, sources, told, parts, threads = shared
+    work = _Work(Predictor(bundle), sources, Reader(sources.root), *told)
+    return _fill(work, parts, todo, threads, listen)
+
+
+def _fill(
+    work: _Work, parts: Parts | Kept, todo: Sequence[int], workers: int, listen: Listener
+) -> int:
+    """Write some parts, in their order.
+
+    Returns:
+        How many images have several frames.
+    """
     from threadpoolctl import threadpool_limits
 
-    todo = parts.missing()
     done = parts.rows - sum(len(_range_of(parts, number)) for number in todo)
     several = 0
     rows: list[list[Any]] = []
@@ -332,8 +385,7 @@ def _fill(work: _Work, parts: Parts | Kept, workers: int, listen: Listener) -> N
         except BaseException:  # what was asked to stop must not predict on first
             pool.shutdown(cancel_futures=True)
             raise
-    if several:
-        listen(Notice(f"{several} DICOM files have several frames; the first one counts."))
+    return several
 
 
 def learnt_from(bundle: Bundle, data: Catalogue, image: int) -> str:

@@ -43,6 +43,8 @@ def predict(
     out: str | Path | None = None,
     top: int = 3,
     workers: int | None = None,
+    on: str = "local",
+    cpus: int | None = None,
     fresh: bool = False,
     views: Literal[1, 2, 4, 8] = 1,
     cache: str | Path | None = None,
@@ -76,6 +78,10 @@ def predict(
             nothing.
         top: with a bundle, how many of the likeliest classes get columns of their own.
         workers: with a bundle, threads; by default one per core.
+        on: with a bundle, "local"; or "ray" to share a table out over the machines of a Ray cluster
+            that see the same files: the one that RAY_ADDRESS names or that this machine is part of;
+            or name its head, "ray://HOST:10001".
+        cpus: on a cluster, processors that each task asks for, by default 1.
         fresh: with a bundle, discard what an earlier call has left of the same table.
         views: with a run, average each image's probabilities over so many of its symmetries: 2 adds
             the mirror image, 4 all flips, 8 all turns; each by itself goes into a second table
@@ -115,6 +121,7 @@ def predict(
     opened = open_model(model)
     if isinstance(opened, Run | Folds):
         unused = {"top": top != 3, "workers": workers is not None, "fresh": fresh}
+        unused |= {"on": on != "local", "cpus": cpus is not None}
         _refuse(unused | dict.fromkeys(known, True), "a bundle", f"{opened.folder} is a run")
         return _by_run(opened, images, metadata, data, out, views, cache, device, listen)
     unused = {"views": views != 1, "cache": cache is not None, "device": device != "auto"}
@@ -125,9 +132,12 @@ def predict(
         Catalogue.open(data)  # says how to make one
     sources = _sources(data if images is None else images)
     options: dict[str, Any] = {"metadata": known or metadata, "top": top, "workers": workers}
+    if out is None and on != "local":
+        raise SettingsError("A cluster predicts into a file: name one with `out`.")
     if out is None:
         return predict_in_memory(opened, sources, **options, listen=listen)
-    return predict_files(opened, sources, out=out, fresh=fresh, **options, listen=listen)
+    options |= {"on": on, "cpus": cpus, "fresh": fresh}
+    return predict_files(opened, sources, out=out, **options, listen=listen)
 
 
 def open_model(

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from lesionlab.advice import command
-from lesionlab.data.catalogue.catalogue import Catalogue
+from lesionlab.cluster.spread import check, spread
+from lesionlab.data.catalogue.catalogue import Catalogue, cache_home
+from lesionlab.data.images.cache import cache
 from lesionlab.data.splits import Split
 from lesionlab.errors import DataError, RunError, SettingsError
 from lesionlab.evaluation.evaluate import evaluate
-from lesionlab.files import write_csv
+from lesionlab.files import discard, locked, write_csv
 from lesionlab.models.device import Device
 from lesionlab.progress import Listener, Notice, Step, silent
 from lesionlab.recipe.schema import NoFusion, Recipe
@@ -34,6 +37,9 @@ def cross_validate(
     only: Sequence[int] | None = None,
     cache_to: str | Path | None = None,
     device: Device = "auto",
+    on: str = "local",
+    cpus: int | None = None,
+    gpus: float = 0.0,
     fresh: bool = False,
     track: Sequence[Tracker] = (),
     listen: Listener = silent,
@@ -52,6 +58,13 @@ def cross_validate(
         only: train these folds alone; the tables are written when all are trained.
         cache_to: folder of the image caches; by default `cache` beside the catalogue.
         device: "auto" takes CUDA where there is one.
+        on: "local" trains one fold after the other. "ray" trains them side by side on the machines
+            of a Ray cluster that share `out` and the data: the one that RAY_ADDRESS names or that
+            this machine is part of; or name its head, "ray://HOST:10001". A fold whose machine goes
+            away goes on at another one.
+        cpus: processors that train a fold; on a cluster 1 by default. As many give the same bytes,
+            wherever they are.
+        gpus: on a cluster, GPUs that each fold asks for.
         fresh: discard what the folder holds of an earlier call, or with `only` of these folds.
         track: pass each fold's history on to mlflow, wandb or both, as in `train`.
         listen: told of the progress.
@@ -67,6 +80,7 @@ def cross_validate(
     """
     recipe, data, split = Recipe.load(recipe), Catalogue.open(data), Split.open(split)
     out = Path(out)
+    check(on, cpus, gpus)
     chosen = _chosen(split, only)
     split.check(data)
     for fold in chosen:
@@ -87,25 +101,43 @@ def cross_validate(
     if opened.complete:
         listen(Notice(f"{out} is complete: nothing to do. --fresh would train it again."))
         return opened
-    for done, fold in enumerate(chosen):
-        line = f"fold {fold} ({done + 1} of {len(chosen)})"
-        listen(Step("folds", done, len(chosen), "folds", f"fold {fold}", line))
-        train(
-            recipe,
-            data,
-            split,
-            out=opened.run_folder(fold),
-            fold=fold,
-            cache_to=cache_to,
-            device=device,
-            fresh=fresh,
-            track=track,
-            listen=listen,
-        )
-    listen(Step("folds", len(chosen), len(chosen), "folds"))
+    if on != "local":  # here and once: a fold that is begun again at another machine goes on
+        for fold in chosen if fresh else ():
+            discard(opened.run_folder(fold))
+        fresh = False
+        cache(data.table, data.root, recipe.images, cache_home(data, cache_to), listen=listen)
+    arguments = {"recipe": recipe, "data": data, "split": split, "cache_to": cache_to}
+    arguments |= {"device": device, "fresh": fresh, "track": track}
+    order = [(out, fold, number, len(chosen)) for number, fold in enumerate(chosen)]
+    spreading: dict[str, Any] = {"on": on, "cpus": cpus, "gpus": gpus}
+    for done, _ in enumerate(
+        spread(_train_fold, (arguments, cpus), order, **spreading, listen=listen), 1
+    ):
+        listen(Step("folds", done, len(chosen), "folds"))
     if len(opened.runs) == split.folds:
         _gather(opened)
     return opened
+
+
+def _train_fold(
+    shared: tuple[dict[str, Any], int | None], each: tuple[Path, int, int, int], listen: Listener
+) -> None:
+    """Train one fold, here or on a machine of a cluster."""
+    (arguments, cpus), (out, fold, number, count) = shared, each
+    line = f"fold {fold} ({number + 1} of {count})"
+    listen(Step("folds", number, count, "folds", f"fold {fold}", line))
+    folder = Folds.open(out).run_folder(fold)
+
+    def waiting() -> None:
+        listen(Notice(f"Another process trains {folder}: waiting for it.", "warning"))
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(cpus or before)
+    try:  # a machine that was taken for dead may still be at it
+        with locked(folder.with_name(f".{folder.name}.lock"), waiting):
+            train(**arguments, out=folder, fold=fold, listen=listen)
+    finally:
+        torch.set_num_threads(before)
 
 
 def _chosen(split: Split, only: Sequence[int] | None) -> list[int]:

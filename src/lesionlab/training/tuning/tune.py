@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
+import torch
 
 from lesionlab.advice import command
+from lesionlab.cluster.spread import check, spread
 from lesionlab.data.catalogue.catalogue import Catalogue
 from lesionlab.data.splits import Split
 from lesionlab.display import Result
@@ -98,6 +100,9 @@ def tune(
     sampler: Sampler = "tpe",
     prune: bool = False,
     workers: int = 1,
+    on: str = "local",
+    cpus: int | None = None,
+    gpus: float = 0.0,
     cache_to: str | Path | None = None,
     device: Device = "auto",
     fresh: bool = False,
@@ -123,7 +128,12 @@ def tune(
         sampler: "tpe" (tree-structured Parzen estimator; Bergstra et al., NeurIPS 2011), "random"
             or "grid" (every combination, in order).
         prune: end trials early that after some epoch are below the median of the others.
-        workers: processes that train at the same time.
+        workers: processes that train at the same time, here or on a cluster.
+        on: "local": on this machine. "ray": on the machines of a Ray cluster that share `out` and
+            the data: the one that RAY_ADDRESS names or that this machine is part of; or name its
+            head, "ray://HOST:10001". A trial whose machine goes away goes on at another one.
+        cpus: on a cluster, processors that each worker asks for, by default 1.
+        gpus: on a cluster, GPUs that each worker asks for.
         cache_to: folder of the image caches; by default `cache` beside the catalogue.
         device: "auto" takes CUDA where there is one.
         fresh: discard what the folder holds of an earlier search.
@@ -139,6 +149,7 @@ def tune(
         RunError: if the folder holds something else, a worker died, or no trial could be finished.
     """
     _check_installed()
+    check(on, cpus, gpus)
     recipe, data, split = Recipe.load(recipe), Catalogue.open(data), Split.open(split)
     out = Path(out)
     grid = sampler == "grid"
@@ -188,13 +199,28 @@ def tune(
     )
     with quiet_optuna():
         study = open_study(job)
-        if workers == 1:
+        if on != "local":
+            spreading: dict[str, Any] = {"on": on, "cpus": cpus, "gpus": gpus}
+            look = partial(tell, job, study, listen)
+            for _ in spread(
+                _work, (job, cpus or 1), range(workers), **spreading, look=look, listen=listen
+            ):
+                look()
+        elif workers == 1:
             work(job, study, listen)
         else:
             work_in_processes(job, workers, lambda: tell(job, study, listen))
         if minutes is not None and not (trials and len(trials_of(study)) >= trials):
             write_json(out / MARKER, {"identity": identity, "minutes": minutes})
         return _finish(job, study)
+
+
+def _work(shared: tuple[Job, int], _number: int, listen: Listener) -> None:
+    """Be a worker on a machine of a cluster."""
+    job, threads = shared
+    torch.set_num_threads(threads)
+    with quiet_optuna():
+        work(job, open_study(job), listen)
 
 
 def _check_installed() -> None:

@@ -1,0 +1,1 @@
+"""Many tasks over the machines of a Ray cluster."""
