@@ -17,16 +17,24 @@ def cells_of(path: Path) -> list[dict]:
     return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
 
-def kinds(cells) -> list[list[list[str]]]:
+def kinds(cells) -> list[list[str]]:
     """What each cell shows: kinds of its outputs, without texts that depend on a training."""
     shown = [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]
-    return [[sorted(each.get("data", {"text": ""})) for each in outputs] for outputs in shown]
+    return [
+        sorted({kind for each in outputs for kind in each.get("data", ["text"])})
+        for outputs in shown
+    ]
 
 
 def texts(cells) -> list[str]:
-    shown = [each for cell in cells for each in cell.get("outputs", [])]
-    both = [each.get("text", each.get("data", {}).get("text/plain", "")) for each in shown]
-    return ["".join(each) for each in both]
+    """What each cell prints, and the tables that it shows."""
+    shown = [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]
+    return [
+        "".join(
+            "".join(each.get("text", each.get("data", {}).get("text/html", ""))) for each in out
+        )
+        for out in shown
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ def execute(path: Path, data: Path | None) -> NotebookNode:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LESIONLAB_HAM10000": str(data or "")}
     environment.pop("MPLBACKEND", None)  # the kernel draws into the notebook
     client = NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3")
+    client.coalesce_streams = True  # else a slow machine breaks what a cell prints into pieces
     client.extra_arguments = ["--log-level=ERROR"]  # not that it listens on this machine's TCP
     client.execute(env=environment, cwd=str(path.parent))
     for cell in notebook.cells:
