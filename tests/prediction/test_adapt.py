@@ -41,6 +41,9 @@ def test_the_network_stays_and_what_was_fitted_is_fitted_again(bundle, adapted, 
     assert made.sets.quantiles != bundle.sets.quantiles
     assert set(made.thresholds) == set(bundle.thresholds)
     assert adapted.temperature != 1
+    assert all(made.thresholds[name] <= limit for name, limit in bundle.thresholds.items())
+    limits = zip(made.referral.limits, bundle.referral.limits, strict=True)
+    assert all(new.threshold <= old.threshold for new, old in limits)
     assert len(set(ll.Predictor(made)([clinic])["reason"])) >= 1
     told = made.info["adapted"]
     assert (told["images"], told["from"]) == (60, bundle.fingerprint)

@@ -109,8 +109,8 @@ def adapt(
 
     Images of part val count as often as answers like theirs are given there. Conformal sets,
     temperature, thresholds and the limits of referral are fitted again so, and how common the
-    classes are is estimated. No threshold and no limit becomes higher than without weights. The
-    network stays as it is.
+    classes are is estimated. No threshold and no limit becomes higher than before. The network
+    stays as it is.
 
     What holds then assumes that an answer means there what it meant in part val. It cannot be
     checked without labels: where there are some, check it on them.
@@ -261,11 +261,12 @@ def _refitted(bundle: Bundle, reference: Reference, fitted: Recalibrated) -> dic
     for name in bundle.thresholds:
         share, label = _asked(name)
         place = classes.index(label)
-        thresholds[name] = min(
+        refitted = [
             threshold_at_sensitivity(targets == place, rows[:, place], share, counted)
             for rows in states
             for counted in (None, weights)
-        )
+        ]
+        thresholds[name] = min(bundle.thresholds[name], *refitted)
     rule = _rule(bundle, states, reference, weights)
     floors = dict(zip(classes, (max(0.0, 1 - each) for each in limits), strict=True))
     rule = ReferralRule(
@@ -323,6 +324,7 @@ def _rule(
             )
             for rows in states
         ]
+        + [old]
     )
 
 

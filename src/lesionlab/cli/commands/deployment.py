@@ -64,8 +64,8 @@ def adapt(call: Call, images: list[Path]) -> Outcome:
 
     Images of part val count as often as answers like theirs are given there. Conformal sets,
     temperature, thresholds and the limits of referral are fitted again so, and how common the
-    classes are is estimated. No threshold and no limit becomes higher than without weights; the
-    network stays as it is. It assumes that an answer means there what it meant in part val: where
+    classes are is estimated. No threshold and no limit becomes higher than before; the network
+    stays as it is. It assumes that an answer means there what it meant in part val: where
     there are labels, check it on them.
 
     Args:
