@@ -50,7 +50,8 @@ def crowd(monkeypatch, service, times, seconds):
 def test_answers_have_types(client, tmp_path):
     path = tmp_path / "Größe.jpg"
     path.write_bytes(picture())
-    prediction = client.predict(path, str(path), picture(1), age=55, sex="male", maps="predicted")
+    given = [path, str(path), picture(1)]
+    prediction = client.predict(given, age=55, sex="male", maps="predicted")
     first, second, third = prediction.results
     assert first == second != third
     assert (first.name, third.name) == ("Größe.jpg", "image")

@@ -12,7 +12,7 @@ It needs the extra `client` (pydantic), and neither a model nor torch.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -80,7 +80,7 @@ class Client:
 
     def predict(
         self,
-        *images: Path | str | bytes,
+        *images: Path | str | bytes | Sequence[Path | str | bytes],
         age: float | None = None,
         sex: str = "",
         site: str = "",
@@ -91,7 +91,7 @@ class Client:
         An image that cannot be read is a result with an error, also where none can.
 
         Args:
-            images: files, or their bytes.
+            images: files, or their bytes, one by one or as a list.
             age: in years; None: unknown.
             sex: "" = unknown.
             site: where on the body; "" = unknown.
@@ -103,7 +103,11 @@ class Client:
         """
         told = {"age": age, "sex": sex, "site": site, "maps": maps}
         fields = {name: str(value) for name, value in told.items() if value not in (None, "")}
-        files = [("images", _file(each)) for each in images]
+        files = [
+            ("images", _file(one))
+            for each in images
+            for one in ([each] if isinstance(each, Path | str | bytes) else each)
+        ]
         return self._asked(Prediction, "POST", "/v1/predict", data=fields, files=files)
 
     def model(self) -> Model:

@@ -86,7 +86,7 @@ def test_what_is_known_of_the_person(bundle_file, drawn, here, capsys):
     path = data.root / data.table["path"][0]
     assert predict(bundle_file, path) == 0
     assert "--age, --sex and --site say it of all images" in capsys.readouterr().err
-    known = ("--age", "45", "--sex", "female", "--site", "back")
+    known = ("--age", "45", "--sex", "Female", "--site", "Back")  # as people type them
     assert predict(bundle_file, path, *known, "--out", "known.csv") == 0
     assert "--age" not in capsys.readouterr().err
     person = {"age": 45, "sex": "female", "site": "back"}

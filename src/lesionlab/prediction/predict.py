@@ -36,7 +36,7 @@ def predict(
     *,
     model: Bundle | Predictor | Run | Folds | str | Path | None = None,
     age: float | None = None,
-    sex: Literal["female", "male"] | None = None,
+    sex: str | None = None,
     site: str | None = None,
     metadata: Metadata | None = None,
     data: Catalogue | str | Path | None = None,
@@ -67,7 +67,7 @@ def predict(
         model: a bundle, a run, folds, or where one of them is; None: the bundle that comes with
             lesionlab.
         age: of the person on all images, in years; for a bundle that takes it.
-        sex: of the person on all images; for a bundle that takes it.
+        sex: of the person on all images, female or male; for a bundle that takes it.
         site: where on the body all images are from, such as back; for a bundle that takes it.
         metadata: instead of these three, a table, or a CSV, of image_id (a file's name without its
             suffix), age, sex and site. What it lacks is unknown; without it a catalogue and DICOM

@@ -17,7 +17,7 @@ from lesionlab.data.images import dicom
 from lesionlab.data.images.decode import to_pixels
 from lesionlab.data.images.faults import ImageFault
 from lesionlab.data.images.reader import Reader
-from lesionlab.data.sources.patient_metadata import read_metadata
+from lesionlab.data.sources.patient_metadata import read_metadata, read_person
 from lesionlab.errors import BundleError, DataError, SettingsError
 from lesionlab.evaluation.triage.risk_control import ReferralRule
 from lesionlab.numerics import log_softmax
@@ -440,6 +440,7 @@ def metadata_of(
         DataError: see `patient_metadata.read_metadata`.
     """
     if isinstance(given, Mapping):
+        given = read_person(given)
         if faults := faults_of(bundle, given):
             raise SettingsError(" ".join(faults))
         return unknown_metadata(len(images)).assign(**given).astype({"age": float})

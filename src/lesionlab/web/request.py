@@ -7,7 +7,7 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from lesionlab.data.sources.patient_metadata import SEXES, read_age
+from lesionlab.data.sources.patient_metadata import read_age, read_person
 from lesionlab.prediction.predictor import faults_of
 from lesionlab.recipe.schema import FEATURES
 from lesionlab.web.batching_engine import Person
@@ -39,8 +39,7 @@ def question(form: Form, bundle: Bundle) -> tuple[Person, Maps]:
         plain = _NUMBER.fullmatch(told["age"])
         age = float(told["age"]) if plain else read_age(told["age"])
         told["age"] = math.inf if math.isnan(age) else age
-    if "sex" in told:
-        told["sex"] = SEXES.get(told["sex"].lower(), told["sex"])
+    told = {name: value for name, value in read_person(told).items() if value != ""}
     faults += faults_of(bundle, told)
     maps = form.fields.get("maps", "none")
     if maps not in MAPS:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,6 +118,17 @@ def odd_sexes(sexes: pd.Series) -> str:
 def read_sites(cells: pd.Series) -> pd.Series:
     """Sites in lower case, unknown ones as ""."""
     return known_words(cells.astype(object).where(cells.notna(), "").astype(str)).str.lower()
+
+
+def read_person(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of one person, with sex and site in the words of tables that were read."""
+    readers = {"sex": read_sexes, "site": read_sites}
+    return {
+        name: readers[name](pd.Series([value])).iloc[0]
+        if name in readers and isinstance(value, str)
+        else value
+        for name, value in told.items()
+    }
 
 
 def read_metadata(
