@@ -22,6 +22,7 @@ from lesionlab.evaluation.conformal.shifted import (
     Floats,
     Recalibrated,
     Reference,
+    class_limits,
     recalibrated,
 )
 from lesionlab.evaluation.metrics.operating_points import threshold_at_sensitivity
@@ -201,9 +202,10 @@ def adapt(
     warnings: tuple[str, ...] = (
         (_unlike_warning(unlike, before),) if unlike > _usual(before) else ()
     )
-    if sizes[0] < SMALLER * sizes[1]:
+    unweighted = _unweighted_size(before, reference, logs)
+    if sizes[0] < SMALLER * unweighted:
         warnings += (
-            f"Sets hold {sizes[0]:.2f} classes there in place of {sizes[1]:.2f}, since answers are "
+            f"Sets hold {sizes[0]:.2f} classes there in place of {unweighted:.2f}, as answers are "
             "surer. Easy images do that, but blurred ones as well, of which the network is surer "
             "without being right more often: check it on labelled images.",
         )
@@ -297,6 +299,15 @@ def _refitted(bundle: Bundle, reference: Reference, fitted: Recalibrated) -> dic
 def _set_size(bundle: Bundle, logs: Floats) -> float:
     """Classes in a set, mean over images."""
     return float(bundle.sets.inside(np.exp(bundle.scaling.logits(logs))).sum(axis=1).mean())
+
+
+def _unweighted_size(bundle: Bundle, reference: Reference, logs: Floats) -> float:
+    """Classes in a set if all images of val counted alike, mean over images."""
+    states = [np.exp(bundle.scaling.logits(rows)) for rows in reference.logs]
+    table = states, reference.targets, reference.lesions
+    limits = class_limits(*table, len(bundle.classes), bundle.sets.alpha)
+    inside = 1 - np.exp(bundle.scaling.logits(logs)) <= limits
+    return float(inside.sum(axis=1).mean())
 
 
 def _asked(name: str) -> tuple[float, str]:
