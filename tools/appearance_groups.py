@@ -67,7 +67,9 @@ def tables_of(folds: Folds, alone: Path) -> pd.DataFrame:
 
 def score(table: pd.DataFrame, group: NDArray[np.int64], most: int, seed: int) -> pd.DataFrame:
     """A row per image that was scored, way and state of its metadata."""
-    classes = tuple(classes_of(table.drop(columns=[c for c in table if c.startswith("alone_")])))
+    classes = tuple(
+        classes_of(table.drop(columns=[c for c in table if str(c).startswith("alone_")]))
+    )
     known, alone = (
         log_softmax(table[[f"{kind}_{label}" for label in classes]].to_numpy(np.float64))
         for kind in ("logit", "alone")
@@ -138,7 +140,7 @@ def figures(found: pd.DataFrame) -> pd.DataFrame:
     missed = found[found["malignant"]].groupby(["group", "way"])["referred"].mean()
     mean["missed"] = 1 - missed
     mean["images"] = found.groupby(["group", "way"]).size()
-    return mean.unstack("way")
+    return pd.DataFrame(mean.unstack("way"))
 
 
 def main() -> None:
