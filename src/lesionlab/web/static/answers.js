@@ -236,7 +236,8 @@ export function sizeWords(entry) {
 
 /** What was told of the patient for this answer, where the model takes any of it. */
 export function askedWords(entry, fields) {
-  if (entry.state !== "answered" || !fields.length || entry.result.reason === "unlike") return "";
+  const judged = entry.state === "answered" && !["unlike", "unreadable"].includes(entry.result.reason);
+  if (!judged || !fields.length) return "";
   const given = ([, value]) => value !== t("field.none");
   const told = patientWords(entry).filter(given).map((each) => each.join(" "));
   return told.length ? t("answer.asked", { list: told.join(", ") }) : t("answer.asked_nothing");
