@@ -49,6 +49,7 @@ from lesionlab.prediction.bundle import (
     LICENCE,
     REFERENCE,
     Bundle,
+    Sets,
     packed,
     write_bundle,
 )
@@ -607,23 +608,15 @@ def _fit(known: _Answers, asked: _Limits) -> dict[str, Any]:
     """
     return {
         "scaling": known.scaling.to_json(),
-        "conformal": {
-            "method": "lac",
-            "alpha": ALPHA,
-            "quantiles": {
-                label: None if np.isinf(limit) else float(limit)
-                for label, limit in zip(known.classes, _quantiles(known), strict=True)
-            },
-            "lesions": known.size["lesions"],
-        },
+        "conformal": _sets(known).to_json(known.classes),
         "thresholds": _thresholds(known, asked.named.malignant),
     }
 
 
-def _quantiles(known: _Answers) -> NDArray[np.float64]:
-    """Conformal quantiles of every class."""
+def _sets(known: _Answers) -> Sets:
     table = known.states, known.targets, known.lesions
-    return class_limits(*table, len(known.classes), ALPHA, images=True)
+    limits = class_limits(*table, len(known.classes), ALPHA, images=True)
+    return Sets(ALPHA, tuple(limits), known.size["lesions"])
 
 
 def _fit_rule(known: _Answers, asked: _Limits) -> ReferralRule:
@@ -642,10 +635,7 @@ def _fit_rule(known: _Answers, asked: _Limits) -> ReferralRule:
             for rows in known.states
         ]
     )
-    floors = {
-        label: 0.0 if np.isinf(limit) else max(0.0, 1 - float(limit))
-        for label, limit in zip(known.classes, _quantiles(known), strict=True)
-    }
+    floors = dict(zip(known.classes, _sets(known).floors, strict=True))
     thresholds = _thresholds(known, rule.malignant)
     return replace(rule, points=operating_points(rule.malignant, thresholds, floors))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -270,22 +270,14 @@ def _refitted(bundle: Bundle, reference: Reference, fitted: Recalibrated) -> dic
         ]
         thresholds[name] = min(bundle.thresholds[name], *refitted)
     rule = _rule(bundle, states, reference, weights)
-    floors = dict(zip(classes, (max(0.0, 1 - each) for each in limits), strict=True))
-    rule = ReferralRule(
-        classes,
-        rule.malignant,
-        rule.unknown,
-        rule.limits,
-        operating_points(rule.malignant, thresholds, floors),
-    )
+    sets = replace(bundle.sets, quantiles=tuple(limits))
+    floors = dict(zip(classes, sets.floors, strict=True))
+    rule = replace(rule, points=operating_points(rule.malignant, thresholds, floors))
     return {
         "scaling": fitted.scaling.to_json(),
         "conformal": {
             **bundle.info["conformal"],
-            "quantiles": {
-                label: None if np.isinf(limit) else float(limit)
-                for label, limit in zip(classes, limits, strict=True)
-            },
+            "quantiles": sets.to_json(classes)["quantiles"],
         },
         "thresholds": thresholds,
         "referral": {
@@ -306,8 +298,8 @@ def _unweighted_size(bundle: Bundle, reference: Reference, logs: Floats) -> floa
     states = [np.exp(bundle.scaling.logits(rows)) for rows in reference.logs]
     table = states, reference.targets, reference.lesions
     limits = class_limits(*table, len(bundle.classes), bundle.sets.alpha)
-    inside = 1 - np.exp(bundle.scaling.logits(logs)) <= limits
-    return float(inside.sum(axis=1).mean())
+    sets = replace(bundle.sets, quantiles=tuple(limits))
+    return float(sets.inside(np.exp(bundle.scaling.logits(logs))).sum(axis=1).mean())
 
 
 def _asked(name: str) -> tuple[float, str]:

@@ -12,7 +12,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
@@ -96,6 +96,19 @@ class Sets:
     def floors(self) -> tuple[float, ...]:
         """Of every class, the probability from which it is in the set, 0-1."""
         return tuple(max(0.0, 1 - each) for each in self.quantiles)
+
+    def to_json(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Plain values, as a bundle keeps them; a quantile None: always in."""
+        quantiles = {
+            label: None if np.isinf(limit) else float(limit)
+            for label, limit in zip(classes, self.quantiles, strict=True)
+        }
+        return {
+            "method": "lac",
+            "alpha": self.alpha,
+            "quantiles": quantiles,
+            "lesions": self.lesions,
+        }
 
 
 class Bundle:
